@@ -1,0 +1,4 @@
+//! switchboard: a lightweight message relay on one thread and one poll.
+#![forbid(unsafe_code)]
+
+pub mod wire;

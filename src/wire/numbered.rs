@@ -1,0 +1,54 @@
+//! One list for each set of numbers on the wire: the enum, its number, its name and `ALL` cannot drift apart.
+
+/// Defines a closed enum of wire numbers with `ALL`, `number`, `name`, `from_number` and `Display`.
+macro_rules! numbered {
+    (
+        $(#[$meta:meta])*
+        pub enum $name:ident: $repr:ty {
+            $($(#[$item_meta:meta])* $item:ident = $number:literal $text:literal,)+
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr($repr)]
+        pub enum $name {
+            $($(#[$item_meta])* $item = $number,)+
+        }
+
+        impl $name {
+            /// Every item, in the order of its number.
+            pub const ALL: &'static [Self] = &[$(Self::$item,)+];
+
+            /// The number that stands on the wire.
+            #[must_use]
+            pub const fn number(self) -> $repr {
+                self as $repr
+            }
+
+            /// The name that the specification uses.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$item => $text,)+
+                }
+            }
+
+            /// The item with this number, if this version of the wire has one.
+            #[must_use]
+            pub const fn from_number(number: $repr) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$item),)+
+                    _ => None,
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+    };
+}
+
+pub(super) use numbered;
