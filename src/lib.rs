@@ -1,5 +1,6 @@
 //! switchboard: a lightweight message relay on one thread and one poll.
 
+pub mod outgoing;
 pub mod reactor;
 pub mod time;
 pub mod wire;

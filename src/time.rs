@@ -54,3 +54,38 @@ impl Sub<Duration> for Time {
         Self(self.0.saturating_sub(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)))
     }
 }
+
+/// A point in time in units of 2^16 microseconds, about 66 ms: the grain of every deadline. Four bytes
+/// last for eight years of uptime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Tick(u32);
+
+impl Tick {
+    pub(crate) const NEVER: Self = Self(u32::MAX);
+    const SHIFT: u32 = 16;
+
+    /// The tick that `time` lies in.
+    pub(crate) const fn at(time: Time) -> Self {
+        Self((time.micros() >> Self::SHIFT) as u32)
+    }
+
+    /// The first tick that is not before `time`.
+    pub(crate) const fn not_before(time: Time) -> Self {
+        Self((time.micros().saturating_add((1 << Self::SHIFT) - 1) >> Self::SHIFT) as u32)
+    }
+
+    /// When the tick begins.
+    pub(crate) const fn time(self) -> Time {
+        Time::from_micros((self.0 as u64) << Self::SHIFT)
+    }
+
+    /// The tick that comes `ticks` later.
+    pub(crate) const fn after(self, ticks: u32) -> Self {
+        Self(self.0.saturating_add(ticks))
+    }
+
+    /// Ticks since the start.
+    pub(crate) const fn number(self) -> u32 {
+        self.0
+    }
+}

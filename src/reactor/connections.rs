@@ -8,10 +8,11 @@ use std::io::{self, IoSlice};
 use slab::Slab;
 
 use super::input::{BufferPool, Lease};
-use super::queue::{BlockPool, MessageBytes, OutQueue, Outgoing};
-use super::wheel::{Tick, Wheel};
+use super::queue::{BlockPool, MessageBytes, OutQueue};
+use super::wheel::Wheel;
 use super::{Counters, Limits, PeerAddr, Stream, Transport};
-use crate::time::Time;
+use crate::outgoing::{Lane, Outgoing, SendError};
+use crate::time::{Tick, Time};
 
 /// A connection: a slot and the generation of its user. Never reused within the life of a reactor.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -98,24 +99,6 @@ pub enum Refusal {
     Connections,
     /// The system has no file descriptor left.
     Descriptors,
-}
-
-/// Who a message is from, which decides how much of a queue it may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lane {
-    /// From another peer: up to [`Limits::queue_bytes_max`].
-    Traffic,
-    /// From the service itself: the reserve on top of that as well.
-    Control,
-}
-
-/// Why a message was not queued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SendError {
-    /// The connection has ended or is about to.
-    Gone,
-    /// Its queue has no room for the whole message.
-    Full,
 }
 
 /// Where a connection stands between its beginning and its end.

@@ -8,9 +8,8 @@ use std::io::{self, IoSliceMut};
 
 use super::connections::{Connection, Phase, flag};
 use super::input::Lease;
-use super::wheel::Tick;
-use super::{CloseReason, ConnId, Connections, Counters, Limits, PeerAddr, Progress, Service, Transport};
-use crate::time::Time;
+use super::{CloseReason, ConnId, Connections, Counters, Limits, PeerAddr, Progress, Service, Transport, Unsent};
+use crate::time::{Tick, Time};
 
 /// What the poll says of a connection.
 #[derive(Clone, Copy, Debug, Default)]
@@ -412,7 +411,8 @@ impl<T: Transport> Engine<T> {
     /// Everything is written: tells the service, tells the peer, and waits for the peer to close too.
     fn finish<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, now: Time) {
         self.connections.slots[conn.index()].set(flag::TOLD, true);
-        service.on_close(&mut self.connections, conn, CloseReason::Finished, &[], now);
+        let unsent = Unsent { written: self.connections.slots[conn.index()].written, ..Unsent::default() };
+        service.on_close(&mut self.connections, conn, CloseReason::Finished, unsent, now);
         self.connections.counters.closed[CloseReason::Finished as usize] += 1;
         self.linger(conn, now);
     }
@@ -440,12 +440,17 @@ impl<T: Transport> Engine<T> {
         while let Some((conn, reason)) = self.connections.condemned.pop() {
             let connection: &mut Connection<T> = &mut self.connections.slots[conn.index()];
             let told = connection.has(flag::TOLD);
+            let written = connection.written;
+            let (mut cut, mut cut_bytes) = ([0; 32], 0);
             if !told {
                 connection.set(flag::TOLD, true);
                 self.connections.counters.closed[reason as usize] += 1;
                 self.unsent.clear();
                 if let Some(key) = connection.queue() {
-                    self.connections.queues[key].copy_unsent(&mut self.unsent);
+                    let queue = &self.connections.queues[key];
+                    queue.copy_unsent(&mut self.unsent);
+                    cut_bytes = queue.cut().len();
+                    cut[..cut_bytes].copy_from_slice(queue.cut());
                 }
             }
             self.connections.release_lease(conn);
@@ -453,7 +458,8 @@ impl<T: Transport> Engine<T> {
             // The slot is taken out first: what the service says now cannot reach it.
             drop(self.connections.slots.remove(conn.index()));
             if !told {
-                service.on_close(&mut self.connections, conn, reason, &self.unsent, now);
+                let unsent = Unsent { written, cut: &cut[..cut_bytes], whole: &self.unsent };
+                service.on_close(&mut self.connections, conn, reason, unsent, now);
             }
         }
         if self.unsent.capacity() > self.connections.limits.queue_bytes_max / 4 {

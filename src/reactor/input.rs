@@ -3,7 +3,7 @@
 //! At rest a connection owns no read buffer. What a service does not consume is held in a lease, which
 //! grows to what the service says it wants and is given back as soon as it is empty.
 
-use super::wheel::Tick;
+use crate::time::Tick;
 
 /// The smallest lease: it holds a header and a short message.
 const LEASE_BYTES_MIN: usize = 256;

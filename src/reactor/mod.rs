@@ -30,13 +30,14 @@ mod service;
 mod transport;
 mod wheel;
 
+pub use crate::outgoing::{Lane, Outgoing, SendError};
 pub use address::PeerAddr;
 pub use clock::Clock;
-pub use connections::{CloseReason, ConnId, Connections, Lane, Refusal, SendError};
+pub use connections::{CloseReason, ConnId, Connections, Refusal};
 pub use engine::{Engine, Readiness};
 pub use event_loop::Reactor;
 pub use limits::{Counters, Limits};
 pub use listener::{Endpoint, SocketOptions};
-pub use queue::Outgoing;
+pub use queue::Unsent;
 pub use service::{Progress, Service};
 pub use transport::{Stream, Transport};

@@ -15,16 +15,14 @@ use std::io::{self, IoSlice};
 
 use bytes::Bytes;
 
-use super::wheel::Tick;
 use super::{ConnId, Transport};
+use crate::outgoing::Outgoing;
+use crate::time::Tick;
 
 /// Bytes of a block: about one turn's worth of small frames for one recipient, and one page.
 const BLOCK_BYTES: usize = 4096;
 /// Free blocks that are kept, 16 MiB: what a burst to 4,000 recipients needs. The rest goes back to the system.
 const FREE_BLOCKS_MAX: usize = 4096;
-/// A message for many recipients is shared from this size on; below, a copy is cheaper than a counter
-/// and pins no memory.
-const SHARED_BYTES_MIN: usize = 2048;
 /// Buffers handed to one write; the system allows 1,024.
 const SLICES_MAX: usize = 64;
 
@@ -48,42 +46,6 @@ impl BlockPool {
         if self.free.len() < FREE_BLOCKS_MAX {
             self.free.push(block);
         }
-    }
-}
-
-/// Bytes on their way out, for one recipient or, shared, for many.
-#[derive(Debug)]
-pub struct Outgoing<'a> {
-    bytes: &'a [u8],
-    shared: Option<Bytes>,
-    fans_out: bool,
-}
-
-impl<'a> Outgoing<'a> {
-    /// Whole messages for one recipient.
-    #[must_use]
-    pub const fn to_one(bytes: &'a [u8]) -> Self {
-        Self { bytes, shared: None, fans_out: false }
-    }
-
-    /// Whole messages for many recipients: what must be queued is copied once at most, if it is long.
-    #[must_use]
-    pub const fn to_many(bytes: &'a [u8]) -> Self {
-        Self { bytes, shared: None, fans_out: true }
-    }
-
-    /// All the bytes.
-    #[must_use]
-    pub const fn bytes(&self) -> &'a [u8] {
-        self.bytes
-    }
-
-    fn shared_from(&mut self, start: usize) -> Option<Bytes> {
-        if !self.fans_out || self.bytes.len() - start < SHARED_BYTES_MIN {
-            return None;
-        }
-        let bytes = self.bytes;
-        Some(self.shared.get_or_insert_with(|| Bytes::copy_from_slice(bytes)).slice(start..))
     }
 }
 
@@ -120,13 +82,23 @@ pub(super) struct OutQueue {
     sent: u64,
     /// Unsent bytes in front that belong to a message of which a part has been sent.
     remainder: usize,
+    /// The beginning of the message that `remainder` is the end of.
+    cut: [u8; HEAD_BYTES],
     /// One for each tick in which something was queued, oldest first: the age of the oldest unsent byte.
     marks: VecDeque<Mark>,
 }
 
 impl OutQueue {
     pub(super) const fn new(owner: ConnId) -> Self {
-        Self { owner, segments: VecDeque::new(), bytes: 0, sent: 0, remainder: 0, marks: VecDeque::new() }
+        Self {
+            owner,
+            segments: VecDeque::new(),
+            bytes: 0,
+            sent: 0,
+            remainder: 0,
+            cut: [0; HEAD_BYTES],
+            marks: VecDeque::new(),
+        }
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -153,10 +125,12 @@ impl OutQueue {
         pool: &mut BlockPool,
         message_bytes: MessageBytes,
     ) {
-        let mut rest = &outgoing.bytes[start..];
+        let mut rest = &outgoing.bytes()[start..];
         if start > 0 {
             debug_assert!(self.is_empty(), "bytes written past a queue that is not empty");
-            self.remainder = message_end(outgoing.bytes, start, message_bytes) - start;
+            let (begin, end) = message_around(outgoing.bytes(), start, message_bytes);
+            self.remainder = end - start;
+            self.cut = head_of([&outgoing.bytes()[begin..]]).0;
         }
         self.bytes += rest.len();
         let end = self.sent + self.bytes as u64;
@@ -240,17 +214,9 @@ impl OutQueue {
                 let Some(next) = segments.next() else { return };
                 segment = next.unsent();
             }
-            let mut head = [0; HEAD_BYTES];
-            let mut have = 0;
-            let tail = segments.clone().map(Segment::unsent);
-            for piece in std::iter::once(&segment[boundary - segment_start..]).chain(tail) {
-                let count = piece.len().min(HEAD_BYTES - have);
-                head[have..have + count].copy_from_slice(&piece[..count]);
-                have += count;
-                if have == HEAD_BYTES {
-                    break;
-                }
-            }
+            let rest = segments.clone().map(Segment::unsent);
+            let (head, have) = head_of(std::iter::once(&segment[boundary - segment_start..]).chain(rest));
+            self.cut = head;
             boundary += message_bytes(&head[..have]).max(1);
         }
         self.remainder = (boundary - taken).min(self.bytes - taken);
@@ -260,6 +226,11 @@ impl OutQueue {
         if let Some(Segment::Block { block, .. }) = self.segments.pop_front() {
             pool.give(block);
         }
+    }
+
+    /// The beginning of the message of which only a part has been sent; empty if there is none.
+    pub(super) fn cut(&self) -> &[u8] {
+        if self.remainder > 0 { &self.cut } else { &[] }
     }
 
     /// Appends the whole messages of which nothing has been sent.
@@ -291,17 +262,44 @@ impl OutQueue {
     }
 }
 
-/// As many bytes of a message as tell its length.
-const HEAD_BYTES: usize = 8;
+/// What is left of a connection's queue when it ends.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unsent<'a> {
+    /// Bytes that the socket took since the connection was opened.
+    pub written: u64,
+    /// The first bytes, up to 32, of the message of which only a part was written; empty if there is none.
+    pub cut: &'a [u8],
+    /// The whole messages of which nothing was written.
+    pub whole: &'a [u8],
+}
 
-/// Where the message ends that byte `at - 1` of `bytes` belongs to.
-fn message_end(bytes: &[u8], at: usize, message_bytes: MessageBytes) -> usize {
-    let mut boundary = 0;
-    while boundary < at {
-        let head = &bytes[boundary..bytes.len().min(boundary + HEAD_BYTES)];
-        boundary += message_bytes(head).max(1);
+/// As many bytes of a message as tell its length, and who has to be told of its loss.
+const HEAD_BYTES: usize = 32;
+
+/// The first bytes of a message that may be spread over `pieces`, and how many they are.
+fn head_of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> ([u8; HEAD_BYTES], usize) {
+    let mut head = [0; HEAD_BYTES];
+    let mut have = 0;
+    for piece in pieces {
+        let count = piece.len().min(HEAD_BYTES - have);
+        head[have..have + count].copy_from_slice(&piece[..count]);
+        have += count;
+        if have == HEAD_BYTES {
+            break;
+        }
     }
-    boundary.min(bytes.len())
+    (head, have)
+}
+
+/// Where the message begins and ends that byte `at - 1` of `bytes` belongs to.
+fn message_around(bytes: &[u8], at: usize, message_bytes: MessageBytes) -> (usize, usize) {
+    let (mut begin, mut end) = (0, 0);
+    while end < at {
+        begin = end;
+        let head = &bytes[begin..bytes.len().min(begin + HEAD_BYTES)];
+        end += message_bytes(head).max(1);
+    }
+    (begin, end.min(bytes.len()))
 }
 
 #[cfg(test)]
@@ -377,6 +375,9 @@ mod tests {
                 let mut unsent = Vec::new();
                 queue.copy_unsent(&mut unsent);
                 assert_eq!(unsent, all[*next..], "whole messages of which nothing was sent");
+                let begun = boundaries.iter().rev().find(|b| **b <= sink.taken.len()).expect("0 is one");
+                let cut = if begun == next { &[] } else { &all[*begun..] };
+                assert_eq!(queue.cut().get(..2), cut.get(..2), "the message of which a part was sent");
             }
             assert_eq!(sink.taken, all[..sink.taken.len()]);
         }
@@ -408,7 +409,7 @@ mod tests {
         for queue in &mut queues {
             queue.push(&mut outgoing, 0, tick(0), &mut pool, length);
         }
-        let whole = outgoing.shared.clone().expect("it was shared");
+        let whole = outgoing.shared_from(0).expect("it was shared");
         for queue in &queues {
             let Some(Segment::Shared(bytes)) = queue.segments.front() else { panic!("not shared") };
             assert_eq!(bytes.as_ptr(), whole.as_ptr());

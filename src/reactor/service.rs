@@ -1,6 +1,6 @@
 //! What runs on the reactor: anything that takes bytes and answers with bytes.
 
-use super::{CloseReason, ConnId, Connections, PeerAddr, Refusal, Stream, Transport};
+use super::{CloseReason, ConnId, Connections, PeerAddr, Refusal, Stream, Transport, Unsent};
 use crate::time::Time;
 
 /// What a service made of the bytes that it was shown.
@@ -61,8 +61,8 @@ pub trait Service<T: Transport = Stream> {
         let _ = (io, conn, written, now);
     }
 
-    /// A connection has ended. `unsent` are the whole messages of which nothing was written.
-    fn on_close(&mut self, io: &mut Connections<T>, conn: ConnId, reason: CloseReason, unsent: &[u8], now: Time) {
+    /// A connection has ended; `unsent` is what was still queued.
+    fn on_close(&mut self, io: &mut Connections<T>, conn: ConnId, reason: CloseReason, unsent: Unsent<'_>, now: Time) {
         let _ = (io, conn, reason, unsent, now);
     }
 
@@ -82,7 +82,7 @@ pub trait Service<T: Transport = Stream> {
         &[]
     }
 
-    /// How long the message is that begins with `head` (up to eight bytes of it), so that what is left in a
+    /// How long the message is that begins with `head` (up to 32 bytes of it), so that what is left in a
     /// queue can be handed back whole. By default each byte is a message.
     #[must_use]
     fn message_bytes(head: &[u8]) -> usize
