@@ -2,5 +2,7 @@
 
 pub mod outgoing;
 pub mod reactor;
+pub mod relay;
+pub mod throttle;
 pub mod time;
 pub mod wire;
