@@ -1,5 +1,7 @@
 //! switchboard: a lightweight message relay on one thread and one poll.
 
+pub mod cli;
+pub mod client;
 pub mod outgoing;
 pub mod reactor;
 pub mod relay;
