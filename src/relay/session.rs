@@ -128,8 +128,8 @@ impl Relay {
 
     pub(super) fn ping(&mut self, from: Id, header: &Header, payload: &[u8], now: Time, out: &mut impl Outbox) {
         match Ping::parse(payload) {
-            Ok(ping) => {
-                let pong = Pong { ping_clock_us: ping.clock_us, clock_us: Some(now.micros()) };
+            Ok(Ping { clock_us }) => {
+                let pong = Pong { ping_clock_us: clock_us, clock_us: Some(now.micros()) };
                 let header = Header::new(Type::Pong).to(from).correlating(header.correlation);
                 self.say(from, out, |frame| pong.write_frame(header, frame));
             }
