@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use log::{debug, info, warn};
+use log::{debug, warn};
 
 use super::outbox::Outbox;
 use super::peers::{Peer, State};
@@ -196,7 +196,7 @@ impl Relay {
         let Some(peer) = self.peers.get(id) else { return };
         let name = peer.name();
         if matches!(code, Code::Left | Code::ShuttingDown) {
-            info!("{id} {name:?} has left: {code}");
+            debug!("{id} {name:?} has left: {code}");
         } else if self.lost_log.admit(now) {
             let address = peer.member().map(|member| member.address.to_owned()).unwrap_or_default();
             let idle = now.since(peer.last_heard());
