@@ -11,7 +11,11 @@
 use std::fmt;
 
 use super::header::is_routed;
-use super::{Flags, HEADER_BYTES, Header, Id, LENGTH_BYTES, LENGTH_MIN};
+use super::{Flags, HEADER_BYTES, Header, Id, LENGTH_BYTES, LENGTH_MIN, RECIPIENTS_MAX};
+
+/// The most frames of a run: each may be answered by an ERROR, and its sender is stopped between runs only.
+/// As many as the recipients of a SEND_MANY, so that the same reserve holds the answers.
+const RUN_FRAMES_MAX: u32 = RECIPIENTS_MAX as u32;
 
 /// What stands at the front of a buffer.
 #[derive(Debug)]
@@ -129,7 +133,9 @@ pub fn next_run(buffer: &mut [u8], source: Id, payload_bytes_max: u32) -> Result
         key[..2].copy_from_slice(&buffer[4..6]);
         key[2..].copy_from_slice(&buffer[12..20]);
         let frame_bytes_max = HEADER_BYTES + payload_bytes_max as usize;
-        while let Some(header) = buffer[run_bytes..].first_chunk_mut::<HEADER_BYTES>() {
+        while frames < RUN_FRAMES_MAX
+            && let Some(header) = buffer[run_bytes..].first_chunk_mut::<HEADER_BYTES>()
+        {
             let bytes = frame_bytes(header).unwrap_or(0);
             let same = header[4..6] == key[..2] && header[12..20] == key[2..];
             if !same || !(HEADER_BYTES..=frame_bytes_max).contains(&bytes) || buffer.len() - run_bytes < bytes {
