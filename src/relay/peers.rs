@@ -76,7 +76,7 @@ pub(super) struct Membership {
 pub(super) struct Listing {
     pub(super) room: u32,
     pub(super) room_id: Id,
-    /// Members from here downwards have not been listed. Downwards, because a member that leaves is
+    /// Members below this place have not been listed. Downwards, because a member that leaves is
     /// replaced by the last one: nobody can slip past.
     pub(super) cursor: usize,
     pub(super) correlation: u32,

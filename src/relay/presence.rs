@@ -109,7 +109,9 @@ impl Relay {
         if extra.listing.is_some() {
             return Err(Refused::plain(Code::Busy));
         }
-        extra.listing = Some(Listing { room: slot, room_id: room.id, cursor: room.members.len(), correlation });
+        // All who are there when the first page is written: that may be later, and whoever comes until then is
+        // in no DELTA behind it.
+        extra.listing = Some(Listing { room: slot, room_id: room.id, cursor: usize::MAX, correlation });
         Ok(())
     }
 
@@ -118,7 +120,8 @@ impl Relay {
         loop {
             let Some(peer) = self.peers.registered(id) else { return };
             let Some(listing) = peer.extra.as_ref().and_then(|extra| extra.listing) else { return };
-            if out.queued_bytes(id) >= LISTING_QUEUE_BYTES {
+            // In a small queue there must be room for a page.
+            if out.queued_bytes(id) >= LISTING_QUEUE_BYTES.min(self.settings.queue_bytes_max / 2) {
                 out.notify_written(id, true);
                 return;
             }
