@@ -247,7 +247,10 @@ impl Relay {
 /// What others are told of a client.
 pub(super) fn card(profile: &Profile<'_>, address: &str) -> Box<[u8]> {
     let mut card = Vec::new();
-    Member { client: Id::RELAY, profile: *profile, address, code_number: 0 }.write_card(&mut card);
+    // An empty endpoint says that there is none.
+    let endpoints = profile.endpoints.map(|endpoint| endpoint.filter(|text| !text.is_empty()));
+    let profile = Profile { endpoints, ..*profile };
+    Member { client: Id::RELAY, profile, address, code_number: 0 }.write_card(&mut card);
     card.into_boxed_slice()
 }
 
