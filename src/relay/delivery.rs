@@ -83,12 +83,12 @@ impl Relay {
 
     /// Queues frames for every member of a room; those who have no room for them count them in a GAP.
     fn fan_out(&mut self, from: Id, header: &Header, run: &Run<'_>, slot: u32, out: &mut impl Outbox) {
-        let except = if header.flags.has(Flags::NO_ECHO) { from } else { Id::RELAY };
+        let except = header.flags.has(Flags::NO_ECHO).then_some(from);
         // Nobody comes or goes while frames are queued: connections are freed at the end of a turn.
         let Some(members) = self.rooms.get_mut(slot).map(|room| std::mem::take(&mut room.members)) else { return };
         let mut outgoing = Outgoing::to_many(run.bytes);
         let (mut queued, mut skipped) = (0, 0);
-        for id in members.iter().filter(|id| **id != except) {
+        for id in members.iter().filter(|id| Some(**id) != except) {
             let Some(peer) = self.peers.registered(*id) else { continue };
             let sent = if run.payload_bytes_max <= peer.payload_bytes_max {
                 deliver(peer, &mut outgoing, run.frames, &self.settings, &mut self.counters, out)
@@ -162,9 +162,9 @@ impl Relay {
         let payload_bytes = frame.len() - HEADER_BYTES;
         frame[..HEADER_BYTES].copy_from_slice(&send.bytes(payload_bytes));
         let mut outgoing = Outgoing::to_many(frame);
-        let except = if header.flags.has(Flags::NO_ECHO) { from } else { Id::RELAY };
+        let except = header.flags.has(Flags::NO_ECHO).then_some(from);
         let (mut queued, mut refused) = (0, 0);
-        for to in recipients.iter().filter(|to| **to != except) {
+        for to in recipients.iter().filter(|to| Some(**to) != except) {
             let result = match self.peers.registered(*to) {
                 None => Err(Code::NoSuchClient),
                 Some(peer) if payload_bytes > peer.payload_bytes_max as usize => Err(Code::TooLargeForRecipient),
