@@ -284,6 +284,10 @@ fn deliver(
 ) -> Result<(), Code> {
     if peer.has_gap && (out.queued_bytes(peer.id) > settings.queue_bytes_max / 2 || !send_gap(peer, counters, out)) {
         return Err(Code::QueueFull);
+    if frames > 1 && outgoing.bytes().len() > settings.queue_bytes_max {
+        // An empty queue takes a message of any length, but a run is not one.
+        return Err(Code::QueueFull);
+    }
     }
     out.send(peer.id, outgoing, Lane::Traffic).map_err(|error| match error {
         SendError::Full => Code::QueueFull,
