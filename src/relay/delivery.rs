@@ -130,6 +130,10 @@ impl Relay {
                 skip(peer, frame.len(), out);
             }
         }
+        if out.queued_bytes(to) == 0 {
+            // Nothing will be written that could bring the GAP along.
+            send_gap(peer, &mut self.counters, out);
+        }
         (queued, skipped)
     }
 
@@ -195,9 +199,7 @@ impl Relay {
         }
         let Some(peer) = self.peers.registered(id) else { return };
         if out.queued_bytes(id) <= self.settings.queue_bytes_max / 2 {
-            if peer.has_gap {
-                send_gap(peer, &mut self.counters, out);
-            }
+            send_gap(peer, &mut self.counters, out);
             if peer.paused {
                 peer.paused = false;
                 out.pause(id, false);
@@ -282,12 +284,12 @@ fn deliver(
     counters: &mut Counters,
     out: &mut impl Outbox,
 ) -> Result<(), Code> {
-    if peer.has_gap && (out.queued_bytes(peer.id) > settings.queue_bytes_max / 2 || !send_gap(peer, counters, out)) {
-        return Err(Code::QueueFull);
     if frames > 1 && outgoing.bytes().len() > settings.queue_bytes_max {
         // An empty queue takes a message of any length, but a run is not one.
         return Err(Code::QueueFull);
     }
+    if peer.has_gap && (out.queued_bytes(peer.id) > settings.queue_bytes_max / 2 || !send_gap(peer, counters, out)) {
+        return Err(Code::QueueFull);
     }
     out.send(peer.id, outgoing, Lane::Traffic).map_err(|error| match error {
         SendError::Full => Code::QueueFull,
@@ -311,7 +313,7 @@ pub(super) fn say_to(
     counters: &mut Counters,
     out: &mut impl Outbox,
 ) {
-    let fits = !peer.has_gap || send_gap(peer, counters, out);
+    let fits = send_gap(peer, counters, out);
     if !fits || out.send(peer.id, outgoing, Lane::Control) == Err(SendError::Full) {
         counters.control_skipped += 1;
         skip(peer, outgoing.bytes().len(), out);
@@ -334,8 +336,11 @@ fn skip(peer: &mut Peer, bytes: usize, out: &mut impl Outbox) {
     }
 }
 
-/// Queues the GAP for what a client has missed; says whether there was room for it.
-fn send_gap(peer: &mut Peer, counters: &mut Counters, out: &mut impl Outbox) -> bool {
+/// Queues the GAP for what a client has missed, if there is any; says whether nothing is left to be told.
+pub(super) fn send_gap(peer: &mut Peer, counters: &mut Counters, out: &mut impl Outbox) -> bool {
+    if !peer.has_gap {
+        return true;
+    }
     let id = peer.id;
     let extra = peer.extra();
     let gap = Gap { frames: extra.gap_frames, bytes: extra.gap_bytes };

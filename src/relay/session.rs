@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use log::{debug, warn};
 
+use super::delivery::send_gap;
 use super::outbox::Outbox;
 use super::peers::{Peer, State};
 use super::rooms::EVERYBODY;
@@ -138,13 +139,20 @@ impl Relay {
     }
 
     pub(super) fn goodbye(&mut self, from: Id, now: Time, out: &mut impl Outbox) {
-        self.depart(from, Code::Left, now, out);
-        out.close(from);
+        self.leave_in_order(from, Code::Left, now, out);
     }
 
     /// The client will send no more; what is queued for it is still written.
     pub(super) fn ended(&mut self, id: Id, now: Time, out: &mut impl Outbox) {
-        self.depart(id, Code::HungUp, now, out);
+        self.leave_in_order(id, Code::HungUp, now, out);
+    }
+
+    /// Lets a client go that reads to the end: what it has missed is the last that it is told.
+    fn leave_in_order(&mut self, id: Id, code: Code, now: Time, out: &mut impl Outbox) {
+        if let Some(peer) = self.peers.registered(id) {
+            send_gap(peer, &mut self.counters, out);
+        }
+        self.depart(id, code, now, out);
         out.close(id);
     }
 
