@@ -40,6 +40,8 @@ pub(super) struct Peer {
     pub(super) has_gap: bool,
     /// Its own frames are not taken until it has read what it was sent.
     pub(super) paused: bool,
+    /// A PING is on its way to it, and nothing was heard since.
+    pub(super) is_asked: bool,
 }
 
 // Less than a cache line: the memory of an idle client is a promise.
@@ -104,11 +106,14 @@ impl Peer {
             state: State::Leaving,
             has_gap: false,
             paused: false,
+            is_asked: false,
         }
     }
 
+    /// Notes a sign of life; rounded up, so that no silence is taken for longer than it is.
     pub(super) fn heard(&mut self, now: Time) {
-        self.last_heard = Tick::at(now);
+        self.last_heard = Tick::not_before(now);
+        self.is_asked = false;
     }
 
     pub(super) const fn last_heard(&self) -> Time {
@@ -169,7 +174,7 @@ impl Peers {
         self.slots[index] = Peer {
             id,
             payload_bytes_max: HELLO_BYTES_MAX,
-            last_heard: Tick::at(now),
+            last_heard: Tick::not_before(now),
             state: State::Greeting,
             ..Peer::vacant()
         };

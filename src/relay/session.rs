@@ -12,8 +12,8 @@ use super::{Refused, Relay};
 use crate::time::Time;
 use crate::wire::control::{Body, ErrorBody, Goodbye, Hello, Member, Ping, Pong, Profile, Reason, Welcome};
 use crate::wire::{
-    BodyError, Code, FrameError, Header, Id, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_FLOOR, Run, Tag, Type, VERSION,
-    is_valid_name,
+    BodyError, Code, FrameError, Header, Id, PAYLOAD_BYTES_CEILING, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_FLOOR, Run,
+    Tag, Type, VERSION, is_valid_name,
 };
 
 impl Relay {
@@ -26,11 +26,11 @@ impl Relay {
     pub(super) fn greet(&mut self, from: Id, run: &Run<'_>, now: Time, out: &mut impl Outbox) {
         let header = run.header();
         if header.frame_type() != Some(Type::Hello) {
-            return self.fail(from, Code::OutOfOrder, "the first frame must be a HELLO", now, out);
+            return self.fail(from, header.correlation, Code::OutOfOrder, "the first frame must be a HELLO", now, out);
         }
         match self.check_hello(run.payload()) {
             Ok(hello) => self.welcome(from, &header, &hello, now, out),
-            Err(refused) => self.fail(from, refused.code, &refused.text, now, out),
+            Err(refused) => self.fail(from, header.correlation, refused.code, &refused.text, now, out),
         }
     }
 
@@ -101,26 +101,30 @@ impl Relay {
     pub(super) fn deadline(&mut self, id: Id, now: Time, out: &mut impl Outbox) {
         let Some(peer) = self.peers.get(id) else { return };
         match peer.state {
-            State::Greeting => self.fail(id, Code::HelloTimeout, "", now, out),
+            State::Greeting => self.fail(id, 0, Code::HelloTimeout, "", now, out),
             State::Registered => self.check_life(id, now, out),
             State::Leaving => {}
         }
     }
 
     fn check_life(&mut self, id: Id, now: Time, out: &mut impl Outbox) {
-        let Some(peer) = self.peers.get(id) else { return };
+        let Some(peer) = self.peers.get_mut(id) else { return };
         let keepalive = Duration::from_millis(peer.keepalive_ms.into());
         let (heard, idle, keepalive_ms) = (peer.last_heard(), now.since(peer.last_heard()), peer.keepalive_ms);
         if out.queued_bytes(id) > 0 {
-            // A PING would wait behind what it has not read yet; the write deadline watches that.
+            // A PING would wait behind what it has not read yet; the write deadline watches that. One that is
+            // on its way may wait there too, so it does not count.
+            peer.is_asked = false;
             out.set_deadline(id, Some(now + keepalive));
-        } else if idle >= keepalive * 2 {
-            self.fail(id, Code::IdleTimeout, "", now, out);
+        } else if peer.is_asked && idle >= keepalive * 2 {
+            self.fail(id, 0, Code::IdleTimeout, "", now, out);
         } else if idle >= keepalive * 9 / 10 {
+            // Nobody is given up unasked: who only listens has said nothing for as long as its queue was busy.
+            peer.is_asked = true;
             self.counters.pings += 1;
             let ping = Ping { clock_us: Some(now.micros()) };
             self.say(id, out, |frame| ping.write_frame(Header::new(Type::Ping).to(id), frame));
-            out.set_deadline(id, Some((heard + keepalive * 2).max(now + keepalive / 10)));
+            out.set_deadline(id, Some((heard + keepalive * 2).max(now + keepalive)));
         } else {
             let at = heard + self.jittered(keepalive_ms);
             out.set_deadline(id, Some(at));
@@ -159,20 +163,23 @@ impl Relay {
     pub(super) fn broken(&mut self, id: Id, error: FrameError, now: Time, out: &mut impl Outbox) {
         let Some(peer) = self.peers.get(id) else { return };
         let code = match error {
-            // Another protocol's first bytes are a length like any other.
+            // Another protocol's first bytes are a length like any other, but text makes a huge one.
+            FrameError::TooLarge { payload_bytes, .. } if payload_bytes <= PAYLOAD_BYTES_CEILING => Code::FrameTooLarge,
             _ if peer.state == State::Greeting => Code::NotSwitchboard,
             FrameError::Malformed { .. } => Code::BadFrame,
             FrameError::TooLarge { .. } => Code::FrameTooLarge,
         };
-        self.fail(id, code, &error.to_string(), now, out);
+        self.fail(id, 0, code, &error.to_string(), now, out);
     }
 
-    /// Closes a connection with an ERROR that says why; `text` may be empty.
-    pub(super) fn fail(&mut self, id: Id, code: Code, text: &str, now: Time, out: &mut impl Outbox) {
+    /// Closes a connection with an ERROR that says why; `text` may be empty. `correlation` is that of the frame
+    /// at fault, 0 if it is no frame's.
+    pub(super) fn fail(&mut self, id: Id, correlation: u32, code: Code, text: &str, now: Time, out: &mut impl Outbox) {
         let text = if text.is_empty() { code.meaning() } else { text };
         let versions = (code == Code::BadVersion).then_some((VERSION, VERSION));
         let reason = Reason { versions, ..Reason::new(code, text) };
-        self.say(id, out, |frame| ErrorBody(reason).write_frame(Header::new(Type::Error).to(id), frame));
+        let header = Header::new(Type::Error).to(id).correlating(correlation);
+        self.say(id, out, |frame| ErrorBody(reason).write_frame(header, frame));
         self.depart(id, code, now, out);
         out.close(id);
     }
@@ -245,7 +252,7 @@ impl Relay {
                     self.depart(id, Code::ShuttingDown, now, out);
                     out.close(id);
                 }
-                State::Greeting => self.fail(id, Code::ShuttingDown, "", now, out),
+                State::Greeting => self.fail(id, 0, Code::ShuttingDown, "", now, out),
                 State::Leaving => {}
             }
         }
