@@ -1,0 +1,33 @@
+//! The relay core as its server drives it, without a server: what happens to a connection goes in, and what
+//! the relay does with it is looked at from the clients' side. All state that is kept twice is compared after
+//! each input.
+
+#[path = "relay/directory.rs"]
+mod directory;
+#[path = "relay/frames.rs"]
+mod frames;
+#[path = "relay/world.rs"]
+mod world;
+
+#[path = "relay/delivery.rs"]
+mod delivery;
+#[path = "relay/gap.rs"]
+mod gap;
+#[path = "relay/hello.rs"]
+mod hello;
+#[path = "relay/judge.rs"]
+mod judge;
+#[path = "relay/many.rs"]
+mod many;
+#[path = "relay/model.rs"]
+mod model;
+#[path = "relay/presence.rs"]
+mod presence;
+#[path = "relay/profile.rs"]
+mod profile;
+#[path = "relay/receipts.rs"]
+mod receipts;
+#[path = "relay/rooms.rs"]
+mod rooms;
+#[path = "relay/session.rs"]
+mod session;

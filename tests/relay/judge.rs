@@ -1,0 +1,485 @@
+//! The delivery promise, judged step by step: what ought to happen is worked out from a frame before the relay
+//! sees it, and everything that the relay does with any queue is held against it.
+//!
+//! A frame for one client or a list is queued for it or refused to its sender in the same step. A frame for a
+//! room or for all is queued or missed, and what was missed must be told by a GAP, exactly and before anything
+//! else is queued. What was queued is written, receipted with its last byte if that was asked for, or comes back
+//! when its recipient ends. Answers to a client's own frames must all come; only what others cause may find no
+//! room, and is then counted.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use switchboard::time::Time;
+use switchboard::wire::control::{self, Body, Hello, Join, Leave, Profile, Update, Watch, Who};
+use switchboard::wire::{
+    Code, Flags, Frames, HEADER_BYTES, Header, Id, IdKind, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_FLOOR, Type, is_routed,
+};
+
+use super::frames::{Got, Routed, send_flagged, stamped_bytes};
+use super::world::Effect;
+
+/// A client as it ought to be.
+#[derive(Debug, Default)]
+pub(crate) struct Record {
+    pub(crate) name: String,
+    pub(crate) station: Option<String>,
+    pub(crate) registered: bool,
+    /// Its socket has failed, and the relay has not been told.
+    pub(crate) broken: bool,
+    payload_bytes_max: usize,
+    /// Frames and bytes that no GAP has told; the bytes of the relay's own frames are not known here.
+    pub(crate) missed_frames: u64,
+    missed_bytes: Option<u64>,
+    /// Where the next frame begins in its stream.
+    end: u64,
+    /// Frames of others that are queued, and where they end.
+    queue: VecDeque<(u32, u64)>,
+}
+
+#[derive(Debug)]
+struct Sent {
+    from: Id,
+    /// As its recipients get it.
+    bytes: Vec<u8>,
+    /// For a room or for all: missed, not refused.
+    fans_out: bool,
+}
+
+impl Sent {
+    fn wants_receipt(&self) -> bool {
+        self.flags().has(Flags::RECEIPT)
+    }
+
+    fn flags(&self) -> Flags {
+        Header::read(&self.bytes).flags
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    pub(crate) id: Option<Id>,
+    pub(crate) members: BTreeSet<Id>,
+}
+
+/// What must, and what may, happen in the step that is being judged.
+#[derive(Debug, Default)]
+struct Step {
+    /// Whose frames are handled, if any.
+    actor: Option<Id>,
+    /// Frames for each recipient, in order.
+    due: BTreeMap<Id, VecDeque<u32>>,
+    /// Answers to the actor.
+    answers: Vec<Got>,
+    joins: Vec<(u32, String, u64)>,
+    /// For how many a frame of the actor was meant, at least and at most.
+    totals: HashMap<u32, (u64, u64)>,
+    queued: HashMap<u32, u64>,
+    refused: HashMap<u32, u64>,
+    /// What others cause, and how much of it found no room.
+    indirect: BTreeMap<Id, Vec<Got>>,
+    full: BTreeMap<Id, u64>,
+}
+
+/// What has been seen in all steps.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) queued: u64,
+    pub(crate) skipped: u64,
+    pub(crate) lost: u64,
+    pub(crate) void: u64,
+    pub(crate) gaps: u64,
+    pub(crate) written: u64,
+    pub(crate) refused: u64,
+    pub(crate) full: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Judge {
+    pub(crate) clients: BTreeMap<Id, Record>,
+    pub(crate) rooms: BTreeMap<String, Room>,
+    /// By correlation, which is unique among all frames of all clients.
+    sent: HashMap<u32, Sent>,
+    step: Step,
+    pub(crate) tally: Tally,
+}
+
+impl Judge {
+    pub(crate) fn connected(&mut self, id: Id) {
+        self.clients.insert(id, Record { missed_bytes: Some(0), ..Record::default() });
+    }
+
+    fn is_registered(&self, id: Id) -> bool {
+        self.clients.get(&id).is_some_and(|record| record.registered)
+    }
+
+    fn is_taken(&self, name: &str) -> bool {
+        self.clients.values().any(|record| record.registered && record.name == name)
+    }
+
+    pub(crate) fn depart(&mut self, id: Id) {
+        if let Some(record) = self.clients.get_mut(&id) {
+            record.registered = false;
+        }
+        self.rooms.retain(|_, room| {
+            room.members.remove(&id);
+            !room.members.is_empty()
+        });
+    }
+
+    fn room(&self, id: Id) -> Option<&Room> {
+        self.rooms.values().find(|room| room.id == Some(id))
+    }
+
+    /// Works out what must come of frames that the relay is about to be shown.
+    pub(crate) fn foresee(&mut self, from: Id, run: &[u8], now: Time) {
+        self.step = Step { actor: Some(from), ..Step::default() };
+        for frame in Frames::new(run) {
+            let (header, payload) = (Header::read(frame), &frame[HEADER_BYTES..]);
+            if !self.is_registered(from) {
+                self.foresee_hello(from, header.correlation, payload);
+            } else if is_routed(header.type_number, header.destination) {
+                self.foresee_routed(from, &header, frame);
+            } else {
+                self.foresee_request(from, &header, payload, now);
+            }
+        }
+    }
+
+    /// A length field is about to be shown that is over the limit.
+    pub(crate) fn foresee_broken(&mut self, from: Id) {
+        self.step = Step { actor: Some(from), ..Step::default() };
+        self.depart(from);
+        self.answer(Got::error(0, Code::FrameTooLarge, None));
+    }
+
+    fn answer(&mut self, got: Got) {
+        self.step.answers.push(got);
+    }
+
+    fn foresee_hello(&mut self, from: Id, correlation: u32, payload: &[u8]) {
+        let hello = Hello::parse(payload).expect("a good HELLO");
+        let name = hello.profile.name.expect("a name");
+        if self.is_taken(name) {
+            return self.answer(Got::error(correlation, Code::HelloNameTaken, None));
+        }
+        let payload_bytes_max = hello.payload_bytes_max.unwrap_or(PAYLOAD_BYTES_DEFAULT).max(PAYLOAD_BYTES_FLOOR);
+        let record = self.clients.get_mut(&from).expect("it is connected");
+        name.clone_into(&mut record.name);
+        record.registered = true;
+        record.payload_bytes_max = payload_bytes_max as usize;
+        self.answer(Got::Welcome { correlation, client: from, payload_bytes_max, keepalive_ms: 30_000 });
+    }
+
+    fn foresee_routed(&mut self, from: Id, header: &Header, frame: &[u8]) {
+        let (correlation, to) = (header.correlation, header.destination);
+        let sent = Sent { from, bytes: stamped_bytes(from, frame), fans_out: to.kind() != IdKind::Client };
+        let recipients: Vec<Id> = match to.kind() {
+            IdKind::Client => vec![to],
+            IdKind::All => self.clients.iter().filter(|(_, record)| record.registered).map(|(id, _)| *id).collect(),
+            IdKind::Room => match self.room(to) {
+                Some(room) if room.members.contains(&from) => room.members.iter().copied().collect(),
+                Some(_) => return self.answer(Got::error(correlation, Code::NotMember, None)),
+                None => return self.answer(Got::error(correlation, Code::NoSuchRoom, None)),
+            },
+            _ => return self.answer(Got::error(correlation, Code::BadDestination, None)),
+        };
+        self.deal(correlation, sent, &recipients);
+    }
+
+    /// Makes a frame due to its recipients.
+    fn deal(&mut self, correlation: u32, sent: Sent, recipients: &[Id]) {
+        let is_list = Header::read(&sent.bytes).destination == Id::MANY;
+        let except = (sent.flags().has(Flags::NO_ECHO) && (sent.fans_out || is_list)).then_some(sent.from);
+        let (mut least, mut most) = (0, 0);
+        for to in recipients.iter().copied().filter(|to| Some(*to) != except) {
+            let record = self.clients.get(&to).filter(|record| record.registered);
+            let too_large = record.is_some_and(|r| sent.bytes.len() - HEADER_BYTES > r.payload_bytes_max);
+            most += 1;
+            match record {
+                // The relay may still count it for one that it will soon hear to be gone.
+                Some(record) if sent.fans_out && record.broken => continue,
+                Some(_) if sent.fans_out || !too_large => self.step.due.entry(to).or_default().push_back(correlation),
+                Some(_) => self.answer(Got::error(correlation, Code::TooLargeForRecipient, Some(to))),
+                None => self.answer(Got::error(correlation, Code::NoSuchClient, Some(to))),
+            }
+            least += 1;
+        }
+        if sent.wants_receipt() && (sent.fans_out || is_list) {
+            self.step.totals.insert(correlation, (least, most));
+        }
+        self.sent.insert(correlation, sent);
+    }
+
+    fn foresee_request(&mut self, from: Id, header: &Header, payload: &[u8], now: Time) {
+        let correlation = header.correlation;
+        let wants_receipt = header.flags.has(Flags::RECEIPT);
+        let result = match header.frame_type() {
+            Some(Type::SendMany) => {
+                let (list, start) = control::recipients(payload).expect("a good list");
+                let list: Vec<Id> = list.collect();
+                let copy = send_flagged(header.flags, correlation, Id::MANY, &payload[start..]);
+                let sent = Sent { from, bytes: stamped_bytes(from, &copy), fans_out: false };
+                return self.deal(correlation, sent, &list);
+            }
+            Some(Type::Ping) => {
+                let clock_us = Some(now.micros());
+                return self.answer(Got::Pong { correlation, ping_clock_us: None, clock_us });
+            }
+            Some(Type::Update) => self.foresee_update(from, &Update::parse(payload).expect("a good UPDATE").0),
+            Some(Type::Join) => {
+                let name = Join::parse(payload).expect("a good JOIN").name;
+                let members = &mut self.rooms.entry(name.to_owned()).or_default().members;
+                members.insert(from);
+                return self.step.joins.push((correlation, name.to_owned(), members.len() as u64));
+            }
+            Some(Type::Leave) => self.foresee_leave(from, Leave::parse(payload).expect("a good LEAVE").room),
+            Some(Type::Watch | Type::Unwatch) => {
+                let room = Watch::parse(payload).expect("a good WATCH").room;
+                self.scope(from, room).map(|()| !wants_receipt || header.frame_type() == Some(Type::Watch))
+            }
+            Some(Type::Who) => match Who::parse(payload).expect("a good WHO") {
+                Who::Named(name) if !self.is_taken(name) => Err(Code::NoSuchClient),
+                Who::Client(id) if !self.is_registered(id) => Err(Code::NoSuchClient),
+                Who::Room(room) => self.scope(from, Some(room.bits())).map(|()| true),
+                _ => Ok(true),
+            },
+            Some(Type::Goodbye) => return self.depart(from),
+            Some(Type::Hello) => {
+                self.depart(from);
+                Err(Code::OutOfOrder)
+            }
+            _ if header.flags.has(Flags::IGNORABLE) => return,
+            _ => Err(Code::UnknownType),
+        };
+        match result {
+            Ok(answered) if answered || !wants_receipt => {}
+            Ok(_) => self.answer(Got::done(correlation)),
+            Err(code) => self.answer(Got::error(correlation, code, None)),
+        }
+    }
+
+    /// Says that a request succeeds without an answer of its own, or how it fails.
+    fn foresee_update(&mut self, from: Id, profile: &Profile<'_>) -> Result<bool, Code> {
+        if let Some(name) = profile.name
+            && self.clients.iter().any(|(id, record)| *id != from && record.registered && record.name == name)
+        {
+            return Err(Code::NameTaken);
+        }
+        let record = self.clients.get_mut(&from).expect("it is registered");
+        record.name = profile.name.unwrap_or(&record.name).to_owned();
+        record.station = profile.station.map(str::to_owned).or_else(|| record.station.take());
+        Ok(false)
+    }
+
+    fn foresee_leave(&mut self, from: Id, room: u64) -> Result<bool, Code> {
+        self.scope(from, Some(room))?;
+        self.rooms.retain(|_, other| {
+            if other.id == Some(Id::from_bits(room)) {
+                other.members.remove(&from);
+            }
+            !other.members.is_empty()
+        });
+        Ok(false)
+    }
+
+    fn scope(&self, from: Id, room: Option<u64>) -> Result<(), Code> {
+        let Some(room) = room else { return Ok(()) };
+        let room = self.room(Id::from_bits(room)).ok_or(Code::NoSuchRoom)?;
+        if room.members.contains(&from) { Ok(()) } else { Err(Code::NotMember) }
+    }
+
+    /// So many bytes are about to be told as written: whose receipts that brings.
+    pub(crate) fn foresee_written(&mut self, id: Id, written: u64) {
+        self.step = Step::default();
+        self.receipts(id, written);
+    }
+
+    fn receipts(&mut self, id: Id, written: u64) {
+        let record = self.clients.get_mut(&id).expect("it is connected");
+        while let Some((correlation, _)) = record.queue.front().copied().filter(|(_, end)| *end <= written) {
+            record.queue.pop_front();
+            self.tally.written += 1;
+            let sent = &self.sent[&correlation];
+            if sent.wants_receipt() && Header::read(&sent.bytes).destination == id {
+                self.step.indirect.entry(sent.from).or_default().push(Got::written(correlation));
+            }
+        }
+    }
+
+    /// A connection is about to be told as gone: what comes back of its queue.
+    pub(crate) fn foresee_end(&mut self, id: Id, written: u64) {
+        self.step = Step::default();
+        self.depart(id);
+        self.receipts(id, written);
+        let record = self.clients.remove(&id).expect("it is connected");
+        for (correlation, _) in record.queue {
+            let sent = &self.sent[&correlation];
+            if sent.fans_out {
+                self.tally.void += 1;
+            } else {
+                self.tally.lost += 1;
+                let error = Got::error(correlation, Code::RecipientLost, Some(id));
+                self.step.indirect.entry(sent.from).or_default().push(error);
+            }
+        }
+    }
+
+    /// Nothing but what others cause is about to happen.
+    pub(crate) fn foresee_nothing(&mut self) {
+        self.step = Step::default();
+    }
+
+    /// Holds what the relay has done in this step against what it had to do.
+    pub(crate) fn judge(&mut self, effects: Vec<(Id, Vec<Effect>)>) {
+        for (id, effects) in effects {
+            for effect in effects {
+                match effect {
+                    Effect::ControlFull => self.control_full(id),
+                    Effect::Taken(frame) => self.taken(id, &frame),
+                }
+            }
+        }
+        self.end_step();
+    }
+
+    fn control_full(&mut self, id: Id) {
+        *self.step.full.entry(id).or_default() += 1;
+        self.tally.full += 1;
+        let record = self.clients.get_mut(&id).expect("it is connected");
+        record.missed_frames += 1;
+        record.missed_bytes = None;
+    }
+
+    fn taken(&mut self, id: Id, frame: &[u8]) {
+        let record = self.clients.get_mut(&id).unwrap_or_else(|| panic!("{id:?} is gone"));
+        record.end += frame.len() as u64;
+        let end = record.end;
+        let got = Got::read(frame);
+        if let Got::Gap { frames, bytes } = got {
+            return self.gap(id, frames, bytes);
+        }
+        assert_eq!(record.missed_frames, 0, "{id:?} gets {got:?} before it is told what it has missed");
+        match got {
+            Got::Frame(Routed(bytes)) => self.delivered(id, &bytes, end),
+            Got::Error { correlation, code: Code::QueueFull, client: Some(client) } => {
+                self.refused(correlation, client);
+            }
+            // Of a client whose socket has failed.
+            Got::Error { correlation, code: Code::NoSuchClient, client: Some(client) }
+                if self.clients.get(&client).is_some_and(|record| record.registered && record.broken) =>
+            {
+                self.refused(correlation, client);
+            }
+            Got::Receipt { correlation, counts: Some(counts), .. } => self.counted(id, correlation, counts),
+            Got::Joined { correlation, room, name, members } => {
+                let join = (correlation, name.clone(), members);
+                let place = self.step.joins.iter().position(|other| *other == join);
+                self.step.joins.remove(place.unwrap_or_else(|| panic!("nobody has asked for {join:?}")));
+                let known = self.rooms.get_mut(&name).expect("it has a member").id.get_or_insert(room);
+                assert_eq!(*known, room, "the id of {name}");
+            }
+            Got::Snapshot { .. } | Got::Delta { .. } => {}
+            answer => self.answered(id, &answer),
+        }
+    }
+
+    fn gap(&mut self, id: Id, frames: u64, bytes: u64) {
+        self.tally.gaps += 1;
+        let record = self.clients.get_mut(&id).expect("it is connected");
+        let due = self.step.due.entry(id).or_default();
+        // What was missed in this very step, before the GAP.
+        while record.missed_frames < frames {
+            let correlation = due.pop_front().unwrap_or_else(|| panic!("{id:?} has not missed {frames} frames"));
+            let sent = &self.sent[&correlation];
+            assert!(sent.fans_out, "a refused frame is not counted");
+            self.tally.skipped += 1;
+            record.missed_frames += 1;
+            record.missed_bytes = record.missed_bytes.map(|missed| missed + sent.bytes.len() as u64);
+        }
+        assert_eq!(record.missed_frames, frames, "what {id:?} has missed");
+        assert!(record.missed_bytes.is_none_or(|missed| missed == bytes), "the bytes that {id:?} has missed");
+        record.missed_frames = 0;
+        record.missed_bytes = Some(0);
+    }
+
+    fn delivered(&mut self, id: Id, bytes: &[u8], end: u64) {
+        let correlation = Header::read(bytes).correlation;
+        let sent = self.sent.get(&correlation).unwrap_or_else(|| panic!("nobody has sent {correlation}"));
+        assert_eq!(sent.bytes, bytes, "frame {correlation} is intact");
+        let due = self.step.due.entry(id).or_default();
+        // Those in front of it have been refused, which their ERRORs must show.
+        let place = due.iter().position(|other| *other == correlation);
+        let place = place.unwrap_or_else(|| panic!("frame {correlation} is not for {id:?}, or once more, or late"));
+        assert!(place == 0 || !sent.fans_out, "a frame in front of {correlation} is missing, and no GAP");
+        due.remove(place);
+        due.rotate_left(place);
+        self.clients.get_mut(&id).expect("it is connected").queue.push_back((correlation, end));
+        *self.step.queued.entry(correlation).or_default() += 1;
+        self.tally.queued += 1;
+    }
+
+    fn refused(&mut self, correlation: u32, client: Id) {
+        let due = self.step.due.entry(client).or_default();
+        let place = due.iter().position(|other| *other == correlation);
+        let place = place.unwrap_or_else(|| panic!("frame {correlation} is refused though it was not due"));
+        due.remove(place);
+        assert!(!self.sent[&correlation].fans_out);
+        *self.step.refused.entry(correlation).or_default() += 1;
+        self.tally.refused += 1;
+    }
+
+    /// A RECEIPT with numbers.
+    fn counted(&mut self, id: Id, correlation: u32, (queued, skipped): (u64, u64)) {
+        assert_eq!(self.step.actor, Some(id));
+        let total = self.step.totals.remove(&correlation);
+        let (least, most) = total.unwrap_or_else(|| panic!("nobody waits for a receipt of {correlation}"));
+        assert!((least..=most).contains(&(queued + skipped)), "{queued} + {skipped} of {least} to {most}");
+        // The recipient that is looked at later has it in its queue by now, so this is compared at the end.
+        self.step.totals.insert(correlation, (u64::MAX, queued));
+    }
+
+    fn answered(&mut self, id: Id, answer: &Got) {
+        let direct = if self.step.actor == Some(id) { &mut self.step.answers } else { &mut Vec::new() };
+        let indirect = self.step.indirect.entry(id).or_default();
+        for expected in [direct, indirect] {
+            if let Some(place) = expected.iter().position(|other| other == answer) {
+                expected.remove(place);
+                return;
+            }
+        }
+        panic!("{id:?} gets {answer:?}, which answers nothing");
+    }
+
+    fn end_step(&mut self) {
+        let step = std::mem::take(&mut self.step);
+        assert!(step.answers.is_empty(), "answers that never came: {:?}", step.answers);
+        assert!(step.joins.is_empty(), "JOINs without an answer: {:?}", step.joins);
+        for (correlation, (state, queued)) in step.totals {
+            assert_eq!(state, u64::MAX, "no receipt of {correlation}");
+            assert_eq!(
+                step.queued.get(&correlation).copied().unwrap_or_default(),
+                queued,
+                "what {correlation} reached"
+            );
+        }
+        for (id, due) in step.due {
+            let record = self.clients.get_mut(&id).expect("it is connected");
+            for correlation in due {
+                let sent = &self.sent[&correlation];
+                assert!(sent.fans_out, "frame {correlation} for {id:?} is neither queued nor refused");
+                self.tally.skipped += 1;
+                record.missed_frames += 1;
+                record.missed_bytes = record.missed_bytes.map(|missed| missed + sent.bytes.len() as u64);
+            }
+        }
+        for (id, missing) in step.indirect {
+            if self.clients.get(&id).is_some_and(|record| record.registered && !record.broken) {
+                let full = step.full.get(&id).copied().unwrap_or_default();
+                assert_eq!(missing.len() as u64, full, "{id:?} never hears of {missing:?}");
+            }
+        }
+        if let Some(actor) = step.actor.filter(|actor| self.is_registered(*actor)) {
+            assert_eq!(step.full.get(&actor), None, "an answer to {actor:?} found no room");
+        }
+    }
+}
