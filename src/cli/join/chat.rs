@@ -94,6 +94,11 @@ impl Chat {
         self.sender.is_some() && self.directory.is_complete() && self.pending.values().all(independent)
     }
 
+    /// There is a connection.
+    pub(super) fn is_connected(&self) -> bool {
+        self.sender.is_some()
+    }
+
     /// Every line and request has its answer.
     pub(super) fn is_answered(&self) -> bool {
         self.pending.is_empty()
