@@ -1,6 +1,10 @@
 //! switchboard: a lightweight message relay on one thread and one poll.
-#![forbid(unsafe_code)]
 
 pub mod cli;
 pub mod client;
+pub mod outgoing;
+pub mod reactor;
+pub mod relay;
+pub mod throttle;
+pub mod time;
 pub mod wire;

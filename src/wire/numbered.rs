@@ -5,14 +5,14 @@ macro_rules! numbered {
     (
         $(#[$meta:meta])*
         pub enum $name:ident: $repr:ty {
-            $($(#[$item_meta:meta])* $item:ident = $number:literal $text:literal,)+
+            $($(#[doc = $doc:literal])+ $item:ident = $number:literal $text:literal,)+
         }
     ) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr($repr)]
         pub enum $name {
-            $($(#[$item_meta])* $item = $number,)+
+            $($(#[doc = $doc])+ $item = $number,)+
         }
 
         impl $name {
@@ -30,6 +30,14 @@ macro_rules! numbered {
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$item => $text,)+
+                }
+            }
+
+            /// What it means, in a sentence.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$item => concat!($($doc,)+).trim_ascii(),)+
                 }
             }
 

@@ -1,0 +1,39 @@
+//! The one place below the commands where a clock is read.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::time::Time;
+
+/// A monotonic clock that stood at zero when it was made.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    zero: Instant,
+    epoch: Duration,
+}
+
+impl Clock {
+    /// A clock that stands at zero now.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { zero: Instant::now(), epoch: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() }
+    }
+
+    /// The time since then.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        Time::ZERO + self.zero.elapsed()
+    }
+
+    /// The time of day, since 1970, at which this clock stood at zero. Read once: a step of the time of
+    /// day while the process runs is not followed.
+    #[must_use]
+    pub const fn epoch(&self) -> Duration {
+        self.epoch
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new()
+    }
+}

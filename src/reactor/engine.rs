@@ -1,0 +1,469 @@
+//! The phases of a turn for connections: read, expire, flush, reap.
+//!
+//! The engine is told which sockets are ready and what time it is; it knows no poll and no clock, so a
+//! simulation can drive it over a network of its own. It calls the service, which answers through
+//! [`Connections`]; nothing is freed before [`Engine::reap`].
+
+use std::io::{self, IoSliceMut};
+
+use super::connections::{Connection, Phase, flag};
+use super::input::Lease;
+use super::{CloseReason, ConnId, Connections, Counters, Limits, PeerAddr, Progress, Service, Transport, Unsent};
+use crate::time::{Tick, Time};
+
+/// What the poll says of a connection.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "it mirrors the poll's independent bits")]
+pub struct Readiness {
+    /// There may be something to read.
+    pub readable: bool,
+    /// There may be room to write.
+    pub writable: bool,
+    /// The peer will send no more, or the connection has failed: reading has to go on to the end.
+    pub ends: bool,
+    /// The connection has failed.
+    pub failed: bool,
+}
+
+/// The connections, and the buffer that they share for reading.
+#[derive(Debug)]
+pub struct Engine<T: Transport> {
+    /// What services see.
+    pub connections: Connections<T>,
+    scratch: Vec<u8>,
+    /// Swapped with the lists of [`Connections`], so that neither loses its memory.
+    ready: Vec<ConnId>,
+    dirty: Vec<ConnId>,
+    due: Vec<ConnId>,
+    unsent: Vec<u8>,
+}
+
+/// What is left over from one connection's turn.
+#[derive(PartialEq, Eq)]
+enum Reading {
+    /// The socket is drained, or the connection takes no more.
+    Over,
+    /// There may be more.
+    Goes,
+}
+
+impl<T: Transport> Engine<T> {
+    /// An engine without connections, for services of type `S`.
+    #[must_use]
+    pub fn new<S: Service<T>>(limits: Limits) -> Self {
+        Self {
+            connections: Connections::new(limits, S::message_bytes),
+            scratch: vec![0; limits.read_scratch_bytes],
+            ready: Vec::new(),
+            dirty: Vec::new(),
+            due: Vec::new(),
+            unsent: Vec::new(),
+        }
+    }
+
+    /// What has been done so far.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        self.connections.counters()
+    }
+
+    /// Whether something can be done without waiting for the poll.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        let connections = &self.connections;
+        !(connections.ready.is_empty() && connections.dirty.is_empty() && connections.condemned.is_empty())
+    }
+
+    /// How long nothing has to be done if the poll says nothing; `None`: for ever.
+    #[must_use]
+    pub fn wait(&self, now: Time) -> Option<std::time::Duration> {
+        if self.has_work() { Some(std::time::Duration::ZERO) } else { self.connections.wheel.wait(now) }
+    }
+
+    /// Begins a turn: from here on it is `now`.
+    pub fn begin_turn(&mut self, now: Time) {
+        self.connections.tick = Tick::at(now);
+        self.connections.counters.turns += 1;
+    }
+
+    /// Takes in a connection; `None` if there is no slot for it.
+    pub fn open(&mut self, transport: T, peer: PeerAddr) -> Option<ConnId> {
+        self.connections.insert(transport, peer)
+    }
+
+    /// Notes what the poll says. A connection that has gone meanwhile is not confused with its successor.
+    pub fn note(&mut self, conn: ConnId, readiness: Readiness) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        if readiness.ends {
+            connection.set(flag::READ_TO_END, true);
+        }
+        if readiness.writable && connection.has(flag::BLOCKED) {
+            connection.set(flag::BLOCKED, false);
+            self.connections.mark_dirty(conn);
+        }
+        let connection = &mut self.connections.slots[conn.index()];
+        if readiness.readable || readiness.ends {
+            connection.set(flag::READABLE, true);
+            if !connection.has(flag::PAUSED) || connection.phase == Phase::Lingering {
+                self.connections.mark_ready(conn);
+            } else if readiness.failed {
+                self.connections.condemn(conn, CloseReason::Reset);
+            }
+        }
+    }
+
+    /// Reads from every ready connection, up to its budget, and shows the service what came.
+    pub fn read<S: Service<T>>(&mut self, service: &mut S, now: Time) {
+        let mut batch = std::mem::replace(&mut self.connections.ready, std::mem::take(&mut self.ready));
+        for conn in batch.drain(..) {
+            let Some(connection) = self.connections.get_mut(conn) else { continue };
+            connection.set(flag::READY, false);
+            match connection.phase {
+                Phase::Open if connection.has(flag::PAUSED | flag::ENDED) => {}
+                Phase::Open => self.read_connection(service, conn, now),
+                Phase::Lingering => self.discard(conn),
+                Phase::Flushing | Phase::Condemned => {}
+            }
+        }
+        self.ready = batch;
+    }
+
+    fn read_connection<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, now: Time) {
+        if self.connections.slots[conn.index()].has(flag::HELD) {
+            self.offer_lease(service, conn, 0, now);
+        }
+        let mut budget = self.connections.limits.read_turn_bytes_max;
+        while self.connections.is_reading(conn) && self.connections.slots[conn.index()].has(flag::READABLE) {
+            match self.read_once(service, conn, &mut budget, now) {
+                Reading::Over => return,
+                Reading::Goes if budget == 0 => {
+                    self.connections.mark_ready(conn);
+                    return;
+                }
+                Reading::Goes => {}
+            }
+        }
+    }
+
+    /// One read: into the lease up to the end of its message, and whatever follows into the scratch.
+    fn read_once<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, budget: &mut usize, now: Time) -> Reading {
+        let connections = &mut self.connections;
+        let connection = &mut connections.slots[conn.index()];
+        let mut lease_room = 0;
+        let result = if let Some(key) = connection.lease() {
+            let lease = &mut connections.leases[key];
+            lease.reserve(lease.goal(), &mut connections.buffers);
+            let (filled, limit) = (lease.filled, lease.limit());
+            lease_room = limit - filled;
+            let mut buffers = [IoSliceMut::new(&mut lease.buffer[filled..limit]), IoSliceMut::new(&mut self.scratch)];
+            connection.transport.read_vectored(&mut buffers)
+        } else {
+            connection.transport.read_vectored(&mut [IoSliceMut::new(&mut self.scratch)])
+        };
+        match result {
+            Ok(0) => {
+                connection.set(flag::ENDED, true);
+                connection.set(flag::READABLE, false);
+                service.on_end(connections, conn, now);
+                Reading::Over
+            }
+            Ok(count) => {
+                connections.counters.reads += 1;
+                connections.counters.read_bytes += count as u64;
+                *budget = budget.saturating_sub(count);
+                let drained = count < lease_room + self.scratch.len() && !connection.has(flag::READ_TO_END);
+                if drained {
+                    connection.set(flag::READABLE, false);
+                }
+                if let Some(key) = connection.lease() {
+                    let in_lease = count.min(lease_room);
+                    connections.leases[key].filled += in_lease;
+                    self.offer_lease(service, conn, count - in_lease, now);
+                } else {
+                    self.offer_scratch(service, conn, 0, count, now);
+                }
+                if drained { Reading::Over } else { Reading::Goes }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Reading::Goes,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                connection.set(flag::READABLE, false);
+                Reading::Over
+            }
+            Err(_) => {
+                connections.condemn(conn, CloseReason::Reset);
+                Reading::Over
+            }
+        }
+    }
+
+    /// Shows the service bytes of the scratch, and keeps what it leaves in a lease.
+    fn offer_scratch<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, start: usize, end: usize, now: Time) {
+        let scratch_bytes = self.scratch.len();
+        let data = &mut self.scratch[start..end];
+        let Progress { consumed, wanted } = service.on_data(&mut self.connections, conn, data, now);
+        let connections = &mut self.connections;
+        if consumed == data.len() || connections.slots[conn.index()].phase != Phase::Open {
+            return;
+        }
+        let rest = &data[consumed..];
+        if wanted.max(rest.len()) > connections.limits.input_bytes_max.max(scratch_bytes) {
+            connections.condemn(conn, CloseReason::InputTooLarge);
+            return;
+        }
+        let lease = Lease::new(rest, wanted, connections.tick, &mut connections.buffers);
+        let key = connections.leases.insert(lease);
+        let connection = &mut connections.slots[conn.index()];
+        connection.set_lease(Some(key));
+        if connection.has(flag::PAUSED) {
+            connection.set(flag::HELD, true);
+        } else {
+            connections.watch_lease(conn);
+        }
+    }
+
+    /// Shows the service what a lease holds, topping it up from the first `more` bytes of the scratch as far
+    /// as the service wants them, until the lease is empty or nothing is left.
+    fn offer_lease<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, more: usize, now: Time) {
+        let mut taken = 0;
+        loop {
+            let connections = &mut self.connections;
+            let Some(key) = connections.slots[conn.index()].lease() else { return };
+            // The buffer is lent to the service, which may do with the connections what it likes.
+            let mut buffer = std::mem::take(&mut connections.leases[key].buffer);
+            let filled = connections.leases[key].filled;
+            let progress = service.on_data(connections, conn, &mut buffer[..filled], now);
+            if connections.slots[conn.index()].lease() != Some(key) {
+                return; // Closed meanwhile: the lease is gone.
+            }
+            let tick = connections.tick;
+            let connection = &mut connections.slots[conn.index()];
+            let paused = connection.has(flag::PAUSED);
+            let lease = &mut connections.leases[key];
+            lease.buffer = buffer;
+            lease.consume(progress.consumed, progress.wanted, tick);
+            if connection.phase != Phase::Open {
+                return;
+            }
+            if lease.filled == 0 {
+                connections.release_lease(conn);
+                if taken < more {
+                    if paused {
+                        self.hold_scratch(conn, taken, more);
+                    } else {
+                        self.offer_scratch(service, conn, taken, more, now);
+                    }
+                }
+                return;
+            }
+            if lease.goal() > connections.limits.input_bytes_max.max(self.scratch.len()) {
+                connections.condemn(conn, CloseReason::InputTooLarge);
+                return;
+            }
+            taken += lease.pull(&self.scratch[taken..more], paused, &mut connections.buffers);
+            let complete = lease.filled >= lease.limit();
+            connection.set(flag::HELD, paused);
+            if paused {
+                return;
+            }
+            if !complete || (taken == more && progress.consumed == 0 && progress.wanted <= filled) {
+                connections.watch_lease(conn);
+                return;
+            }
+        }
+    }
+
+    /// Keeps bytes of the scratch for a service that takes none at the moment.
+    fn hold_scratch(&mut self, conn: ConnId, start: usize, end: usize) {
+        let connections = &mut self.connections;
+        let lease = Lease::new(&self.scratch[start..end], 0, connections.tick, &mut connections.buffers);
+        let key = connections.leases.insert(lease);
+        let connection = &mut connections.slots[conn.index()];
+        connection.set_lease(Some(key));
+        connection.set(flag::HELD, true);
+    }
+
+    /// Reads what a lingering connection still sends, and forgets it.
+    fn discard(&mut self, conn: ConnId) {
+        let connection = &mut self.connections.slots[conn.index()];
+        match connection.transport.read_vectored(&mut [IoSliceMut::new(&mut self.scratch)]) {
+            Ok(count) if count > 0 => {
+                // One read a turn: whoever sends on and on is not served faster than others.
+                self.connections.mark_ready(conn);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.connections.mark_ready(conn),
+            _ => self.connections.condemn(conn, CloseReason::Finished),
+        }
+    }
+
+    /// Acts on every deadline that has come.
+    pub fn expire<S: Service<T>>(&mut self, service: &mut S, now: Time) {
+        let tick = self.connections.tick;
+        let mut due = std::mem::take(&mut self.due);
+        self.connections.wheel.advance(tick, &mut due);
+        for conn in due.drain(..) {
+            let Some(connection) = self.connections.get_mut(conn) else { continue };
+            if connection.check_at > tick {
+                // A later round of the wheel, or an entry that an earlier one has replaced; putting it in
+                // again is right for the one and harmless for the other.
+                let check_at = connection.check_at;
+                if check_at != Tick::NEVER {
+                    self.connections.wheel.insert(check_at, conn);
+                }
+                continue;
+            }
+            connection.check_at = Tick::NEVER;
+            self.expire_connection(service, conn, now);
+        }
+        self.due = due;
+    }
+
+    fn expire_connection<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, now: Time) {
+        let connections = &mut self.connections;
+        let tick = connections.tick;
+        let connection = &mut connections.slots[conn.index()];
+        if connection.phase == Phase::Lingering {
+            if connection.deadline <= tick {
+                connections.condemn(conn, CloseReason::Finished);
+            } else {
+                let deadline = connection.deadline;
+                connections.check_by(conn, deadline);
+            }
+            return;
+        }
+        if let Some(key) = connection.queue()
+            && let Some(oldest) = connections.queues[key].oldest()
+            && Tick::not_before(oldest.time() + connections.limits.write_deadline) <= tick
+        {
+            connections.condemn(conn, CloseReason::WriteOverdue);
+            return;
+        }
+        if let Some(key) = connection.lease()
+            && !connection.has(flag::PAUSED)
+            && Tick::not_before(connections.leases[key].since.time() + connections.limits.input_deadline) <= tick
+        {
+            service.on_input_overdue(connections, conn, now);
+        }
+        let connection = &mut connections.slots[conn.index()];
+        if connection.deadline <= tick && matches!(connection.phase, Phase::Open | Phase::Flushing) {
+            connection.deadline = Tick::NEVER;
+            service.on_deadline(connections, conn, now);
+        }
+        if matches!(connections.slots[conn.index()].phase, Phase::Open | Phase::Flushing) {
+            let deadline = connections.slots[conn.index()].deadline;
+            connections.check_by(conn, deadline);
+            connections.watch_queue(conn);
+            if !connections.slots[conn.index()].has(flag::PAUSED) {
+                connections.watch_lease(conn);
+            }
+        }
+    }
+
+    /// Writes each connection for which something waits, once.
+    pub fn flush<S: Service<T>>(&mut self, service: &mut S, now: Time) {
+        let mut batch = std::mem::replace(&mut self.connections.dirty, std::mem::take(&mut self.dirty));
+        for conn in batch.drain(..) {
+            let Some(connection) = self.connections.get_mut(conn) else { continue };
+            connection.set(flag::DIRTY, false);
+            if matches!(connection.phase, Phase::Open | Phase::Flushing) {
+                self.flush_connection(service, conn, now);
+            }
+        }
+        self.dirty = batch;
+    }
+
+    fn flush_connection<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, now: Time) {
+        let connections = &mut self.connections;
+        let mut budget = connections.limits.write_turn_bytes_max;
+        loop {
+            let connection = &mut connections.slots[conn.index()];
+            let Some(key) = connection.queue().filter(|_| !connection.has(flag::BLOCKED)) else { break };
+            if budget == 0 {
+                connections.mark_dirty(conn);
+                break;
+            }
+            match connections.queues[key].write_to(&mut connection.transport) {
+                Ok(count) => {
+                    budget = budget.saturating_sub(count);
+                    connections.advance_queue(conn, key, count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    connection.set(flag::BLOCKED, true);
+                    connections.watch_queue(conn);
+                }
+                Err(_) => {
+                    connections.condemn(conn, CloseReason::Reset);
+                    return;
+                }
+            }
+        }
+        let connection = &connections.slots[conn.index()];
+        let (written, empty) = (connection.written, connection.queue().is_none());
+        if connection.has(flag::NOTIFY) {
+            service.on_written(connections, conn, written, now);
+        }
+        if empty && self.connections.slots[conn.index()].phase == Phase::Flushing {
+            self.finish(service, conn, now);
+        }
+    }
+
+    /// Everything is written: tells the service, tells the peer, and waits for the peer to close too.
+    fn finish<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, now: Time) {
+        self.connections.slots[conn.index()].set(flag::TOLD, true);
+        let unsent = Unsent { written: self.connections.slots[conn.index()].written, ..Unsent::default() };
+        service.on_close(&mut self.connections, conn, CloseReason::Finished, unsent, now);
+        self.connections.counters.closed[CloseReason::Finished as usize] += 1;
+        self.linger(conn, now);
+    }
+
+    /// Has a connection wait for its peer's end, so that a reset does not overtake the last bytes.
+    pub(super) fn linger(&mut self, conn: ConnId, now: Time) {
+        let connections = &mut self.connections;
+        let full = connections.lingering >= connections.limits.lingering_max;
+        let deadline = Tick::not_before(now + connections.limits.linger);
+        let connection = &mut connections.slots[conn.index()];
+        connection.set(flag::TOLD, true);
+        if connection.transport.shutdown_write().is_err() || connection.has(flag::ENDED) || full {
+            connections.condemn(conn, CloseReason::Finished);
+            return;
+        }
+        connection.phase = Phase::Lingering;
+        connection.deadline = deadline;
+        connections.lingering += 1;
+        connections.check_by(conn, deadline);
+        connections.mark_ready(conn);
+    }
+
+    /// Frees what was condemned, telling the service of each connection that it had been told of.
+    pub fn reap<S: Service<T>>(&mut self, service: &mut S, now: Time) {
+        while let Some((conn, reason)) = self.connections.condemned.pop() {
+            let connection: &mut Connection<T> = &mut self.connections.slots[conn.index()];
+            let told = connection.has(flag::TOLD);
+            let written = connection.written;
+            let (mut cut, mut cut_bytes) = ([0; 32], 0);
+            if !told {
+                connection.set(flag::TOLD, true);
+                self.connections.counters.closed[reason as usize] += 1;
+                self.unsent.clear();
+                if let Some(key) = connection.queue() {
+                    let queue = &self.connections.queues[key];
+                    queue.copy_unsent(&mut self.unsent);
+                    cut_bytes = queue.cut().len();
+                    cut[..cut_bytes].copy_from_slice(queue.cut());
+                }
+            }
+            self.connections.release_lease(conn);
+            self.connections.release_queue(conn);
+            // The slot is taken out first: what the service says now cannot reach it.
+            drop(self.connections.slots.remove(conn.index()));
+            if !told {
+                let unsent = Unsent { written, cut: &cut[..cut_bytes], whole: &self.unsent };
+                service.on_close(&mut self.connections, conn, reason, unsent, now);
+            }
+        }
+        if self.unsent.capacity() > self.connections.limits.queue_bytes_max / 4 {
+            self.unsent = Vec::new();
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The turn of the loop: poll, accept, read, expire, end of turn, flush, reap.
+
+use std::io::{self, IoSlice};
+use std::time::Duration;
+
+use log::warn;
+use mio::event::{Event, Source};
+use mio::{Events, Interest, Poll, Token};
+
+use super::listener::{Listener, Reserve, concerns_one_connection, is_out_of_descriptors};
+use super::{
+    Clock, ConnId, Connections, Endpoint, Engine, Limits, Readiness, Refusal, Service, SocketOptions, Stream, Transport,
+};
+use crate::time::Time;
+
+/// Events taken from the system at once: more only make a turn longer.
+const EVENTS_MAX: usize = 1024;
+/// Warnings about accepting are given at most this often; the counters have every case.
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A poll, its listeners and its connections: everything that one thread serves.
+#[derive(Debug)]
+pub struct Reactor {
+    poll: Poll,
+    events: Events,
+    clock: Clock,
+    engine: Engine<Stream>,
+    listeners: Vec<Listener>,
+    reserve: Reserve,
+    sources: usize,
+    next_warning: Time,
+}
+
+/// Listeners and the program's own sources share the tokens of generation 0, which no connection has.
+const SOURCE_BASE: usize = 1 << 16;
+
+impl Reactor {
+    /// A reactor for services of type `S` that listens nowhere yet.
+    ///
+    /// # Errors
+    /// The system grants no poll.
+    pub fn new<S: Service>(limits: Limits) -> io::Result<Self> {
+        const { assert!(usize::BITS >= 64, "a token holds a slot and its generation") };
+        Ok(Self {
+            poll: Poll::new()?,
+            events: Events::with_capacity(EVENTS_MAX),
+            clock: Clock::new(),
+            engine: Engine::new::<S>(limits),
+            listeners: Vec::new(),
+            reserve: Reserve::new(),
+            sources: 0,
+            next_warning: Time::ZERO,
+        })
+    }
+
+    /// Listens at `endpoint`, and says where that really is. Listeners are numbered from 0 in the order of
+    /// these calls.
+    ///
+    /// # Errors
+    /// The system's, as of bind(2) and listen(2).
+    pub fn listen(&mut self, endpoint: &Endpoint, options: SocketOptions) -> io::Result<Endpoint> {
+        let mut listener = Listener::bind(endpoint, options)?;
+        listener.register(self.poll.registry(), Token(self.listeners.len()))?;
+        let endpoint = listener.endpoint.clone();
+        self.listeners.push(listener);
+        Ok(endpoint)
+    }
+
+    /// Has [`Service::on_source`] called when `source` is readable, with the number that is returned.
+    ///
+    /// # Errors
+    /// The system cannot poll this source.
+    pub fn watch(&mut self, source: &mut impl Source) -> io::Result<usize> {
+        let number = self.sources;
+        self.poll.registry().register(source, Token(SOURCE_BASE + number), Interest::READABLE)?;
+        self.sources += 1;
+        Ok(number)
+    }
+
+    /// The clock of the loop.
+    #[must_use]
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The connections.
+    pub const fn connections(&mut self) -> &mut Connections<Stream> {
+        &mut self.engine.connections
+    }
+
+    /// Runs turns for ever.
+    ///
+    /// # Errors
+    /// The poll itself has failed: nothing a peer can cause.
+    pub fn run<S: Service>(&mut self, service: &mut S) -> io::Result<()> {
+        loop {
+            self.turn(service, None)?;
+        }
+    }
+
+    /// Runs one turn, waiting at most `wait` for something to happen.
+    ///
+    /// # Errors
+    /// The poll itself has failed.
+    pub fn turn<S: Service>(&mut self, service: &mut S, wait: Option<Duration>) -> io::Result<()> {
+        let now = self.poll(service, wait)?;
+        self.accept(service, now);
+        self.engine.read(service, now);
+        self.engine.expire(service, now);
+        service.on_turn_end(&mut self.engine.connections, now);
+        self.engine.flush(service, now);
+        self.engine.reap(service, now);
+        if !self.engine.connections.listening {
+            self.listeners.clear();
+        }
+        Ok(())
+    }
+
+    fn poll<S: Service>(&mut self, service: &mut S, wait: Option<Duration>) -> io::Result<Time> {
+        let now = self.clock.now();
+        let waits = [wait, self.engine.wait(now), self.listeners_wait(now)];
+        let wait = waits.into_iter().flatten().min();
+        if let Err(error) = self.poll.poll(&mut self.events, wait)
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            return Err(error);
+        }
+        let now = self.clock.now();
+        self.engine.begin_turn(now);
+        for event in &self.events {
+            let token = event.token().0;
+            if let Some(listener) = self.listeners.get_mut(token) {
+                listener.pending = true;
+            } else if token >> 24 != 0 {
+                self.engine.note(ConnId::from_bits(token as u64), readiness(event));
+            } else if token >= SOURCE_BASE {
+                service.on_source(&mut self.engine.connections, token - SOURCE_BASE, now);
+            }
+        }
+        Ok(now)
+    }
+
+    fn listeners_wait(&self, now: Time) -> Option<Duration> {
+        let wait = |listener: &Listener| match listener.retry_at {
+            Some(at) => Some(at.since(now)),
+            None => listener.pending.then_some(Duration::ZERO),
+        };
+        self.listeners.iter().filter_map(wait).min()
+    }
+
+    fn accept<S: Service>(&mut self, service: &mut S, now: Time) {
+        for number in 0..self.listeners.len() {
+            let listener = &mut self.listeners[number];
+            if listener.retry_at.is_some_and(|at| at <= now) {
+                listener.retry_at = None;
+                // No event will come for connections that wait already.
+                listener.pending = true;
+                self.reserve.take_back();
+            }
+            let mut budget = self.engine.connections.limits.accepts_turn_max;
+            while budget > 0 && self.listeners[number].pending && self.listeners[number].retry_at.is_none() {
+                budget -= 1;
+                self.accept_one(service, number, now);
+            }
+        }
+    }
+
+    fn accept_one<S: Service>(&mut self, service: &mut S, number: usize, now: Time) {
+        match self.listeners[number].accept() {
+            Ok((stream, peer)) => {
+                if let Err(error) = self.admit(service, stream, peer, number, now) {
+                    self.engine.connections.counters.accept_errors += 1;
+                    self.warn(now, &format!("a connection from {peer} could not be taken in: {error}"));
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.listeners[number].pending = false,
+            Err(error) if is_out_of_descriptors(&error) => self.shed(service, number, now),
+            Err(error) if concerns_one_connection(&error) => self.engine.connections.counters.accept_errors += 1,
+            Err(error) => {
+                self.engine.connections.counters.accept_errors += 1;
+                self.rest(number, now);
+                self.warn(now, &format!("accepting fails and is tried again later: {error}"));
+            }
+        }
+    }
+
+    /// Takes in a new connection, or tells it that there is no room.
+    fn admit<S: Service>(
+        &mut self,
+        service: &mut S,
+        mut stream: Stream,
+        peer: super::PeerAddr,
+        number: usize,
+        now: Time,
+    ) -> io::Result<()> {
+        let connections = &mut self.engine.connections;
+        let limits = &connections.limits;
+        let full = connections.len() - connections.lingering >= limits.connections_max;
+        if full {
+            connections.counters.refused_connections += 1;
+            tell(&mut stream, service.refusal(Refusal::Connections));
+            if connections.lingering >= limits.lingering_max {
+                return Ok(());
+            }
+        }
+        let Some(conn) = self.engine.open(stream, peer) else { return Ok(()) };
+        let connections = &mut self.engine.connections;
+        let stream = &mut connections.slots[conn.index()].transport;
+        let token = Token(conn.bits() as usize);
+        if let Err(error) = self.poll.registry().register(stream, token, Interest::READABLE | Interest::WRITABLE) {
+            drop(connections.slots.remove(conn.index()));
+            return Err(error);
+        }
+        if full {
+            self.engine.linger(conn, now);
+        } else {
+            connections.counters.accepted += 1;
+            service.on_open(connections, conn, peer, number, now);
+        }
+        Ok(())
+    }
+
+    /// There is no file descriptor: gives the reserve for the next connection in the backlog, tells it why it
+    /// cannot stay, and closes it.
+    fn shed<S: Service>(&mut self, service: &mut S, number: usize, now: Time) {
+        let accepted = if self.reserve.give_up() { self.listeners[number].accept().ok() } else { None };
+        if let Some((mut stream, _)) = accepted {
+            self.engine.connections.counters.refused_descriptors += 1;
+            tell(&mut stream, service.refusal(Refusal::Descriptors));
+            let _ = stream.shutdown_write();
+            drop(stream);
+        } else {
+            // Nothing waits, or somebody else took the descriptor. Only a timer looks again: the next event
+            // would come with the next connection, and the ones that wait have come already.
+            self.rest(number, now);
+        }
+        if !self.reserve.take_back() {
+            self.rest(number, now);
+        }
+        self.warn(now, "no file descriptor is left and connections are refused: raise the limit on open files (ulimit -n) or lower --connections-max");
+    }
+
+    fn rest(&mut self, number: usize, now: Time) {
+        self.listeners[number].retry_at = Some(now + self.engine.connections.limits.accept_retry);
+    }
+
+    fn warn(&mut self, now: Time, text: &str) {
+        if now >= self.next_warning {
+            self.next_warning = now + WARNING_INTERVAL;
+            warn!("{text}");
+        }
+    }
+}
+
+/// Says one thing to a peer that does not stay; a new socket has room for it.
+fn tell(stream: &mut Stream, bytes: &[u8]) {
+    if !bytes.is_empty() {
+        let _ = stream.write_vectored(&[IoSlice::new(bytes)]);
+    }
+}
+
+fn readiness(event: &Event) -> Readiness {
+    Readiness {
+        readable: event.is_readable(),
+        writable: event.is_writable(),
+        ends: event.is_read_closed() || event.is_error(),
+        failed: event.is_error(),
+    }
+}

@@ -1,0 +1,124 @@
+//! Where the beginning of an incomplete message waits for its end.
+//!
+//! At rest a connection owns no read buffer. What a service does not consume is held in a lease, which
+//! grows to what the service says it wants and is given back as soon as it is empty.
+
+use crate::time::Tick;
+
+/// The smallest lease: it holds a header and a short message.
+const LEASE_BYTES_MIN: usize = 256;
+/// Free buffers that are kept for each size, in bytes: the beginnings of large frames come and go.
+const FREE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Sizes are powers of two from `LEASE_BYTES_MIN` on; this many of them reach 2 GiB.
+const CLASSES: usize = 24;
+
+/// Buffers that nobody uses at the moment, by size.
+#[derive(Debug, Default)]
+pub(super) struct BufferPool {
+    free: [Vec<Vec<u8>>; CLASSES],
+}
+
+impl BufferPool {
+    /// A buffer whose length is the least power of two that is not below `bytes`.
+    fn take(&mut self, bytes: usize) -> Vec<u8> {
+        let length = bytes.next_power_of_two().max(LEASE_BYTES_MIN);
+        self.class(length).pop().unwrap_or_else(|| vec![0; length])
+    }
+
+    fn give(&mut self, buffer: Vec<u8>) {
+        let length = buffer.len();
+        let free = self.class(length);
+        if (free.len() + 1) * length <= FREE_BYTES_MAX {
+            free.push(buffer);
+        }
+    }
+
+    fn class(&mut self, length: usize) -> &mut Vec<Vec<u8>> {
+        let class = (length / LEASE_BYTES_MIN).trailing_zeros() as usize;
+        &mut self.free[class.min(CLASSES - 1)]
+    }
+}
+
+/// A message's beginning.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pub(super) buffer: Vec<u8>,
+    /// How much of `buffer` holds received bytes.
+    pub(super) filled: usize,
+    /// How much the service wants to see before it is asked again; 0: anything more.
+    wanted: usize,
+    /// Since when the message in front has been incomplete.
+    pub(super) since: Tick,
+}
+
+impl Lease {
+    pub(super) fn new(bytes: &[u8], wanted: usize, now: Tick, pool: &mut BufferPool) -> Self {
+        let mut buffer = pool.take(wanted.max(bytes.len() + 1));
+        buffer[..bytes.len()].copy_from_slice(bytes);
+        Self { buffer, filled: bytes.len(), wanted, since: now }
+    }
+
+    pub(super) fn release(self, pool: &mut BufferPool) {
+        pool.give(self.buffer);
+    }
+
+    /// Bytes without which it makes no sense to ask the service again.
+    pub(super) fn goal(&self) -> usize {
+        self.wanted.max(self.filled + 1)
+    }
+
+    /// How many bytes to read into the lease before the rest goes elsewhere.
+    pub(super) fn limit(&self) -> usize {
+        if self.wanted > self.filled { self.wanted } else { self.buffer.len() }
+    }
+
+    /// Drops the first `consumed` bytes and notes what is wanted next.
+    pub(super) fn consume(&mut self, consumed: usize, wanted: usize, now: Tick) {
+        if consumed > 0 {
+            self.buffer.copy_within(consumed..self.filled, 0);
+            self.filled -= consumed;
+            self.since = now;
+        }
+        self.wanted = wanted;
+    }
+
+    /// Makes room for `bytes` in all.
+    pub(super) fn reserve(&mut self, bytes: usize, pool: &mut BufferPool) {
+        if self.buffer.len() < bytes {
+            let mut larger = pool.take(bytes);
+            larger[..self.filled].copy_from_slice(&self.buffer[..self.filled]);
+            pool.give(std::mem::replace(&mut self.buffer, larger));
+        }
+    }
+
+    /// Takes from the front of `rest` what is wanted, everything if `all`; says how many bytes that were.
+    pub(super) fn pull(&mut self, rest: &[u8], all: bool, pool: &mut BufferPool) -> usize {
+        let count =
+            if all || self.wanted <= self.filled { rest.len() } else { rest.len().min(self.wanted - self.filled) };
+        self.reserve((self.filled + count).max(self.goal()), pool);
+        self.buffer[self.filled..self.filled + count].copy_from_slice(&rest[..count]);
+        self.filled += count;
+        count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_grows_to_what_is_wanted_and_keeps_its_bytes() {
+        let now = Tick::at(crate::time::Time::ZERO);
+        let mut pool = BufferPool::default();
+        let mut lease = Lease::new(b"abc", 28, now, &mut pool);
+        assert_eq!((lease.buffer.len(), lease.limit(), lease.goal()), (256, 28, 28));
+        assert_eq!(lease.pull(&[b'x'; 1000], false, &mut pool), 25);
+        lease.consume(0, 5000, now);
+        assert_eq!(lease.pull(&[b'y'; 1000], false, &mut pool), 1000);
+        assert_eq!((lease.buffer.len(), &lease.buffer[..4], lease.filled), (8192, &b"abcx"[..], 1028));
+        lease.consume(1000, 0, now);
+        assert_eq!((lease.filled, lease.buffer[0], lease.limit()), (28, b'y', 8192));
+        lease.release(&mut pool);
+        assert_eq!(pool.take(8000).len(), 8192);
+    }
+}

@@ -1,0 +1,95 @@
+//! The reactor's limits, and what it counts.
+
+use std::time::Duration;
+
+use super::CloseReason;
+
+/// What a reactor may use. Each default's reason stands with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at the same time. The default is for a small service; a relay derives it from the
+    /// system's limit on open files.
+    pub connections_max: usize,
+    /// Connections accepted in a turn, by each listener: a storm of them may hold up the connected for a few
+    /// milliseconds and no longer.
+    pub accepts_turn_max: usize,
+    /// Bytes of the buffer that all connections share for reading: what one read can return. It should fit
+    /// the second-level cache.
+    pub read_scratch_bytes: usize,
+    /// Bytes read from a connection in a turn before it is the others' turn.
+    pub read_turn_bytes_max: usize,
+    /// Bytes of an incomplete message that may wait for its end.
+    pub input_bytes_max: usize,
+    /// Time to complete a message that has begun: a slow peer on a bad line makes it, an idle attacker
+    /// does not hold a buffer for ever.
+    pub input_deadline: Duration,
+    /// Bytes that may wait in a connection's queue.
+    pub queue_bytes_max: usize,
+    /// Bytes beyond that for what the service itself must say ([`super::Lane::Control`]).
+    pub queue_reserve_bytes: usize,
+    /// Bytes that may wait in all queues together; past it the largest queue goes first.
+    pub queued_total_bytes_max: usize,
+    /// From this length on a message for an empty queue is written at once instead of copied: measured,
+    /// a copy and its place in the cache cost more than a second write.
+    pub write_through_bytes_min: usize,
+    /// Bytes written to a connection in a turn before it is the others' turn.
+    pub write_turn_bytes_max: usize,
+    /// Age of the oldest unsent byte at which its reader counts as stuck.
+    pub write_deadline: Duration,
+    /// How long a closed connection is kept to discard what the peer still sends: closing a socket with
+    /// unread bytes resets it, and the reset can overtake the last message.
+    pub linger: Duration,
+    /// Connections in that state; further ones are closed at once.
+    pub lingering_max: usize,
+    /// How long a listener rests after the system has refused to accept.
+    pub accept_retry: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 1024,
+            accepts_turn_max: 128,
+            read_scratch_bytes: 256 * 1024,
+            read_turn_bytes_max: 256 * 1024,
+            input_bytes_max: 128 * 1024,
+            input_deadline: Duration::from_secs(30),
+            queue_bytes_max: 1024 * 1024,
+            queue_reserve_bytes: 256 * 1024,
+            queued_total_bytes_max: 256 * 1024 * 1024,
+            write_through_bytes_min: 2048,
+            write_turn_bytes_max: 1024 * 1024,
+            write_deadline: Duration::from_secs(30),
+            linger: Duration::from_secs(2),
+            lingering_max: 1024,
+            accept_retry: Duration::from_millis(100),
+        }
+    }
+}
+
+/// What a reactor has done since it was made.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    /// Connections accepted and handed to the service.
+    pub accepted: u64,
+    /// Connections refused because [`Limits::connections_max`] was reached.
+    pub refused_connections: u64,
+    /// Connections refused because the system had no file descriptor for them.
+    pub refused_descriptors: u64,
+    /// Failures to accept for any other reason.
+    pub accept_errors: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
+    /// Calls that read something.
+    pub reads: u64,
+    /// Calls that wrote something.
+    pub writes: u64,
+    /// Messages that did not fit their recipient's queue.
+    pub refused_sends: u64,
+    /// Ends of connections, in the order of [`CloseReason::ALL`].
+    pub closed: [u64; CloseReason::ALL.len()],
+    /// Turns of the loop.
+    pub turns: u64,
+}

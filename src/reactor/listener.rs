@@ -1,0 +1,214 @@
+//! Listening sockets: binding them, and accepting without ever spinning.
+
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use log::warn;
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{PeerAddr, Stream};
+use crate::time::Time;
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// An address and port; port 0 lets the system choose.
+    Tcp(SocketAddr),
+    /// A Unix socket at this path. What is left over from a process that has gone is replaced.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// How the sockets of a listener are set up.
+#[derive(Clone, Copy, Debug)]
+pub struct SocketOptions {
+    /// Connections that the system completes and keeps until they are accepted. 4,096 is what Linux allows
+    /// at most by default; a storm fills it.
+    pub backlog: i32,
+    /// Time after which unacknowledged bytes end a connection (`TCP_USER_TIMEOUT`, Linux). It finds a cable
+    /// that was pulled before a write deadline does.
+    pub user_timeout: Option<Duration>,
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        Self { backlog: 4096, user_timeout: Some(Duration::from_secs(30)) }
+    }
+}
+
+#[derive(Debug)]
+enum Socketed {
+    Tcp(mio::net::TcpListener),
+    Unix(mio::net::UnixListener, PathBuf),
+}
+
+/// A socket that accepts connections.
+#[derive(Debug)]
+pub(super) struct Listener {
+    socket: Socketed,
+    /// Where it really listens, with the port that the system chose.
+    pub(super) endpoint: Endpoint,
+    /// Connections may be waiting.
+    pub(super) pending: bool,
+    /// It rests until then, because the system refused to accept.
+    pub(super) retry_at: Option<Time>,
+}
+
+impl Listener {
+    pub(super) fn bind(endpoint: &Endpoint, options: SocketOptions) -> io::Result<Self> {
+        warn_if_capped(options.backlog);
+        let (socket, endpoint) = match endpoint {
+            Endpoint::Tcp(address) => {
+                let listener = bind_tcp(*address, options)?;
+                let endpoint = Endpoint::Tcp(listener.local_addr()?);
+                (Socketed::Tcp(listener), endpoint)
+            }
+            Endpoint::Unix(path) => (Socketed::Unix(bind_unix(path, options)?, path.clone()), endpoint.clone()),
+        };
+        Ok(Self { socket, endpoint, pending: true, retry_at: None })
+    }
+
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match &mut self.socket {
+            Socketed::Tcp(listener) => registry.register(listener, token, Interest::READABLE),
+            Socketed::Unix(listener, _) => registry.register(listener, token, Interest::READABLE),
+        }
+    }
+
+    pub(super) fn accept(&self) -> io::Result<(Stream, PeerAddr)> {
+        match &self.socket {
+            Socketed::Tcp(listener) => {
+                let (stream, peer) = listener.accept()?;
+                // Linux copies the option from the listener.
+                #[cfg(not(target_os = "linux"))]
+                let _ = stream.set_nodelay(true);
+                Ok((Stream::Tcp(stream), PeerAddr::from(peer)))
+            }
+            Socketed::Unix(listener, _) => {
+                let (stream, _) = listener.accept()?;
+                Ok((Stream::Unix(stream), PeerAddr::UNIX))
+            }
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Socketed::Unix(_, path) = &self.socket {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn bind_tcp(address: SocketAddr, options: SocketOptions) -> io::Result<mio::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // An IPv6 wildcard does not take the IPv4 port: both can be listened on side by side.
+        socket.set_only_v6(true)?;
+    }
+    // A restart must not wait for connections of the process before it to time out.
+    socket.set_reuse_address(true)?;
+    // Accepted sockets have these from the start, which saves two calls for each.
+    socket.set_tcp_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    if options.user_timeout.is_some() {
+        socket.set_tcp_user_timeout(options.user_timeout)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(options.backlog)?;
+    Ok(mio::net::TcpListener::from_std(socket.into()))
+}
+
+fn bind_unix(path: &Path, options: SocketOptions) -> io::Result<mio::net::UnixListener> {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    if is_socket {
+        match std::os::unix::net::UnixStream::connect(path) {
+            Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
+            Err(_) => std::fs::remove_file(path)?,
+        }
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&socket2::SockAddr::unix(path)?)?;
+    socket.listen(options.backlog)?;
+    Ok(mio::net::UnixListener::from_std(std::os::unix::net::UnixListener::from(std::os::fd::OwnedFd::from(socket))))
+}
+
+/// The system cuts a backlog down in silence; then a storm loses connections that nobody counts.
+fn warn_if_capped(backlog: i32) {
+    use std::sync::Once;
+    static ONCE: Once = Once::new();
+    let Ok(text) = std::fs::read_to_string("/proc/sys/net/core/somaxconn") else { return };
+    if let Ok(cap) = text.trim().parse::<i32>()
+        && cap < backlog
+    {
+        ONCE.call_once(|| {
+            warn!("the system caps the listen backlog of {backlog} at {cap}: raise it with sysctl net.core.somaxconn={backlog}");
+        });
+    }
+}
+
+/// A descriptor kept for the moment when there is no other.
+///
+/// With it given back for an instant, a waiting connection can be accepted, told why, and closed: else it
+/// would stay in the backlog, and its peer would wait for nothing.
+#[derive(Debug)]
+pub(super) struct Reserve(Option<File>);
+
+impl Reserve {
+    pub(super) fn new() -> Self {
+        Self(File::open("/dev/null").ok())
+    }
+
+    pub(super) fn give_up(&mut self) -> bool {
+        self.0.take().is_some()
+    }
+
+    pub(super) fn take_back(&mut self) -> bool {
+        if self.0.is_none() {
+            self.0 = File::open("/dev/null").ok();
+        }
+        self.0.is_some()
+    }
+}
+
+/// Whether an error of accept means that there is no file descriptor, in the process or in the system.
+pub(super) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// Whether an error of accept concerns only the connection that it would have returned: accept(2) passes
+/// pending network errors of the new socket on, and asks to treat them like `EAGAIN`.
+pub(super) fn concerns_one_connection(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::CONNABORTED
+                | Errno::INTR
+                | Errno::PROTO
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+                | Errno::NOPROTOOPT
+                | Errno::OPNOTSUPP
+                | Errno::PERM
+        )
+    )
+}

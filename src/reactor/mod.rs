@@ -1,0 +1,43 @@
+//! A reactor on one thread: listeners, connections, and the turn of the loop that serves them.
+//!
+//! Any service that takes bytes can run on it ([`Service`]); it knows no frames and no relay. Bytes come in
+//! through one shared buffer and are shown to the service in place; what the service sends is queued and
+//! written once at the end of the turn. All sockets are polled edge-triggered, for both directions, from
+//! their first moment to their last: there is no call to the poll in between.
+//!
+//! ```text
+//!   poll ─► accept ─► read ─► expire ─► end of turn ─► flush ─► reap ─┐
+//!    ▲     bounded   bounded  deadlines  the service's  once a   what │
+//!    │     a turn    a conn.             last word      conn.    ends │
+//!    └────────────────────────────────────────────────────────────────┘
+//!          waits only if nothing is left to read, write or free
+//! ```
+//!
+//! What survives here, so that no service needs to think of it: resets and half-closes at any moment,
+//! short reads and writes, spurious events, events for a connection that has gone, an empty table of file
+//! descriptors, readers that are stuck or trickle, and writers that never finish a message.
+
+mod address;
+mod clock;
+mod connections;
+mod engine;
+mod event_loop;
+mod input;
+mod limits;
+mod listener;
+mod queue;
+mod service;
+mod transport;
+mod wheel;
+
+pub use crate::outgoing::{Lane, Outgoing, SendError};
+pub use address::PeerAddr;
+pub use clock::Clock;
+pub use connections::{CloseReason, ConnId, Connections, Refusal};
+pub use engine::{Engine, Readiness};
+pub use event_loop::Reactor;
+pub use limits::{Counters, Limits};
+pub use listener::{Endpoint, SocketOptions};
+pub use queue::Unsent;
+pub use service::{Progress, Service};
+pub use transport::{Stream, Transport};
