@@ -211,6 +211,9 @@ impl Chat {
             // Told as the reason of the end.
             return;
         }
+        if self.directory.refused(failure.correlation) {
+            return;
+        }
         let recipient = failure.client.map(|client| self.name_of(client));
         // Of several recipients each fails on its own, and the receipt for the others still comes.
         if let Some(Pending::Line { single: false }) = self.pending.get(&failure.correlation)
@@ -255,6 +258,11 @@ impl Chat {
         let (correlation, more) = (page.correlation, page.more);
         if let Some(Pending::Who { peers, .. }) = self.pending.get_mut(&correlation) {
             peers.extend(page.members);
+            // A WATCH may be waiting for this answer to end.
+            if self.directory.apply_snapshot(Snapshot { correlation, more, ..Snapshot::default() }) == Step::WatchAgain
+            {
+                self.watch();
+            }
             if !more && let Some(Pending::Who { room, peers }) = self.pending.remove(&correlation) {
                 let place = room.map_or_else(|| "here".to_owned(), |room| format!("in #{room}"));
                 self.show(words::who(&place, peers.iter().collect()));
