@@ -2,9 +2,11 @@
 
 pub mod cli;
 pub mod client;
+pub mod config;
 pub mod outgoing;
 pub mod reactor;
 pub mod relay;
+pub mod server;
 pub mod throttle;
 pub mod time;
 pub mod wire;

@@ -8,8 +8,10 @@
 mod join;
 mod link;
 mod listen;
+mod log_sink;
 mod output;
 mod send;
+mod serve;
 mod signals;
 
 use std::fmt;
@@ -28,6 +30,7 @@ const ADDRESS_VARIABLE: &str = "SWITCHBOARD_ADDR";
 #[derive(Debug, Parser)]
 #[command(name = "switchboard", version, arg_required_else_help = true, max_term_width = 100)]
 enum Cli {
+    Serve(serve::Arguments),
     Join(join::Arguments),
     Send(send::Arguments),
     Listen(listen::Arguments),
@@ -72,6 +75,7 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match cli {
+        Cli::Serve(arguments) => serve::run(arguments),
         Cli::Join(arguments) => join::run(arguments),
         Cli::Send(arguments) => send::run(arguments),
         Cli::Listen(arguments) => listen::run(arguments),

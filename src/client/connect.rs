@@ -87,7 +87,7 @@ impl Client {
             _ => ConnectError::Network(error),
         };
         // A time that the clock cannot hold is cut to a day.
-        let deadline = started.checked_add(timeout).unwrap_or(started + Duration::from_secs(86_400));
+        let deadline = started.checked_add(timeout).unwrap_or(started + Duration::from_hours(24));
         let socket = Socket::connect(address, deadline).map_err(timed_out)?;
         let mut hello = Vec::new();
         options.hello().write_frame(Header::new(Type::Hello).correlating(1), &mut hello);

@@ -3,7 +3,7 @@
 
 use super::delivery::say_to;
 use super::outbox::Outbox;
-use super::peers::Listing;
+use super::peers::{Listing, Peer};
 use super::rooms::EVERYBODY;
 use super::session::card;
 use super::{Refused, Relay};
@@ -168,7 +168,7 @@ impl Relay {
         }
         let mut address = String::new();
         out.put_address(from, &mut address);
-        let Some(old) = self.peers.get(from).and_then(|peer| peer.member()).map(|member| member.profile) else {
+        let Some(old) = self.peers.get(from).and_then(Peer::member).map(|member| member.profile) else {
             return Ok(());
         };
         let replaces_endpoints = update.endpoints.iter().any(Option::is_some);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use log::{debug, info, warn};
+use log::{debug, warn};
 
 use super::outbox::Outbox;
 use super::peers::{Peer, State};
@@ -128,8 +128,8 @@ impl Relay {
 
     pub(super) fn ping(&mut self, from: Id, header: &Header, payload: &[u8], now: Time, out: &mut impl Outbox) {
         match Ping::parse(payload) {
-            Ok(ping) => {
-                let pong = Pong { ping_clock_us: ping.clock_us, clock_us: Some(now.micros()) };
+            Ok(Ping { clock_us }) => {
+                let pong = Pong { ping_clock_us: clock_us, clock_us: Some(now.micros()) };
                 let header = Header::new(Type::Pong).to(from).correlating(header.correlation);
                 self.say(from, out, |frame| pong.write_frame(header, frame));
             }
@@ -196,7 +196,7 @@ impl Relay {
         let Some(peer) = self.peers.get(id) else { return };
         let name = peer.name();
         if matches!(code, Code::Left | Code::ShuttingDown) {
-            info!("{id} {name:?} has left: {code}");
+            debug!("{id} {name:?} has left: {code}");
         } else if self.lost_log.admit(now) {
             let address = peer.member().map(|member| member.address.to_owned()).unwrap_or_default();
             let idle = now.since(peer.last_heard());

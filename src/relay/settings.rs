@@ -47,7 +47,7 @@ impl Default for Settings {
             hello_deadline: Duration::from_secs(10),
             keepalive: Duration::from_secs(30),
             keepalive_min: Duration::from_secs(1),
-            keepalive_max: Duration::from_secs(600),
+            keepalive_max: Duration::from_mins(10),
             rooms_max: 100_000,
             rooms_per_client_max: 64,
             members_max: 100_000,

@@ -17,6 +17,7 @@ pub mod body;
 mod code;
 pub mod control;
 mod decode;
+mod dump;
 mod header;
 mod id;
 mod numbered;
@@ -24,6 +25,7 @@ mod numbered;
 pub use body::{BodyError, Tag};
 pub use code::Code;
 pub use decode::{FrameError, Frames, Next, Run, next_run};
+pub use dump::dump;
 pub use header::{APPLICATION_TYPE_MIN, Flags, Header, Type, is_routed, kind};
 pub use id::{Id, IdKind};
 
