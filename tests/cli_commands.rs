@@ -67,7 +67,7 @@ fn text_files_and_standard_input_arrive_at_a_listener() {
 fn each_line_is_a_frame_of_its_own_and_all_of_them_are_receipted() {
     let relay = Relay::start();
     let ear = Running::listen(&relay.address, &["--name", "ear", "--count", "1000"]);
-    let input: String = (0..1000).map(|n| format!("line {n}\n")).collect();
+    let input = (0..1000).map(|n| format!("line {n}")).collect::<Vec<_>>().join("\n");
     assert_code(
         &run(&relay.address, &["send", "--to", "ear", "--name", "ada", "--lines", "--receipt"], input.as_bytes()),
         0,

@@ -7,10 +7,10 @@ use std::time::Duration;
 /// The upper bound of the first wait: a relay that restarts at once is found again without much ado.
 pub const DELAY_FIRST: Duration = Duration::from_millis(500);
 /// The upper bound of every wait: a relay that comes back after an hour is found within a minute.
-pub const DELAY_MAX: Duration = Duration::from_secs(60);
+pub const DELAY_MAX: Duration = Duration::from_mins(1);
 /// A connection that stood this long was a good one, and the next failure counts as the first. A relay that
 /// welcomes and closes at once is thereby not hammered.
-pub const STOOD_WELL: Duration = Duration::from_secs(60);
+pub const STOOD_WELL: Duration = Duration::from_mins(1);
 /// The share of a wait that is left to chance, in parts of a hundred.
 const JITTER_PERCENT: u64 = 50;
 

@@ -10,24 +10,24 @@ use std::time::Duration;
 use switchboard::client::{Address, Client, Event, Options};
 
 /// The bound of every wait: long enough for the slowest machine, so no test that passes waits for it.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-pub const BINARY: &str = env!("CARGO_BIN_EXE_switchboard");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_switchboard");
 
 /// A relay on a port of its own, ended with this value.
-pub struct Relay {
+pub(crate) struct Relay {
     child: Child,
-    pub address: String,
+    pub(crate) address: String,
 }
 
 impl Relay {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_at("127.0.0.1:0", &[])
     }
 
-    pub fn start_at(address: &str, arguments: &[&str]) -> Self {
+    pub(crate) fn start_at(address: &str, arguments: &[&str]) -> Self {
         let mut child = Command::new(BINARY)
-            .args(["serve", "--listen", address, "--log-level", "warn"])
+            .args(["serve", "--listen", address, "--log-level", "error"])
             .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
@@ -40,17 +40,17 @@ impl Relay {
         Self { child, address }
     }
 
-    pub fn address(&self) -> Address {
+    pub(crate) fn address(&self) -> Address {
         self.address.parse().expect("an address")
     }
 
     /// A registered client called `name`.
-    pub fn client(&self, name: &str) -> Client {
+    pub(crate) fn client(&self, name: &str) -> Client {
         Client::connect(&self.address(), &Options::named(name)).expect("welcomed")
     }
 
     /// Asks it to end, and waits for that.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         signal(&self.child, rustix::process::Signal::TERM);
         self.child.wait().expect("ended");
     }
@@ -64,7 +64,7 @@ impl Drop for Relay {
 }
 
 /// Waits for the first event that `pick` takes, past all others.
-pub fn wait_for<T>(client: &mut Client, mut pick: impl FnMut(Event) -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(client: &mut Client, mut pick: impl FnMut(Event) -> Option<T>) -> T {
     loop {
         let event = client.receiver().recv_timeout(PATIENCE).expect("an event in time");
         let ended = matches!(event, Event::Closed(_)).then(|| format!("{event:?}"));
@@ -76,7 +76,7 @@ pub fn wait_for<T>(client: &mut Client, mut pick: impl FnMut(Event) -> Option<T>
 }
 
 /// Runs a command to its end with `input` as its standard input.
-pub fn run(relay: &str, arguments: &[&str], input: &[u8]) -> Output {
+pub(crate) fn run(relay: &str, arguments: &[&str], input: &[u8]) -> Output {
     let mut command = command(relay, arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("started");
@@ -97,32 +97,32 @@ fn command(relay: &str, arguments: &[&str]) -> Command {
 
 /// Asserts the exit code, showing what the command said where it is another one.
 #[track_caller]
-pub fn assert_code(output: &Output, code: i32) {
+pub(crate) fn assert_code(output: &Output, code: i32) {
     assert_eq!(output.status.code(), Some(code), "stdout: {}\nstderr: {}", stdout(output), stderr(output));
 }
 
-pub fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-pub fn signal(child: &Child, signal: rustix::process::Signal) {
+pub(crate) fn signal(child: &Child, signal: rustix::process::Signal) {
     rustix::process::kill_process(rustix::process::Pid::from_child(child), signal).expect("alive");
 }
 
 /// A command that runs while the test goes on; its lines can be waited for.
-pub struct Running {
-    pub child: Child,
+pub(crate) struct Running {
+    pub(crate) child: Child,
     stdin: Option<ChildStdin>,
     out: Receiver<String>,
     err: Receiver<String>,
 }
 
 impl Running {
-    pub fn start(relay: &str, arguments: &[&str]) -> Self {
+    pub(crate) fn start(relay: &str, arguments: &[&str]) -> Self {
         let mut command = command(relay, arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("started");
@@ -133,36 +133,36 @@ impl Running {
     }
 
     /// A `listen` that is ready when this returns.
-    pub fn listen(relay: &str, arguments: &[&str]) -> Self {
+    pub(crate) fn listen(relay: &str, arguments: &[&str]) -> Self {
         let arguments: Vec<&str> = ["listen"].iter().chain(arguments).copied().collect();
         let running = Self::start(relay, &arguments);
         running.error_line("listening at");
         running
     }
 
-    pub fn type_line(&mut self, line: &str) {
+    pub(crate) fn type_line(&mut self, line: &str) {
         let stdin = self.stdin.as_mut().expect("open");
         stdin.write_all(format!("{line}\n").as_bytes()).expect("read by the command");
     }
 
-    pub fn end_input(&mut self) {
+    pub(crate) fn end_input(&mut self) {
         self.stdin = None;
     }
 
     /// The next line of standard output that holds `text`.
     #[track_caller]
-    pub fn line(&self, text: &str) -> String {
+    pub(crate) fn line(&self, text: &str) -> String {
         wait_for_line(&self.out, text)
     }
 
     /// The next line of standard error that holds `text`.
     #[track_caller]
-    pub fn error_line(&self, text: &str) -> String {
+    pub(crate) fn error_line(&self, text: &str) -> String {
         wait_for_line(&self.err, text)
     }
 
     /// The exit code, and what is left of standard output.
-    pub fn end(mut self) -> (Option<i32>, Vec<String>) {
+    pub(crate) fn end(mut self) -> (Option<i32>, Vec<String>) {
         drop(self.stdin.take());
         let rest = self.out.iter().collect();
         (self.child.wait().expect("ended").code(), rest)
@@ -195,7 +195,7 @@ fn wait_for_line(lines: &Receiver<String>, text: &str) -> String {
         match lines.recv_timeout(PATIENCE) {
             Ok(line) if line.contains(text) => return line,
             Ok(line) => others.push(line),
-            Err(_) => panic!("no line with {text:?} among {others:#?}"),
+            Err(error) => panic!("no line with {text:?} among {others:#?}: {error}"),
         }
     }
 }
