@@ -165,7 +165,7 @@ impl Chat {
             }
             Event::Joined(joined) => self.joined(joined),
             Event::Pong(pong) => self.pong(&pong),
-            Event::Goodbye(failure) => self.show(format!("* the relay is leaving: {failure}")),
+
             Event::Unreadable { type_number, correlation, error } => {
                 self.pending.remove(&correlation);
                 self.show(format!("* a frame of type {type_number:#04x} could not be read: {error}"));
@@ -174,7 +174,8 @@ impl Chat {
                 let name = self.name_of(from);
                 self.show(format!("* {name} has taken a message"));
             }
-            Event::Closed(_) => {}
+            // Told as the reason of the end, which follows.
+            Event::Goodbye(_) | Event::Closed(_) => {}
         }
     }
 
