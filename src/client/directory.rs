@@ -351,6 +351,17 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_passed_on_before_its_old_bearer_left_stays_with_the_new_one() {
+        let mut directory = Directory::new(None);
+        directory.asked(1);
+        assert_eq!(directory.apply_snapshot(page(1, 0, false, vec![peer(1, "ada"), peer(2, "bob")])), Step::Complete);
+        let changes =
+            vec![Change::Changed(peer(2, "ada")), Change::Departed { client: Id::client(1, 1), code_number: 1 }];
+        assert_eq!(directory.apply_delta(delta(1, changes), |_| ()), Step::Applied);
+        assert_eq!(directory.by_name("ada").map(|peer| peer.id), Some(Id::client(2, 1)));
+    }
+
+    #[test]
     fn other_scopes_are_left_alone() {
         let mut directory = Directory::new(Some(Id::room(1, 1)));
         directory.asked(1);
