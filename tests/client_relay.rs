@@ -233,20 +233,20 @@ fn the_payload_limit_holds_in_both_directions() {
     let relay = Relay::start_at("127.0.0.1:0", &["--payload-max", "20000"]);
     let mut ada = relay.client("ada");
     assert_eq!(ada.session().payload_bytes_max, 20_000);
-    let small = Options { payload_bytes_max: 5_000, ..Options::named("bob") };
+    let small = Options { payload_bytes_max: 4_096, ..Options::named("bob") };
     let mut bob = Client::connect(&relay.address(), &small).expect("welcomed");
-    assert_eq!(bob.session().payload_bytes_max, 5_000);
+    assert_eq!(bob.session().payload_bytes_max, 4_096);
     let to = bob.session().client;
     let error = ada.sender().send(to, Envelope::bytes(), &vec![0; 20_001]);
     assert!(matches!(error, Err(SendError::TooLarge { .. })));
-    let sent = ada.sender().send(to, Envelope::bytes(), &[0; 5_001]).expect("sent");
+    let sent = ada.sender().send(to, Envelope::bytes(), &[0; 4_097]).expect("sent");
     assert_eq!(failure(&mut ada), (sent, Some(Code::TooLargeForRecipient), Some(to)));
-    ada.sender().send(Id::ALL, Envelope::bytes().no_echo(), &[0; 5_001]).expect("sent");
-    ada.sender().send(to, Envelope::bytes(), &[7; 5_000]).expect("sent");
+    ada.sender().send(Id::ALL, Envelope::bytes().no_echo(), &[0; 4_097]).expect("sent");
+    ada.sender().send(to, Envelope::bytes(), &[7; 4_096]).expect("sent");
     let gap =
         wait_for(&mut bob, |event| if let Event::Gap { frames, bytes } = event { Some((frames, bytes)) } else { None });
-    assert_eq!(gap, (1, 5_029), "what was skipped is counted where it is missing");
-    assert_eq!(message(&mut bob).payload.len(), 5_000);
+    assert_eq!(gap, (1, 4_125), "what was skipped is counted where it is missing");
+    assert_eq!(message(&mut bob).payload.len(), 4_096);
 }
 
 #[test]
@@ -254,9 +254,11 @@ fn who_is_here_is_complete_over_several_pages_while_others_come_and_go() {
     let relay = Relay::start();
     let details = |n: usize| Options { details: vec![n as u8; 1024], ..Options::named(format!("client-{n}")) };
     let connect = |n| Client::connect(&relay.address(), &details(n)).expect("welcomed");
-    // Some 1.1 KB each: more than one page of 64 KiB.
+    // Some 1.1 KB each: more than one page.
     let mut here: Vec<Client> = (0..150).map(connect).collect();
-    let mut ada = relay.client("ada");
+    // With the smallest limit there is, the relay's own frames must keep to it as well.
+    let smallest = Options { payload_bytes_max: 4_096, ..Options::named("ada") };
+    let mut ada = Client::connect(&relay.address(), &smallest).expect("welcomed");
     let mut directory = Directory::new(None);
     directory.asked(ada.sender().watch(None).expect("sent"));
     for n in 150..200 {
