@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use switchboard::wire::control::{Body, ErrorBody, Hello, Profile};
+use switchboard::wire::control::{Body, ErrorBody, Hello, Profile, Welcome};
 use switchboard::wire::{Code, Header, Id, Type};
 
 use crate::support::{RawClient, Relay, dial};
@@ -17,7 +17,10 @@ fn a_hundred_connectors_and_64_descriptors_leave_it_serving() {
         let mut client = RawClient::greet(relay.address, &Hello::new(Profile::named(&name)), Ipv4Addr::LOCALHOST);
         let (header, payload) = client.frame();
         match header.frame_type() {
-            Some(Type::Welcome) => welcomed.push(client),
+            Some(Type::Welcome) => {
+                client.id = Welcome::parse(&payload).expect("a WELCOME").client;
+                welcomed.push(client);
+            }
             Some(Type::Error) => {
                 let code = ErrorBody::parse(&payload).expect("an ERROR").0.code();
                 assert!(matches!(code, Some(Code::ConnectionsFull | Code::DescriptorsOut)), "{code:?}");

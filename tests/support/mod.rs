@@ -179,13 +179,14 @@ impl RawClient {
         Ok((Header::read(&head), payload))
     }
 
-    /// The next frame of this type; PINGs are answered, everything else is passed over.
+    /// The next frame of this type; PINGs are answered, an ERROR is a failure, everything else is passed over.
     pub(crate) fn frame_of(&mut self, wanted: Type) -> (Header, Vec<u8>) {
         loop {
             let (header, payload) = self.frame();
             if header.frame_type() == Some(wanted) {
                 return (header, payload);
             }
+            assert!(header.frame_type() != Some(Type::Error), "{}", String::from_utf8_lossy(&payload));
             if header.frame_type() == Some(Type::Ping) {
                 self.send(Header::new(Type::Pong).correlating(header.correlation), &[]);
             }
