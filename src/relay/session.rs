@@ -252,10 +252,16 @@ impl Relay {
     }
 }
 
-/// What others are told of a client.
+/// What others are told of a client. What it has left empty is as if it had not been said.
 pub(super) fn card(profile: &Profile<'_>, address: &str) -> Box<[u8]> {
+    let profile = Profile {
+        name: profile.name,
+        station: profile.station.filter(|station| !station.is_empty()),
+        endpoints: profile.endpoints.map(|endpoint| endpoint.filter(|text| !text.is_empty())),
+        details: profile.details.filter(|details| !details.is_empty()),
+    };
     let mut card = Vec::new();
-    Member { client: Id::RELAY, profile: *profile, address, code_number: 0 }.write_card(&mut card);
+    Member { client: Id::RELAY, profile, address, code_number: 0 }.write_card(&mut card);
     card.into_boxed_slice()
 }
 
