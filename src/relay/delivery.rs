@@ -130,6 +130,10 @@ impl Relay {
                 skip(peer, frame.len(), out);
             }
         }
+        // Frames that were too large for a client that keeps up: no write will come that the GAP waits for.
+        if peer.has_gap && out.queued_bytes(to) <= self.settings.queue_bytes_max / 2 {
+            send_gap(peer, &mut self.counters, out);
+        }
         (queued, skipped)
     }
 
