@@ -38,6 +38,7 @@ fn limits() -> BTreeSet<(u64, &'static str)> {
         (wire::LENGTH_MIN.into(), "LENGTH_MIN"),
         (wire::PAYLOAD_BYTES_DEFAULT.into(), "PAYLOAD_BYTES_DEFAULT"),
         (wire::PAYLOAD_BYTES_CEILING.into(), "PAYLOAD_BYTES_CEILING"),
+        (wire::PAYLOAD_BYTES_FLOOR.into(), "PAYLOAD_BYTES_FLOOR"),
         (wire::HELLO_BYTES_MAX.into(), "HELLO_BYTES_MAX"),
         (wire::NAME_BYTES_MAX as u64, "NAME_BYTES_MAX"),
         (wire::TEXT_BYTES_MAX as u64, "TEXT_BYTES_MAX"),
