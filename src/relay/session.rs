@@ -24,12 +24,14 @@ impl Relay {
     /// The first frame of a connection.
     pub(super) fn greet(&mut self, from: Id, run: &Run<'_>, now: Time, out: &mut impl Outbox) {
         let header = run.header();
-        if header.frame_type() != Some(Type::Hello) {
-            return self.fail(from, Code::OutOfOrder, "the first frame must be a HELLO", now, out);
-        }
-        match self.check_hello(run.payload()) {
+        let checked = if header.frame_type() == Some(Type::Hello) {
+            self.check_hello(run.payload())
+        } else {
+            Err(Refused::because(Code::OutOfOrder, "the first frame must be a HELLO"))
+        };
+        match checked {
             Ok(hello) => self.welcome(from, &header, &hello, now, out),
-            Err(refused) => self.fail(from, refused.code, &refused.text, now, out),
+            Err(refused) => self.fail_with(from, header.correlation, &refused, now, out),
         }
     }
 
@@ -159,12 +161,18 @@ impl Relay {
         self.fail(id, code, &error.to_string(), now, out);
     }
 
-    /// Closes a connection with an ERROR that says why; `text` may be empty.
+    /// Closes a connection with an ERROR that no frame is to blame for; `text` may be empty.
     pub(super) fn fail(&mut self, id: Id, code: Code, text: &str, now: Time, out: &mut impl Outbox) {
-        let text = if text.is_empty() { code.meaning() } else { text };
+        self.fail_with(id, 0, &Refused::because(code, text), now, out);
+    }
+
+    /// Closes a connection with an ERROR that says why and names the frame at fault.
+    pub(super) fn fail_with(&mut self, id: Id, correlation: u32, refused: &Refused, now: Time, out: &mut impl Outbox) {
+        let code = refused.code;
         let versions = (code == Code::BadVersion).then_some((VERSION, VERSION));
-        let reason = Reason { versions, ..Reason::new(code, text) };
-        self.say(id, out, |frame| ErrorBody(reason).write_frame(Header::new(Type::Error).to(id), frame));
+        let reason = Reason { versions, ..Reason::new(code, refused.text()) };
+        let header = Header::new(Type::Error).to(id).correlating(correlation);
+        self.say(id, out, |frame| ErrorBody(reason).write_frame(header, frame));
         self.depart(id, code, now, out);
         out.close(id);
     }
@@ -244,10 +252,16 @@ impl Relay {
     }
 }
 
-/// What others are told of a client.
+/// What others are told of a client. What it has left empty is as if it had not been said.
 pub(super) fn card(profile: &Profile<'_>, address: &str) -> Box<[u8]> {
+    let profile = Profile {
+        name: profile.name,
+        station: profile.station.filter(|station| !station.is_empty()),
+        endpoints: profile.endpoints.map(|endpoint| endpoint.filter(|text| !text.is_empty())),
+        details: profile.details.filter(|details| !details.is_empty()),
+    };
     let mut card = Vec::new();
-    Member { client: Id::RELAY, profile: *profile, address, code_number: 0 }.write_card(&mut card);
+    Member { client: Id::RELAY, profile, address, code_number: 0 }.write_card(&mut card);
     card.into_boxed_slice()
 }
 
