@@ -259,13 +259,14 @@ impl<T: Transport> Engine<T> {
                 connections.condemn(conn, CloseReason::InputTooLarge);
                 return;
             }
-            taken += lease.pull(&self.scratch[taken..more], paused, &mut connections.buffers);
-            let complete = lease.filled >= lease.limit();
+            let pulled = lease.pull(&self.scratch[taken..more], paused, &mut connections.buffers);
+            taken += pulled;
+            let worth_asking = pulled > 0 && lease.filled >= progress.wanted;
             connection.set(flag::HELD, paused);
             if paused {
                 return;
             }
-            if !complete || (taken == more && progress.consumed == 0 && progress.wanted <= filled) {
+            if !worth_asking {
                 connections.watch_lease(conn);
                 return;
             }
