@@ -425,12 +425,11 @@ mod fixed_header {
         for cut in 0..=all.len() {
             let (front, back) = all.split_at(cut);
             let stream = server.connect();
-            let mut whole = 0;
-            for frame in &frames {
-                if whole + frame.len() <= cut {
-                    whole += frame.len();
-                }
-            }
+            let ends = frames.iter().scan(0, |end, frame| {
+                *end += frame.len();
+                Some(*end)
+            });
+            let whole = ends.take_while(|end| *end <= cut).last().unwrap_or(0);
             ask(&stream, front, &all[..whole]);
             ask(&stream, back, &all[whole..]);
             stream.shutdown(Shutdown::Write).expect("a socket");
