@@ -102,12 +102,13 @@ impl<T: Transport> Engine<T> {
             self.connections.mark_dirty(conn);
         }
         let connection = &mut self.connections.slots[conn.index()];
-        if readiness.readable || readiness.ends {
+        if readiness.failed && connection.phase != Phase::Lingering && connection.has(flag::PAUSED | flag::ENDED) {
+            // No read will find it out: none is made in a pause, or after the end.
+            self.connections.condemn(conn, CloseReason::Reset);
+        } else if readiness.readable || readiness.ends {
             connection.set(flag::READABLE, true);
             if !connection.has(flag::PAUSED) || connection.phase == Phase::Lingering {
                 self.connections.mark_ready(conn);
-            } else if readiness.failed {
-                self.connections.condemn(conn, CloseReason::Reset);
             }
         }
     }
