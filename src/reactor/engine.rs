@@ -199,7 +199,6 @@ impl<T: Transport> Engine<T> {
 
     /// Shows the service bytes of the scratch, and keeps what it leaves in a lease.
     fn offer_scratch<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, start: usize, end: usize, now: Time) {
-        let scratch_bytes = self.scratch.len();
         let data = &mut self.scratch[start..end];
         let Progress { consumed, wanted } = service.on_data(&mut self.connections, conn, data, now);
         let connections = &mut self.connections;
@@ -207,7 +206,8 @@ impl<T: Transport> Engine<T> {
             return;
         }
         let rest = &data[consumed..];
-        if wanted.max(rest.len()) > connections.limits.input_bytes_max.max(scratch_bytes) {
+        let paused = connections.slots[conn.index()].has(flag::PAUSED);
+        if !paused && wanted.max(rest.len()) > connections.limits.input_bytes_max {
             connections.condemn(conn, CloseReason::InputTooLarge);
             return;
         }
@@ -215,7 +215,7 @@ impl<T: Transport> Engine<T> {
         let key = connections.leases.insert(lease);
         let connection = &mut connections.slots[conn.index()];
         connection.set_lease(Some(key));
-        if connection.has(flag::PAUSED) {
+        if paused {
             connection.set(flag::HELD, true);
         } else {
             connections.watch_lease(conn);
@@ -256,7 +256,8 @@ impl<T: Transport> Engine<T> {
                 }
                 return;
             }
-            if lease.goal() > connections.limits.input_bytes_max.max(self.scratch.len()) {
+            // What a pause holds back may be many messages: at most one lease and one read's worth.
+            if !paused && progress.wanted.max(lease.filled) > connections.limits.input_bytes_max {
                 connections.condemn(conn, CloseReason::InputTooLarge);
                 return;
             }
