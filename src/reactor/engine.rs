@@ -8,6 +8,7 @@ use std::io::{self, IoSliceMut};
 
 use super::connections::{Connection, Phase, flag};
 use super::input::Lease;
+use super::wheel::Wheel;
 use super::{CloseReason, ConnId, Connections, Counters, Limits, PeerAddr, Progress, Service, Transport, Unsent};
 use crate::time::{Tick, Time};
 
@@ -34,7 +35,7 @@ pub struct Engine<T: Transport> {
     /// Swapped with the lists of [`Connections`], so that neither loses its memory.
     ready: Vec<ConnId>,
     dirty: Vec<ConnId>,
-    due: Vec<ConnId>,
+    due: Vec<(u32, ConnId)>,
     unsent: Vec<u8>,
 }
 
@@ -304,13 +305,13 @@ impl<T: Transport> Engine<T> {
         let tick = self.connections.tick;
         let mut due = std::mem::take(&mut self.due);
         self.connections.wheel.advance(tick, &mut due);
-        for conn in due.drain(..) {
+        for (slot, conn) in due.drain(..) {
             let Some(connection) = self.connections.get_mut(conn) else { continue };
             if connection.check_at > tick {
-                // A later round of the wheel, or an entry that an earlier one has replaced; putting it in
-                // again is right for the one and harmless for the other.
+                // The entry is for a later round of the wheel, or an earlier one has replaced it. The latter
+                // is dropped: put in again, it would stay as long as its connection, with all its like.
                 let check_at = connection.check_at;
-                if check_at != Tick::NEVER {
+                if check_at != Tick::NEVER && slot == Wheel::slot(check_at) {
                     self.connections.wheel.insert(check_at, conn);
                 }
                 continue;
@@ -468,5 +469,65 @@ impl<T: Transport> Engine<T> {
         if self.unsent.capacity() > self.connections.limits.queue_bytes_max / 4 {
             self.unsent = Vec::new();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Nothing comes and nothing goes.
+    struct Silence;
+
+    impl Transport for Silence {
+        fn read_vectored(&mut self, _: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+
+        fn write_vectored(&mut self, _: &[io::IoSlice<'_>]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+
+        fn shutdown_write(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Sets a far deadline whenever a near one has come.
+    struct Idle(u32);
+
+    impl Service<Silence> for Idle {
+        fn on_data(&mut self, _: &mut Connections<Silence>, _: ConnId, data: &mut [u8], _: Time) -> Progress {
+            Progress::all(data)
+        }
+
+        fn on_deadline(&mut self, io: &mut Connections<Silence>, conn: ConnId, now: Time) {
+            self.0 += 1;
+            io.set_deadline(conn, Some(now + Duration::from_secs(300)));
+        }
+    }
+
+    #[test]
+    fn entries_that_earlier_ones_replaced_do_not_pile_up_in_the_wheel() {
+        let mut engine = Engine::new::<Idle>(Limits::default());
+        let conn = engine.open(Silence, PeerAddr::UNIX).expect("a slot");
+        let mut service = Idle(0);
+        let mut now = Time::ZERO;
+        for round in 0..5000 {
+            // An idle deadline far away, and again and again one that comes before it.
+            engine.connections.set_deadline(conn, Some(now + Duration::from_secs(300)));
+            engine.connections.set_deadline(conn, Some(now + Duration::from_secs(2)));
+            let end = now + Duration::from_secs(3);
+            while let Some(wait) = engine.wait(now).filter(|wait| now + *wait <= end) {
+                now += wait;
+                engine.begin_turn(now);
+                engine.expire(&mut service, now);
+            }
+            now = end;
+            assert!(engine.connections.wheel.len() < 200, "{} in round {round}", engine.connections.wheel.len());
+        }
+        assert_eq!(service.0, 5000, "every deadline came");
     }
 }

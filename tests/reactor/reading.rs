@@ -189,10 +189,13 @@ fn a_drained_socket_is_known_by_a_short_read_and_a_full_one_is_read_on() {
 
 #[test]
 fn endless_input_neither_starves_others_nor_needs_a_second_event() {
-    let mut bench = Bench::new(small(), Script::with(|_, conn, data, told| {
-        told.push((conn, Told::Message(data.to_vec())));
-        Progress::all(data)
-    }));
+    let mut bench = Bench::new(
+        small(),
+        Script::with(|_, conn, data, told| {
+            told.push((conn, Told::Message(data.to_vec())));
+            Progress::all(data)
+        }),
+    );
     let (endless, endless_peer) = bench.open();
     let (modest, modest_peer) = bench.open();
     endless_peer.send(&vec![1; 1 << 20]);
@@ -267,12 +270,8 @@ fn an_end_is_told_after_everything_sent_before_it_whenever_it_comes() {
         }
         peer.end();
         bench.settle();
-        let expected = [
-            Told::Message(message(300, 1)),
-            Told::Message(message(1030, 2)),
-            Told::End,
-            closed(CloseReason::Finished),
-        ];
+        let expected =
+            [Told::Message(message(300, 1)), Told::Message(message(1030, 2)), Told::End, closed(CloseReason::Finished)];
         assert_eq!(bench.service.of(conn), expected);
         assert!(peer.wire().shut && peer.wire().closed);
     }
@@ -368,7 +367,11 @@ fn a_message_above_the_limit_ends_its_connection_before_it_is_waited_for() {
     // Announced, at the first bytes and after others; and not announced, growing.
     let announced = |first: usize| {
         Script::with(move |_, _, data, _| {
-            if data.len() < first { Progress { consumed: 0, wanted: first } } else { Progress { consumed: 0, wanted: 4097 } }
+            if data.len() < first {
+                Progress { consumed: 0, wanted: first }
+            } else {
+                Progress { consumed: 0, wanted: 4097 }
+            }
         })
     };
     for service in [announced(0), announced(20), Script::with(|_, _, _, _| Progress { consumed: 0, wanted: 0 })] {
@@ -476,9 +479,12 @@ fn a_deadline_comes_once_and_only_the_last_one_that_was_set() {
     let start = bench.now;
     let second = Duration::from_secs(1);
     // Moved away, moved closer, and taken back.
-    for (sets, comes_after) in
-        [(&[Some(5), Some(200)][..], Some(200)), (&[Some(500), Some(3)], Some(3)), (&[Some(5), None], None), (&[Some(100_000)], Some(100_000))]
-    {
+    for (sets, comes_after) in [
+        (&[Some(5), Some(200)][..], Some(200)),
+        (&[Some(500), Some(3)], Some(3)),
+        (&[Some(5), None], None),
+        (&[Some(100_000)], Some(100_000)),
+    ] {
         bench.service.told.clear();
         let now = bench.now;
         for seconds in sets {

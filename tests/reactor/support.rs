@@ -321,7 +321,12 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new(limits: Limits, service: Script<Pipe>) -> Self {
-        Self { engine: Engine::new::<Script<Pipe>>(limits), service, now: Time::from_micros(1_000_000), peers: Vec::new() }
+        Self {
+            engine: Engine::new::<Script<Pipe>>(limits),
+            service,
+            now: Time::from_micros(1_000_000),
+            peers: Vec::new(),
+        }
     }
 
     pub(crate) fn open(&mut self) -> (ConnId, Peer) {
