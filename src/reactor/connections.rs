@@ -304,14 +304,16 @@ impl<T: Transport> Connections<T> {
 
     fn enqueue(&mut self, conn: ConnId, outgoing: &mut Outgoing<'_>, start: usize) -> Result<(), SendError> {
         let more = outgoing.bytes().len() - start;
-        if self.queued_total_bytes + more > self.limits.queued_total_bytes_max {
+        let open = |connections: &Self| connections.slots[conn.index()].phase == Phase::Open;
+        if open(self) && self.queued_total_bytes + more > self.limits.queued_total_bytes_max {
             self.relieve(more);
         }
-        let connection = &mut self.slots[conn.index()];
-        if connection.phase != Phase::Open {
+        if !open(self) {
             // The write failed, or this queue was the largest.
             return Err(SendError::Gone);
         }
+        let connection = &mut self.slots[conn.index()];
+        let was_empty = connection.queue().is_none();
         let key = if let Some(key) = connection.queue() {
             key
         } else {
@@ -323,10 +325,10 @@ impl<T: Transport> Connections<T> {
         };
         self.queues[key].push(outgoing, start, self.tick, &mut self.blocks, self.message_bytes);
         self.queued_total_bytes += more;
-        if !connection.has(flag::DIRTY | flag::BLOCKED) {
-            connection.set(flag::DIRTY, true);
-            self.dirty.push(conn);
-        } else if start > 0 {
+        if !connection.has(flag::BLOCKED) {
+            self.mark_dirty(conn);
+        } else if was_empty {
+            // The write just now found it out, and no flush will look before there is room again.
             self.watch_queue(conn);
         }
         Ok(())

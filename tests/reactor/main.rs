@@ -12,4 +12,4 @@
 mod reading;
 // mod sockets;
 mod support;
-// mod writing;
+mod writing;
