@@ -403,11 +403,13 @@ impl<T: Transport> Engine<T> {
             }
         }
         let connection = &connections.slots[conn.index()];
-        let (written, empty) = (connection.written, connection.queue().is_none());
         if connection.has(flag::NOTIFY) {
+            let written = connection.written;
             service.on_written(connections, conn, written, now);
         }
-        if empty && self.connections.slots[conn.index()].phase == Phase::Flushing {
+        // The service may just have sent a last word and closed.
+        let connection = &self.connections.slots[conn.index()];
+        if connection.queue().is_none() && connection.phase == Phase::Flushing {
             self.finish(service, conn, now);
         }
     }
