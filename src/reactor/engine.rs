@@ -420,7 +420,9 @@ impl<T: Transport> Engine<T> {
         let unsent = Unsent { written: self.connections.slots[conn.index()].written, ..Unsent::default() };
         service.on_close(&mut self.connections, conn, CloseReason::Finished, unsent, now);
         self.connections.counters.closed[CloseReason::Finished as usize] += 1;
-        self.linger(conn, now);
+        if self.connections.slots[conn.index()].phase == Phase::Flushing {
+            self.linger(conn, now);
+        }
     }
 
     /// Has a connection wait for its peer's end, so that a reset does not overtake the last bytes.
