@@ -217,7 +217,7 @@ pub struct Connections<T = Stream> {
     /// The time of this turn, in the grain of deadlines.
     pub(super) tick: Tick,
     generation: u64,
-    message_bytes: MessageBytes,
+    pub(super) message_bytes: MessageBytes,
 }
 
 /// Emptied queues that are kept for the next use.
@@ -257,6 +257,9 @@ impl<T: Transport> Connections<T> {
             return Err(SendError::Gone);
         };
         let length = outgoing.bytes().len();
+        if length == 0 {
+            return Ok(());
+        }
         let mut start = 0;
         if let Some(key) = connection.queue() {
             let reserve = if lane == Lane::Control { self.limits.queue_reserve_bytes } else { 0 };

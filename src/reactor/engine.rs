@@ -457,8 +457,11 @@ impl<T: Transport> Engine<T> {
                 if let Some(key) = connection.queue() {
                     let queue = &self.connections.queues[key];
                     queue.copy_unsent(&mut self.unsent);
-                    cut_bytes = queue.cut().len();
-                    cut[..cut_bytes].copy_from_slice(queue.cut());
+                    if !queue.cut().is_empty() {
+                        // What follows a short message in the queue is no part of it.
+                        cut_bytes = queue.cut().len().min((self.connections.message_bytes)(queue.cut()));
+                        cut[..cut_bytes].copy_from_slice(&queue.cut()[..cut_bytes]);
+                    }
                 }
             }
             self.connections.release_lease(conn);
