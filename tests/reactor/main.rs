@@ -8,7 +8,7 @@
 //! sockets.rs   the same promises on sockets of the system, and what only they have
 //! ```
 
-// mod random;
+mod random;
 mod reading;
 // mod sockets;
 mod support;
