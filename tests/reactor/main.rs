@@ -10,6 +10,6 @@
 
 mod random;
 mod reading;
-// mod sockets;
+mod sockets;
 mod support;
 mod writing;

@@ -324,7 +324,9 @@ fn run(seed: u64) {
     calm_down(&mut bench, &world);
     let left: Vec<_> = world.borrow().known.keys().copied().collect();
     // Those that outlived their peer's end are closed now.
-    left.iter().for_each(|conn| bench.io().close(*conn));
+    for conn in left {
+        bench.io().close(conn);
+    }
     bench.settle();
     check(&mut bench, &world);
     assert!(bench.io().is_empty(), "{} connections are left", bench.io().len());

@@ -438,7 +438,7 @@ fn an_incomplete_message_has_until_its_deadline_however_often_a_byte_of_it_comes
         bench.pass(Duration::from_secs(1));
         slow_peer.send(&message(1000, 1)[usize::from(second)..=usize::from(second)]);
         // This one begins a message each second, and ends the one before.
-        quick_peer.send(&[&message(50, second - 1)[if second == 1 { 0 } else { 1 }..], &[0]].concat());
+        quick_peer.send(&[&message(50, second - 1)[usize::from(second > 1)..], &[0]].concat());
     }
     bench.settle();
     assert!(bench.service.of(slow).is_empty(), "nine seconds are in time");
@@ -491,7 +491,7 @@ fn a_deadline_comes_once_and_only_the_last_one_that_was_set() {
             bench.io().set_deadline(conn, seconds.map(|seconds| now + second * seconds));
         }
         if let Some(seconds) = comes_after {
-            bench.pass(second * seconds - Duration::from_millis(1));
+            bench.pass(second * (seconds - 1) + Duration::from_millis(999));
             assert!(bench.service.told.is_empty(), "{sets:?} came early");
             bench.pass(Duration::from_millis(101));
             assert_eq!(bench.service.told, [(conn, Told::Deadline)], "{sets:?}");

@@ -17,6 +17,7 @@ use switchboard::time::Time;
 
 /// One connection as its peer and the network see it.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Wire {
     input: VecDeque<u8>,
     ended: bool,
@@ -204,6 +205,8 @@ pub(crate) struct Script<T: Transport> {
     pub(crate) written: Option<Hook<T, ()>>,
     pub(crate) close: Option<Hook<T, ()>>,
     pub(crate) refusal: Vec<u8>,
+    /// Sources of the program that were ready.
+    pub(crate) sources: Vec<usize>,
 }
 
 impl<T: Transport> Script<T> {
@@ -226,7 +229,15 @@ impl<T: Transport> Script<T> {
     pub(crate) fn with(
         data: impl FnMut(&mut Connections<T>, ConnId, &mut [u8], &mut Vec<(ConnId, Told)>) -> Progress + 'static,
     ) -> Self {
-        Self { told: Vec::new(), data: Box::new(data), end: None, written: None, close: None, refusal: Vec::new() }
+        Self {
+            told: Vec::new(),
+            data: Box::new(data),
+            end: None,
+            written: None,
+            close: None,
+            refusal: Vec::new(),
+            sources: Vec::new(),
+        }
     }
 
     /// What was told of `conn`.
@@ -288,6 +299,10 @@ impl<T: Transport> Service<T> for Script<T> {
         if let Some(hook) = &mut self.close {
             hook(io, conn);
         }
+    }
+
+    fn on_source(&mut self, _: &mut Connections<T>, source: usize, _: Time) {
+        self.sources.push(source);
     }
 
     fn refusal(&self, _: switchboard::reactor::Refusal) -> &[u8] {

@@ -194,7 +194,9 @@ fn what_was_not_sent_is_handed_back_in_whole_messages() {
             let mut bench = Bench::new(small(), Script::messages());
             let (conn, peer) = open_with_room(&mut bench, room);
             if one_by_one {
-                messages.iter().for_each(|message| send(&mut bench, conn, message).expect("room"));
+                for message in &messages {
+                    send(&mut bench, conn, message).expect("room");
+                }
             } else {
                 send(&mut bench, conn, &all).expect("room");
             }
