@@ -1,6 +1,12 @@
 //! switchboard: a lightweight message relay on one thread and one poll.
 
+pub mod cli;
+pub mod client;
+pub mod config;
 pub mod outgoing;
 pub mod reactor;
+pub mod relay;
+pub mod server;
+pub mod throttle;
 pub mod time;
 pub mod wire;

@@ -55,7 +55,7 @@ impl Default for Limits {
             input_bytes_max: 128 * 1024,
             input_deadline: Duration::from_secs(30),
             queue_bytes_max: 1024 * 1024,
-            queue_reserve_bytes: 64 * 1024,
+            queue_reserve_bytes: 256 * 1024,
             queued_total_bytes_max: 256 * 1024 * 1024,
             write_through_bytes_min: 2048,
             write_turn_bytes_max: 1024 * 1024,

@@ -490,6 +490,21 @@ integers! {
     }
 }
 
+impl Gap {
+    /// The body, for a writer that has no buffer at hand.
+    #[must_use]
+    pub fn bytes(&self) -> [u8; 24] {
+        let mut bytes = [0; 24];
+        let fields = [(Tag::FRAMES, self.frames), (Tag::BYTES, self.bytes)];
+        for (place, (tag, value)) in bytes.as_chunks_mut::<12>().0.iter_mut().zip(fields) {
+            place[..2].copy_from_slice(&tag.0.to_be_bytes());
+            place[2..4].copy_from_slice(&8_u16.to_be_bytes());
+            place[4..].copy_from_slice(&value.to_be_bytes());
+        }
+        bytes
+    }
+}
+
 integers! {
     /// WATCH: `ROOM?`; without a room, everybody.
     Watch(Watch) {
@@ -669,15 +684,25 @@ impl<'a> Member<'a> {
     /// # Errors
     /// See [`Body::parse`].
     pub fn parse(record: &'a [u8]) -> Result<Self, BodyError> {
-        let mut client = None;
-        let mut member = Self { client: Id::RELAY, profile: Profile::default(), address: "", code_number: 0 };
-        for field in Fields::new(record) {
+        let mut member = Self::parse_card(Id::RELAY, record)?;
+        let is_client = |field: &body::Field<'_>| field.tag == Tag::CLIENT;
+        let client = Fields::new(record).filter_map(Result::ok).filter(is_client).last();
+        member.client = client.ok_or(BodyError::Missing(Tag::CLIENT))?.id()?;
+        Ok(member)
+    }
+
+    /// Reads what [`Member::write_card`] has written of the client with this id.
+    ///
+    /// # Errors
+    /// See [`Body::parse`].
+    pub fn parse_card(client: Id, card: &'a [u8]) -> Result<Self, BodyError> {
+        let mut member = Self { client, profile: Profile::default(), address: "", code_number: 0 };
+        for field in Fields::new(card) {
             let field = field?;
             if member.profile.take(&field)? {
                 continue;
             }
             match field.tag {
-                Tag::CLIENT => client = Some(field.id()?),
                 Tag::ADDRESS => member.address = field.text(TEXT_BYTES_MAX)?,
                 Tag::CODE => {
                     let number = field.integer()?;
@@ -686,7 +711,6 @@ impl<'a> Member<'a> {
                 _ => {}
             }
         }
-        member.client = client.ok_or(BodyError::Missing(Tag::CLIENT))?;
         Ok(member)
     }
 
@@ -820,7 +844,9 @@ mod tests {
         round_trip(Ping { clock_us: Some(1) }, &mut Vec::new());
         round_trip(Pong { ping_clock_us: None, clock_us: Some(2) }, &mut Vec::new());
         round_trip(Receipt { stage: Stage::Queued.number(), recipients: Some(3), skipped: Some(1) }, &mut Vec::new());
-        round_trip(Gap { frames: 1, bytes: 2 }, &mut Vec::new());
+        let gap = Gap { frames: 1, bytes: 2 };
+        round_trip(gap, &mut Vec::new());
+        assert_eq!(Gap::parse(&gap.bytes()), Ok(gap));
         round_trip(Watch { room: None }, &mut Vec::new());
         round_trip(Unwatch { room: Some(8) }, &mut Vec::new());
         round_trip(Leave { room: 7 }, &mut Vec::new());

@@ -17,6 +17,7 @@ pub mod body;
 mod code;
 pub mod control;
 mod decode;
+mod dump;
 mod header;
 mod id;
 mod numbered;
@@ -24,6 +25,7 @@ mod numbered;
 pub use body::{BodyError, Tag};
 pub use code::Code;
 pub use decode::{FrameError, Frames, Next, Run, next_run};
+pub use dump::dump;
 pub use header::{APPLICATION_TYPE_MIN, Flags, Header, Type, is_routed, kind};
 pub use id::{Id, IdKind};
 
@@ -45,6 +47,10 @@ pub const LENGTH_MIN: u32 = (HEADER_BYTES - LENGTH_BYTES) as u32;
 pub const PAYLOAD_BYTES_DEFAULT: u32 = 64 * 1024;
 /// The largest payload that any configuration may allow. A frame has to fit a queue and a read buffer.
 pub const PAYLOAD_BYTES_CEILING: u32 = 16 * 1024 * 1024;
+/// The smallest limit on payloads that a client can have agreed, in bytes; a HELLO that asks for less gets
+/// this. The relay's own frames never have more: a record of a client with all its texts at their limits
+/// fits, and a SNAPSHOT or a DELTA of many becomes several frames.
+pub const PAYLOAD_BYTES_FLOOR: u32 = 4 * 1024;
 /// The largest HELLO payload: room for all its texts at their limits, and too small to be worth an attack.
 pub const HELLO_BYTES_MAX: u32 = 4 * 1024;
 

@@ -1,0 +1,413 @@
+//! What `join` knows and says: who is here, the rooms, the target, and what has not been answered.
+//!
+//! Notices and lines go in, frames and shown texts come out.
+//!
+//! What it does not do: it reads no terminal, writes to none, and waits for nothing.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::super::link::Notice;
+use super::super::output;
+use super::command::{self, Command, Target};
+use super::words;
+use crate::client::{Directory, Envelope, Event, Failure, Happening, JoinedRoom, Message, Options, Peer, Pong};
+use crate::client::{ReceiptFor, SendError, Sender, Snapshot, Step};
+use crate::wire::control::{Profile, Who};
+use crate::wire::{Code, Id};
+
+/// How many of those who have left are remembered by name, for frames of theirs and errors about them that
+/// come after their departure.
+const DEPARTED_MAX: usize = 256;
+
+/// A request or a line that has not been answered.
+#[derive(Debug)]
+enum Pending {
+    /// A line to one client or several, a room, or all.
+    Line {
+        single: bool,
+    },
+    Who {
+        room: Option<String>,
+        peers: Vec<Peer>,
+    },
+    Join {
+        name: String,
+    },
+    Leave {
+        name: String,
+    },
+    Rename {
+        name: String,
+    },
+    Ping {
+        name: String,
+    },
+}
+
+pub(super) struct Chat {
+    address: String,
+    name: String,
+    options: Arc<Mutex<Options>>,
+    sender: Option<Sender>,
+    directory: Directory,
+    departed: VecDeque<(Id, String)>,
+    /// The rooms to be in, with the id once the relay has said it.
+    rooms: BTreeMap<String, Option<Id>>,
+    target: Target,
+    pending: HashMap<u32, Pending>,
+    /// Who is here is to be shown when the directory is complete.
+    introduce: bool,
+    shown: Vec<String>,
+}
+
+impl Chat {
+    pub(super) fn new(address: String, name: String, rooms: Vec<String>, options: Arc<Mutex<Options>>) -> Self {
+        Self {
+            address,
+            name,
+            options,
+            sender: None,
+            directory: Directory::default(),
+            departed: VecDeque::new(),
+            rooms: rooms.into_iter().map(|room| (room, None)).collect(),
+            target: Target::All,
+            pending: HashMap::new(),
+            introduce: true,
+            shown: Vec::new(),
+        }
+    }
+
+    /// What is to be shown by now.
+    pub(super) fn take_shown(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.shown)
+    }
+
+    pub(super) fn prompt(&self) -> String {
+        words::prompt(&self.target)
+    }
+
+    /// Nothing that a next line could build on is under way: rooms, names, who is here.
+    pub(super) fn is_settled(&self) -> bool {
+        let independent = |pending: &Pending| matches!(pending, Pending::Line { .. } | Pending::Ping { .. });
+        self.sender.is_some() && self.directory.is_complete() && self.pending.values().all(independent)
+    }
+
+    /// Every line and request has its answer.
+    pub(super) fn is_answered(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    pub(super) fn note(&mut self, notice: Notice) {
+        match notice {
+            Notice::Connected(sender) => self.connected(sender),
+            Notice::Event(event) => self.event(event),
+            Notice::Lost { why, attempt, delay } => {
+                self.lost();
+                let delay = delay.as_secs_f64();
+                self.show(format!("* not connected: {why}; attempt {attempt} follows in {delay:.1} s"));
+            }
+            Notice::Idle | Notice::Deadline => {}
+        }
+    }
+
+    fn connected(&mut self, sender: Sender) {
+        self.directory = Directory::default();
+        self.introduce = true;
+        self.sender = Some(sender);
+        for name in self.rooms.keys().cloned().collect::<Vec<_>>() {
+            self.request(Pending::Join { name: name.clone() }, |sender| sender.join(&name));
+        }
+        self.watch();
+    }
+
+    fn lost(&mut self) {
+        self.sender = None;
+        self.rooms.values_mut().for_each(|room| *room = None);
+        let unanswered = self.pending.drain().count();
+        if unanswered > 0 {
+            self.show(format!("* {unanswered} line(s) had no answer yet: what became of them is not known"));
+        }
+    }
+
+    fn watch(&mut self) {
+        if let Some(Ok(correlation)) = self.sender.as_ref().map(|sender| sender.watch(None)) {
+            self.directory.asked(correlation);
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Message(message) => self.message(&message),
+            Event::Receipt(receipt) => self.receipt(&receipt),
+            Event::Error(failure) => self.failure(&failure),
+            Event::Gap { frames, bytes } => self.gap(frames, bytes),
+            Event::Snapshot(page) => self.snapshot(page),
+            Event::Delta(delta) => {
+                let me = self.sender.as_ref().map(|sender| sender.session().client);
+                let (shown, departed) = (&mut self.shown, &mut self.departed);
+                let step = self.directory.apply_delta(delta, |happening| {
+                    if let Happening::Departed { peer, .. } = &happening {
+                        departed.push_back((peer.id, peer.name.clone()));
+                        departed.drain(..departed.len().saturating_sub(DEPARTED_MAX));
+                    }
+                    shown.extend(words::happening(&happening, me));
+                });
+                if step == Step::WatchAgain {
+                    self.watch();
+                }
+            }
+            Event::Joined(joined) => self.joined(joined),
+            Event::Pong(pong) => self.pong(&pong),
+            Event::Goodbye(failure) => self.show(format!("* the relay is leaving: {failure}")),
+            Event::Unreadable { type_number, correlation, error } => {
+                self.pending.remove(&correlation);
+                self.show(format!("* a frame of type {type_number:#04x} could not be read: {error}"));
+            }
+            Event::Ack { from, .. } => {
+                let name = self.name_of(from);
+                self.show(format!("* {name} has taken a message"));
+            }
+            Event::Closed(_) => {}
+        }
+    }
+
+    fn message(&mut self, message: &Message) {
+        let from = self.name_of(message.header.source);
+        let room = |id: Id| self.rooms.iter().find(|(_, room)| **room == Some(id)).map(|(name, _)| name.as_str());
+        let line = words::message(&from, message, room(message.header.destination));
+        self.show(line);
+    }
+
+    fn receipt(&mut self, receipt: &ReceiptFor) {
+        match self.pending.remove(&receipt.correlation) {
+            Some(Pending::Line { .. }) => self.shown.extend(words::receipt(receipt)),
+            Some(Pending::Leave { name }) => {
+                self.rooms.remove(&name);
+                self.show(format!("* you have left #{name}"));
+                if self.target == Target::Room(name) {
+                    self.target = Target::All;
+                    self.show("* you now talk to all".into());
+                }
+            }
+            Some(Pending::Rename { name }) => {
+                self.options.lock().unwrap_or_else(PoisonError::into_inner).name.clone_from(&name);
+                self.show(format!("* you are now called {name}"));
+                self.name = name;
+            }
+            Some(other) => drop(self.pending.insert(receipt.correlation, other)),
+            None => {}
+        }
+    }
+
+    fn failure(&mut self, failure: &Failure) {
+        if failure.closes() {
+            // Told as the reason of the end.
+            return;
+        }
+        let recipient = failure.client.map(|client| self.name_of(client));
+        // Of several recipients each fails on its own, and the receipt for the others still comes.
+        if let Some(Pending::Line { single: false }) = self.pending.get(&failure.correlation)
+            && recipient.is_some()
+        {
+            self.show(words::failure(failure, recipient.as_deref()));
+            return;
+        }
+        let line = match self.pending.remove(&failure.correlation) {
+            Some(Pending::Who { room: Some(name), .. }) => format!("* cannot tell who is in #{name}: {failure}"),
+            Some(Pending::Who { room: None, .. }) => format!("* cannot tell who is here: {failure}"),
+            Some(Pending::Join { name }) => {
+                self.rooms.remove(&name);
+                format!("* cannot join #{name}: {failure}")
+            }
+            Some(Pending::Leave { name }) => format!("* cannot leave #{name}: {failure}"),
+            Some(Pending::Rename { name }) => match failure.code() {
+                Some(Code::NameTaken) => format!("* somebody else is called {name}: your name stays {}", self.name),
+                _ => format!("* cannot rename to {name}: {failure}"),
+            },
+            Some(Pending::Ping { name }) => format!("* cannot reach {name}: {failure}"),
+            Some(Pending::Line { .. }) | None => words::failure(failure, recipient.as_deref()),
+        };
+        self.show(line);
+    }
+
+    fn gap(&mut self, frames: u64, bytes: u64) {
+        self.show(format!(
+            "* {frames} message(s) of {bytes} bytes are missing here: they came faster than they were read"
+        ));
+        if self.directory.gap() == Step::WatchAgain {
+            self.watch();
+        }
+        if !self.pending.is_empty() {
+            // Answers may be among what is missing, so none can be waited for.
+            self.pending.clear();
+            self.show("* answers to your last lines may be among them".into());
+        }
+    }
+
+    fn snapshot(&mut self, page: Snapshot) {
+        let (correlation, more) = (page.correlation, page.more);
+        if let Some(Pending::Who { peers, .. }) = self.pending.get_mut(&correlation) {
+            peers.extend(page.members);
+            if !more && let Some(Pending::Who { room, peers }) = self.pending.remove(&correlation) {
+                let place = room.map_or_else(|| "here".to_owned(), |room| format!("in #{room}"));
+                self.show(words::who(&place, peers.iter().collect()));
+            }
+            return;
+        }
+        match self.directory.apply_snapshot(page) {
+            Step::WatchAgain => self.watch(),
+            Step::Complete if self.introduce => {
+                self.introduce = false;
+                let line = words::introduction(&self.address, &self.name, &self.directory);
+                self.show(line);
+            }
+            _ => {}
+        }
+    }
+
+    fn joined(&mut self, joined: JoinedRoom) {
+        self.pending.remove(&joined.correlation);
+        let others = joined.members.saturating_sub(1);
+        self.show(format!("* you are in #{}, with {others} other(s); /to #{0} talks to them", joined.name));
+        self.rooms.insert(joined.name, Some(joined.room));
+    }
+
+    fn pong(&mut self, pong: &Pong) {
+        if let Some(Pending::Ping { name }) = self.pending.remove(&pong.correlation) {
+            self.show(words::pong(&name, pong));
+        }
+    }
+
+    /// Does what a line asks for; breaks off where it asks to leave.
+    pub(super) fn line(&mut self, line: &str) -> ControlFlow<()> {
+        match command::parse(line) {
+            Ok(Some(Command::Quit)) => return ControlFlow::Break(()),
+            Ok(Some(command)) => self.command(command),
+            Ok(None) => {}
+            Err(why) => self.show(format!("* {why}")),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Say(text) => self.say(&self.target.clone(), &text),
+            Command::Message { to, text } => self.say(&Target::Peers(vec![to]), &text),
+            Command::To(target) => self.talk_to(target),
+            Command::Who { room: None } => {
+                let line = words::who("here", self.directory.iter().collect());
+                self.show(line);
+            }
+            Command::Who { room: Some(name) } => {
+                if let Some(id) = self.room(&name) {
+                    let pending = Pending::Who { room: Some(name), peers: Vec::new() };
+                    self.request(pending, |sender| sender.who(Who::Room(id)));
+                }
+            }
+            Command::Join(name) => {
+                self.request(Pending::Join { name: name.clone() }, |sender| sender.join(&name));
+            }
+            Command::Leave(name) => {
+                if let Some(id) = self.room(&name) {
+                    self.request(Pending::Leave { name }, |sender| sender.leave(id));
+                }
+            }
+            Command::Rooms if self.rooms.is_empty() => self.show("* you are in no room; /join one".into()),
+            Command::Rooms => {
+                let names: Vec<String> = self.rooms.keys().map(|name| format!("#{name}")).collect();
+                self.show(format!("* you are in {}", names.join(", ")));
+            }
+            Command::Rename(name) => {
+                let profile = Profile::named(&name);
+                self.request(Pending::Rename { name: name.clone() }, |sender| sender.update(profile));
+            }
+            Command::Ping { to: None } => {
+                self.request(Pending::Ping { name: "the relay".into() }, |sender| sender.ping(Id::RELAY));
+            }
+            Command::Ping { to: Some(name) } => match self.directory.by_name(&name).map(|peer| peer.id) {
+                Some(id) => self.request(Pending::Ping { name }, |sender| sender.ping(id)),
+                None => self.show(format!("* {name} is not here")),
+            },
+            Command::Help => self.show(command::HELP.into()),
+            Command::Quit => {}
+        }
+    }
+
+    fn talk_to(&mut self, target: Target) {
+        if let Target::Room(name) = &target
+            && self.room(name).is_none()
+        {
+            return;
+        }
+        self.show(format!("* you now talk to {target}"));
+        if let Target::Peers(names) = &target {
+            let absent: Vec<_> = names.iter().filter(|name| self.directory.by_name(name).is_none()).cloned().collect();
+            if !absent.is_empty() {
+                self.show(format!("* not here at the moment: {}", absent.join(", ")));
+            }
+        }
+        self.target = target;
+    }
+
+    fn say(&mut self, target: &Target, text: &str) {
+        let envelope = Envelope::text().receipt();
+        match target {
+            Target::All => self.send(Id::ALL, envelope.no_echo(), text, false),
+            Target::Room(name) => {
+                if let Some(id) = self.room(name) {
+                    self.send(id, envelope.no_echo(), text, false);
+                }
+            }
+            Target::Peers(names) => {
+                let mut ids = Vec::new();
+                for name in names {
+                    match self.directory.by_name(name) {
+                        Some(peer) => ids.push(peer.id),
+                        None => self.shown.push(format!("* {name} is not here and did not get it")),
+                    }
+                }
+                match ids.as_slice() {
+                    [] => {}
+                    [id] => self.send(*id, envelope, text, true),
+                    ids => self.request(Pending::Line { single: false }, |sender| {
+                        sender.send_many(ids, envelope, text.as_bytes())
+                    }),
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, to: Id, envelope: Envelope, text: &str, single: bool) {
+        self.request(Pending::Line { single }, |sender| sender.send(to, envelope, text.as_bytes()));
+    }
+
+    /// Sends, and notes what the answer will be about. Answers come through this thread, so none is missed.
+    fn request(&mut self, pending: Pending, send: impl FnOnce(&Sender) -> Result<u32, SendError>) {
+        match self.sender.as_ref().map(send) {
+            Some(Ok(correlation)) => drop(self.pending.insert(correlation, pending)),
+            Some(Err(error)) => self.show(format!("* not sent: {error}")),
+            None => self.show("* not sent: there is no connection at the moment".into()),
+        }
+    }
+
+    /// The id of a room that we are in; says so if we are not.
+    fn room(&mut self, name: &str) -> Option<Id> {
+        let id = self.rooms.get(name).copied().flatten();
+        if id.is_none() {
+            self.show(format!("* you are not in #{name}; /join {name} first"));
+        }
+        id
+    }
+
+    fn name_of(&self, id: Id) -> String {
+        let gone = || self.departed.iter().rev().find(|(other, _)| *other == id).map(|(_, name)| name);
+        let name = self.directory.by_id(id).map(|peer| &peer.name).or_else(gone);
+        name.map_or_else(|| format!("client {id}"), |name| output::one_line(name))
+    }
+
+    fn show(&mut self, text: String) {
+        self.shown.push(text);
+    }
+}

@@ -1,0 +1,214 @@
+//! `switchboard join`: see who is here and talk, in a terminal or through pipes.
+//!
+//! Three threads meet in one channel: one keeps the connection, one reads lines, and this one, the only one
+//! that knows anything, turns both into what is sent and shown. A line is read only when this thread has
+//! asked for it, so the prompt is always up to date and a script's lines wait for their answers.
+
+mod chat;
+mod command;
+mod terminal;
+mod words;
+
+use std::ops::ControlFlow;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use self::chat::Chat;
+use self::terminal::{Input, Prompts, Screen};
+use super::link::{Leave, Link, Notice};
+use super::{ADDRESS_VARIABLE, Trouble, parse_address, signals};
+use crate::client::{Address, Options};
+use crate::wire::PAYLOAD_BYTES_CEILING;
+
+/// How long answers may be outstanding after the end of input.
+const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the relay may take to close the connection after GOODBYE.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// See who is here and talk to one, several, a room or all; /help shows the commands.
+///
+/// Without a terminal it reads plain lines, prints plain lines, and leaves at the end of input.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The relay's address.
+    #[arg(value_parser = parse_address, default_value_t, env = ADDRESS_VARIABLE)]
+    addr: Address,
+    /// Your name [default: that of the user].
+    #[arg(long)]
+    name: Option<String>,
+    /// Where you are, in your own words.
+    #[arg(long, default_value = "")]
+    station: String,
+    /// A room to join at once; may be repeated.
+    #[arg(long)]
+    room: Vec<String>,
+}
+
+/// What the three threads, and a signal, have to say.
+enum Item {
+    Link(Notice),
+    LinkOver(Result<(), Trouble>),
+    Input(Input),
+    Interrupted,
+}
+
+pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
+    let name = arguments.name.or_else(|| std::env::var("USER").ok().filter(|user| !user.is_empty()));
+    let name = name.ok_or_else(|| Trouble::Usage("say who you are with --name NAME: $USER is not set".into()))?;
+    let options = Options {
+        station: arguments.station,
+        payload_bytes_max: PAYLOAD_BYTES_CEILING,
+        ..Options::named(name.clone())
+    };
+    let options = Arc::new(Mutex::new(options));
+    let leave = Arc::new(Leave::default());
+    let (items, inbox) = mpsc::channel();
+    let link = Link {
+        address: arguments.addr.clone(),
+        options: Arc::clone(&options),
+        reconnect: true,
+        deadline: None,
+        leave: Arc::clone(&leave),
+    };
+    let to_inbox = items.clone();
+    signals::on_interrupt(move || drop(to_inbox.send(Item::Interrupted)))?;
+    let to_inbox = items.clone();
+    thread::spawn(move || {
+        let over = link.run(|notice| match to_inbox.send(Item::Link(notice)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        });
+        let _ = to_inbox.send(Item::LinkOver(over));
+    });
+    // Nothing is asked of the terminal before the relay has welcomed us.
+    let mut early = Vec::new();
+    loop {
+        match inbox.recv() {
+            Ok(Item::LinkOver(over)) => return over,
+            Ok(Item::Interrupted) | Err(_) => return Ok(()),
+            Ok(item) => {
+                let connected = matches!(item, Item::Link(Notice::Connected(_)));
+                early.push(item);
+                if connected {
+                    break;
+                }
+            }
+        }
+    }
+    let (screen, prompts) = Screen::open(move |input| items.send(Item::Input(input)).is_ok())?;
+    let chat = Chat::new(arguments.addr.to_string(), name, arguments.room, options);
+    let mut room = Conversation { chat, screen, prompts, leave, asked: false, ending: None };
+    let done = room.run(early, &inbox);
+    room.screen.close(room.asked);
+    done
+}
+
+struct Conversation {
+    chat: Chat,
+    screen: Screen,
+    prompts: Prompts,
+    leave: Arc<Leave>,
+    /// A line has been asked for and has not come.
+    asked: bool,
+    /// No more lines are wanted: when to leave at the latest, and whether GOODBYE has been said.
+    ending: Option<Ending>,
+}
+
+#[derive(Clone, Copy)]
+struct Ending {
+    deadline: Instant,
+    said: bool,
+}
+
+impl Conversation {
+    fn run(&mut self, early: Vec<Item>, inbox: &Receiver<Item>) -> Result<(), Trouble> {
+        for item in early {
+            self.take(item)?;
+        }
+        loop {
+            self.show()?;
+            self.ask_for_a_line();
+            self.leave_when_answered();
+            let item = match self.ending {
+                None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(ending) => inbox.recv_timeout(ending.deadline.saturating_duration_since(Instant::now())),
+            };
+            match item {
+                Ok(Item::LinkOver(over)) => {
+                    self.show()?;
+                    return over;
+                }
+                Ok(item) => self.take(item)?,
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Err(RecvTimeoutError::Timeout) => match &mut self.ending {
+                    Some(ending) if !ending.said => self.say_goodbye(),
+                    _ => return self.unanswered(),
+                },
+            }
+        }
+    }
+
+    fn take(&mut self, item: Item) -> Result<(), Trouble> {
+        match item {
+            Item::Link(notice) => self.chat.note(notice),
+            Item::Input(Input::Line(line)) => {
+                self.asked = false;
+                if self.chat.line(&line).is_break() {
+                    self.say_goodbye();
+                }
+            }
+            Item::Input(Input::End) => {
+                self.asked = false;
+                let deadline = Instant::now() + LAST_ANSWERS_TIMEOUT;
+                self.ending.get_or_insert(Ending { deadline, said: false });
+            }
+            Item::Input(Input::Quit) => {
+                self.asked = false;
+                self.say_goodbye();
+            }
+            Item::Interrupted => self.say_goodbye(),
+            Item::Input(Input::Failed(why)) => return Err(Trouble::System(why)),
+            Item::LinkOver(over) => return over,
+        }
+        Ok(())
+    }
+
+    fn show(&mut self) -> Result<(), Trouble> {
+        for text in self.chat.take_shown() {
+            self.screen.show(&text)?;
+        }
+        Ok(())
+    }
+
+    fn ask_for_a_line(&mut self) {
+        let ready = self.screen.is_terminal() || self.chat.is_settled();
+        if !self.asked && self.ending.is_none() && ready {
+            self.asked = self.prompts.send(self.chat.prompt()).is_ok();
+        }
+    }
+
+    fn leave_when_answered(&mut self) {
+        if self.ending.is_some_and(|ending| !ending.said) && self.chat.is_answered() {
+            self.say_goodbye();
+        }
+    }
+
+    fn say_goodbye(&mut self) {
+        self.ending = Some(Ending { deadline: Instant::now() + GOODBYE_TIMEOUT, said: true });
+        let leave = Arc::clone(&self.leave);
+        // Writing to the relay may take a while; the wait for it is bounded here.
+        thread::spawn(move || leave.ask());
+    }
+
+    /// The relay did not close in time. What was sent before is sent; only unanswered lines are in doubt.
+    fn unanswered(&self) -> Result<(), Trouble> {
+        if self.chat.is_answered() {
+            return Ok(());
+        }
+        Err(Trouble::system("left without an answer to every line: what became of them is not known"))
+    }
+}

@@ -1,0 +1,207 @@
+//! A connection that comes back: what `join` and `listen` stand on.
+//!
+//! It connects, hands every event to its owner, and after a loss waits and connects again, if it may. It
+//! writes nothing to anybody; its owner tells people what happens.
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Trouble;
+use crate::client::{Address, Backoff, Client, Closed, ConnectError, Event, Options, Receiver, Sender};
+
+/// What is added to twice the keepalive before a name that was one's own counts as another's: the relay
+/// notices a dead connection only at its next look.
+const NAME_GRACE: Duration = Duration::from_secs(5);
+
+/// One thing that the owner of a link is told.
+#[derive(Debug)]
+pub(super) enum Notice {
+    /// The connection stands; the first or another one.
+    Connected(Sender),
+    /// Something came. [`Event::Closed`] is never among these.
+    Event(Event),
+    /// Everything that had come has been told: a good moment to flush.
+    Idle,
+    /// The connection is lost, or could not be had; the next attempt follows after `delay`.
+    Lost { why: String, attempt: u32, delay: Duration },
+    /// The time that the link was given is over; nothing follows.
+    Deadline,
+}
+
+/// Where to, as whom, and how stubbornly.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) address: Address,
+    /// The name may change while the link stands.
+    pub(super) options: Arc<Mutex<Options>>,
+    /// Come back after a loss.
+    pub(super) reconnect: bool,
+    /// When to give [`Notice::Deadline`].
+    pub(super) deadline: Option<Instant>,
+    pub(super) leave: Arc<Leave>,
+}
+
+/// How any thread asks a link to say GOODBYE and end.
+#[derive(Debug, Default)]
+pub(super) struct Leave {
+    state: Mutex<LeaveState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct LeaveState {
+    asked: bool,
+    sender: Option<Sender>,
+}
+
+impl Leave {
+    /// Says GOODBYE where there is a connection, and ends any wait for the next one.
+    pub(super) fn ask(&self) {
+        let sender = {
+            let mut state = self.lock();
+            state.asked = true;
+            state.sender.take()
+        };
+        self.changed.notify_all();
+        if let Some(sender) = sender {
+            // If it cannot be sent, the connection has ended, which is what was wanted.
+            let _ = sender.goodbye();
+        }
+    }
+
+    pub(super) fn is_asked(&self) -> bool {
+        self.lock().asked
+    }
+
+    /// Notes the connection that GOODBYE is to be said on; says it at once if it was asked for meanwhile.
+    fn connected(&self, sender: Sender) {
+        let mut state = self.lock();
+        if state.asked {
+            drop(state);
+            let _ = sender.goodbye();
+        } else {
+            state.sender = Some(sender);
+        }
+    }
+
+    fn sleep(&self, time: Duration) {
+        let state = self.lock();
+        let _ = self.changed.wait_timeout_while(state, time, |state| !state.asked);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LeaveState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Link {
+    /// Keeps the connection until its owner breaks off, leaving is asked for, or it cannot be had any more.
+    pub(super) fn run(&self, mut tell: impl FnMut(Notice) -> ControlFlow<()>) -> Result<(), Trouble> {
+        let mut backoff = Backoff::default();
+        let mut last: Option<LastConnection> = None;
+        loop {
+            if self.leave.is_asked() {
+                return Ok(());
+            }
+            let options = self.options.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let (why, retry_after) = match Client::connect(&self.address, &options) {
+                Ok(client) => {
+                    let since = Instant::now();
+                    let keepalive = client.session().keepalive;
+                    let Some(closed) = self.serve(client, &mut tell) else {
+                        return Ok(());
+                    };
+                    let ended = Instant::now();
+                    backoff.connection_stood(ended - since);
+                    last = Some(LastConnection { ended, keepalive });
+                    if self.leave.is_asked() {
+                        return Ok(());
+                    }
+                    if !self.reconnect || !closed.may_return() {
+                        return Err(Trouble::System(format!("the relay at {} is gone: {closed}", self.address)));
+                    }
+                    (closed.to_string(), closed.retry_after())
+                }
+                Err(error) if self.reconnect && worth_another(&error, last.as_ref()) => {
+                    (error.to_string(), error.retry_after())
+                }
+                Err(error) => return Err(cannot_connect(&self.address, &options.name, &error)),
+            };
+            let delay = backoff.delay(retry_after);
+            if tell(Notice::Lost { why, attempt: backoff.failures(), delay }).is_break() {
+                return Ok(());
+            }
+            let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            self.leave.sleep(left.map_or(delay, |left| left.min(delay)));
+            if left.is_some_and(|left| left < delay) {
+                let _ = tell(Notice::Deadline);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Hands on what comes until the connection ends; `None` if the owner broke off.
+    fn serve(&self, client: Client, tell: &mut impl FnMut(Notice) -> ControlFlow<()>) -> Option<Closed> {
+        let (sender, mut receiver) = client.split();
+        self.leave.connected(sender.clone());
+        let mut flow = tell(Notice::Connected(sender.clone()));
+        while flow.is_continue() {
+            if let Some(event) = receiver.recv_timeout(Duration::ZERO) {
+                flow = match event {
+                    Event::Closed(closed) => return Some(closed),
+                    event => tell(Notice::Event(event)),
+                };
+                continue;
+            }
+            flow = tell(Notice::Idle);
+            if flow.is_continue() && !self.wait(&mut receiver) {
+                let _ = tell(Notice::Deadline);
+                break;
+            }
+        }
+        let _ = sender.goodbye();
+        None
+    }
+
+    /// Waits until something has come; false when the link's time is over first.
+    fn wait(&self, receiver: &mut Receiver) -> bool {
+        let event = match self.deadline {
+            Some(deadline) => receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())),
+            None => Some(receiver.recv()),
+        };
+        let came = event.is_some();
+        receiver.put_back(event.into_iter());
+        came
+    }
+}
+
+#[derive(Debug)]
+struct LastConnection {
+    ended: Instant,
+    keepalive: Duration,
+}
+
+/// A first connection must be possible as asked; one that stood is worth waiting for, even where the relay
+/// still holds its name.
+fn worth_another(error: &ConnectError, last: Option<&LastConnection>) -> bool {
+    match last {
+        Some(last) if error.is_name_taken() => last.ended.elapsed() < 2 * last.keepalive + NAME_GRACE,
+        Some(_) => error.may_retry(),
+        None => error.may_retry() && matches!(error, ConnectError::Refused(_)),
+    }
+}
+
+/// The line for a connection that cannot be had.
+pub(super) fn cannot_connect(address: &Address, name: &str, error: &ConnectError) -> Trouble {
+    let hint: &dyn fmt::Display = match error {
+        ConnectError::BadOptions(why) => return Trouble::Usage(format!("the name {name:?} cannot be used: {why}")),
+        ConnectError::Network(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            &"; is `switchboard serve` running there?"
+        }
+        error if error.is_name_taken() => &format!("; choose another with --name than {name:?}"),
+        _ => &"",
+    };
+    Trouble::System(format!("cannot connect to {address}: {error}{hint}"))
+}

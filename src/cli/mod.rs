@@ -1,0 +1,135 @@
+//! The command line: arguments to validated settings to a call, and an outcome to an exit code.
+//!
+//! There is a file for each subcommand. Exit codes: 0 done (also when whoever reads the output has had
+//! enough), 1 the system or the relay said no, 2 the arguments make no sense.
+//!
+//! What it does not do: no subcommand knows the insides of another, or of the relay.
+
+mod join;
+mod link;
+mod listen;
+mod log_sink;
+mod output;
+mod send;
+mod serve;
+mod signals;
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::client::Address;
+
+/// The environment variable that names the relay where no argument does.
+const ADDRESS_VARIABLE: &str = "SWITCHBOARD_ADDR";
+
+/// A lightweight message relay, and its clients.
+#[derive(Debug, Parser)]
+#[command(name = "switchboard", version, arg_required_else_help = true, max_term_width = 100)]
+enum Cli {
+    Serve(serve::Arguments),
+    Join(join::Arguments),
+    Send(send::Arguments),
+    Listen(listen::Arguments),
+}
+
+/// Why a command ended other than as it should.
+#[derive(Debug)]
+enum Trouble {
+    /// The arguments make no sense: exit code 2.
+    Usage(String),
+    /// The system or the relay said no: exit code 1.
+    System(String),
+    /// Whoever read the output has had enough: exit code 0.
+    BrokenPipe,
+}
+
+/// Every failure to write is the reader's end of the pipe or a fault of the system.
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::BrokenPipe,
+            _ => Self::System(format!("cannot write the output: {error}")),
+        }
+    }
+}
+
+impl Trouble {
+    fn system(what: impl fmt::Display) -> Self {
+        Self::System(what.to_string())
+    }
+}
+
+/// Runs the command that the arguments name.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help that nobody reads to its end is no fault.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let done = match cli {
+        Cli::Serve(arguments) => serve::run(arguments),
+        Cli::Join(arguments) => join::run(arguments),
+        Cli::Send(arguments) => send::run(arguments),
+        Cli::Listen(arguments) => listen::run(arguments),
+    };
+    let (line, code) = match done {
+        Ok(()) | Err(Trouble::BrokenPipe) => return ExitCode::SUCCESS,
+        Err(Trouble::System(line)) => (line, 1),
+        Err(Trouble::Usage(line)) => (line, 2),
+    };
+    output::complain(&format!("switchboard: {line}"));
+    ExitCode::from(code)
+}
+
+/// The relay's address as an argument.
+fn parse_address(text: &str) -> Result<Address, String> {
+    text.parse().map_err(|error: crate::client::AddressError| error.to_string())
+}
+
+/// A time in seconds, as an argument: positive, fractions allowed.
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "write a number of seconds, as 5 or 0.5".to_owned())?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(time) if !time.is_zero() => Ok(time),
+        _ => Err("the time must be above zero and within reason".to_owned()),
+    }
+}
+
+/// A name for a command that nobody is meant to write to: `what-PID-XXXX`, the last part by chance because
+/// process numbers of two machines may meet.
+fn passing_name(what: &str) -> String {
+    format!("{what}-{}-{:04x}", std::process::id(), fastrand::u16(..))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent_in_themselves() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_time_is_a_positive_number_of_seconds() {
+        assert_eq!(parse_seconds("0.5"), Ok(Duration::from_millis(500)));
+        for bad in ["", "0", "-1", "x", "inf", "NaN", "1e300"] {
+            assert!(parse_seconds(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn passing_names_may_name_a_client() {
+        assert!(crate::wire::is_valid_name(&passing_name("listen")));
+    }
+}

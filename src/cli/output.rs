@@ -1,0 +1,129 @@
+//! What the commands write: lines that a broken pipe cannot turn into a panic, and strangers' bytes that
+//! cannot move a terminal's cursor.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use crate::wire::kind;
+
+/// How many bytes of a payload that is no text are shown.
+const PREVIEW_BYTES: usize = 16;
+
+/// Writes a line to standard error, whoever reads it or not.
+pub(super) fn complain(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// The text of a payload, if its kind says so and it is UTF-8.
+pub(super) fn payload_text(payload_kind: u16, payload: &[u8]) -> Option<&str> {
+    if matches!(payload_kind, kind::TEXT | kind::JSON) { std::str::from_utf8(payload).ok() } else { None }
+}
+
+/// Strangers' text in one line: whatever could move a cursor, turn the writing direction or end the line
+/// stands as an escape.
+pub(super) fn one_line(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        push_harmless(&mut shown, c);
+    }
+    shown
+}
+
+/// Strangers' text in as many lines as it has, the later ones behind `indent`.
+pub(super) fn lines(text: &str, indent: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for (number, line) in text.trim_end_matches(['\n', '\r']).split('\n').enumerate() {
+        if number > 0 {
+            shown.push('\n');
+            shown.push_str(indent);
+        }
+        for c in line.trim_end_matches('\r').chars() {
+            if c == '\t' { shown.push_str("    ") } else { push_harmless(&mut shown, c) }
+        }
+    }
+    shown
+}
+
+fn push_harmless(shown: &mut String, c: char) {
+    let reorders =
+        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{061c}');
+    match c {
+        '\n' => shown.push_str("\\n"),
+        '\r' => shown.push_str("\\r"),
+        '\t' => shown.push_str("\\t"),
+        // Line and paragraph separators are no control characters, yet some programs end a line there.
+        _ if c.is_control() || reorders || matches!(c, '\u{2028}' | '\u{2029}') => {
+            let _ = write!(shown, "{}", c.escape_unicode());
+        }
+        _ => shown.push(c),
+    }
+}
+
+/// A payload that is no text: its size and its first bytes, as `1500 bytes: 00 01 02 ...`.
+pub(super) fn preview(payload: &[u8]) -> String {
+    let mut shown = format!("{} byte{}", payload.len(), if payload.len() == 1 { "" } else { "s" });
+    for (number, byte) in payload.iter().take(PREVIEW_BYTES).enumerate() {
+        let _ = write!(shown, "{} {byte:02x}", if number == 0 { ":" } else { "" });
+    }
+    if payload.len() > PREVIEW_BYTES {
+        shown.push_str(" ...");
+    }
+    shown
+}
+
+/// Standard base64 (RFC 4648, section 4), with padding.
+pub(super) fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for three in bytes.chunks(3) {
+        let group = three.iter().fold(0u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
+        for place in 0..4 {
+            let digit = DIGITS[(group >> (18 - 6 * place) & 63) as usize];
+            text.push(if place <= three.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_text_cannot_steer_a_terminal() {
+        let evil = "a\u{1b}[2Jb\u{9b}31mc\u{202e}d\r\u{7}\u{2028}";
+        for shown in [one_line(evil), lines(evil, "")] {
+            assert!(!shown.chars().any(|c| c.is_control() || c == '\u{202e}' || c == '\u{2028}'), "{shown:?}");
+        }
+        assert_eq!(one_line("a\nb\tc"), "a\\nb\\tc");
+        assert_eq!(one_line("grüße 日本"), "grüße 日本");
+    }
+
+    #[test]
+    fn several_lines_stay_several_lines_behind_their_indent() {
+        assert_eq!(lines("a\r\nb\tc\n\n", "  "), "a\n  b    c");
+    }
+
+    #[test]
+    fn bytes_are_shown_as_their_size_and_a_beginning() {
+        assert_eq!(preview(b""), "0 bytes");
+        assert_eq!(preview(&[1]), "1 byte: 01");
+        assert_eq!(preview(&[0xab; 17]), format!("17 bytes:{} ...", " ab".repeat(16)));
+    }
+
+    #[test]
+    fn base64_is_that_of_the_rfc() {
+        for (bytes, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+        assert_eq!(base64(&[0xff, 0xfe, 0xfd]), "//79");
+    }
+}

@@ -1,0 +1,471 @@
+//! `switchboard send`: one payload, or each line of standard input, to somebody, to a room or to all.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, BufRead, Read};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::{ArgGroup, Args};
+
+use super::{ADDRESS_VARIABLE, Trouble, link, output, parse_address, parse_seconds, passing_name};
+use crate::client::{Address, Client, Closed, Envelope, Event, Failure, Options, ReceiptFor, SendError, Sender};
+use crate::wire::control::{Stage, Who};
+use crate::wire::{Code, Id, PAYLOAD_BYTES_CEILING, kind};
+
+/// How many of the lines that were sent may lack their receipt at a time: enough to fill any way to the
+/// relay and back, and a small part of what the relay queues for a client.
+const RECEIPTS_WAITING_MAX: usize = 256;
+/// How many failures are told one by one; a stream of lines to somebody who left would tell thousands.
+const FAILURES_TOLD_MAX: u64 = 20;
+/// How long answers may take where `--timeout` does not say.
+const TIMEOUT_DEFAULT: &str = "10";
+
+/// Send a payload to clients, to a room, or to all.
+///
+/// The payload is the TEXT of the arguments, the file of --file, or standard input.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("target").required(true).args(["to", "room", "all"]))]
+pub(super) struct Arguments {
+    /// The relay's address, where it reads host:port, :port, [ipv6]:port or unix:PATH; all other words are TEXT.
+    #[arg(value_name = "ADDR|TEXT")]
+    words: Vec<String>,
+    /// Text that is never taken for an address.
+    #[arg(last = true, value_name = "TEXT")]
+    text: Vec<String>,
+    /// The relay's address; then every word is TEXT.
+    #[arg(long, value_parser = parse_address)]
+    addr: Option<Address>,
+    /// A client, by name; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    to: Vec<String>,
+    /// A room, by name; it is joined for the purpose.
+    #[arg(long)]
+    room: Option<String>,
+    /// Every client of the relay.
+    #[arg(long)]
+    all: bool,
+    /// What the payload is: text, json, bytes, or a number up to 65535 [default: text, or bytes if it is not UTF-8].
+    #[arg(long, value_parser = parse_kind)]
+    kind: Option<u16>,
+    /// The name to send as [default: one by chance].
+    #[arg(long)]
+    name: Option<String>,
+    /// Succeed only when the relay confirms: written into the one client's socket, or queued for everybody meant.
+    #[arg(long)]
+    receipt: bool,
+    /// Send this file's bytes.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["text", "lines"])]
+    file: Option<PathBuf>,
+    /// Send each line of standard input as a frame of its own, without its end of line.
+    #[arg(long, conflicts_with = "text")]
+    lines: bool,
+    /// How many seconds to wait for the relay's answers.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, default_value = TIMEOUT_DEFAULT)]
+    timeout: Duration,
+}
+
+pub(super) fn run(mut arguments: Arguments) -> Result<(), Trouble> {
+    let address = take_address(&mut arguments)?;
+    let mut words = std::mem::take(&mut arguments.words);
+    words.append(&mut arguments.text);
+    if !words.is_empty() && (arguments.file.is_some() || arguments.lines) {
+        return Err(Trouble::Usage(format!("give TEXT or --file or --lines, not both: {:?} is TEXT", words[0])));
+    }
+    let payload = if arguments.lines { None } else { Some(read_payload(&words, arguments.file.as_ref())?) };
+    if let (Some(payload), Some(kind::TEXT | kind::JSON)) = (&payload, arguments.kind)
+        && std::str::from_utf8(payload).is_err()
+    {
+        return Err(Trouble::Usage("the payload is not UTF-8: send it with --kind bytes".into()));
+    }
+    let options = Options {
+        // As much as the relay allows: it decides what is too large, not this command.
+        payload_bytes_max: PAYLOAD_BYTES_CEILING,
+        connect_timeout: arguments.timeout,
+        ..Options::named(arguments.name.clone().unwrap_or_else(|| passing_name("send")))
+    };
+    let mut client =
+        Client::connect(&address, &options).map_err(|error| link::cannot_connect(&address, &options.name, &error))?;
+    let target = Target::resolve(&mut client, &arguments)?;
+    let (sender, mut receiver) = client.split();
+    let tally = Arc::new(Tally::new(target.clone()));
+    let reading = {
+        let tally = Arc::clone(&tally);
+        thread::spawn(move || while tally.note(receiver.recv()).is_continue() {})
+    };
+    let job = Job { sender, target, tally: Arc::clone(&tally), arguments };
+    let sent = match payload {
+        Some(payload) => job.send(&payload),
+        None => job.send_lines(),
+    };
+    // What was refused is worth telling even where the rest could not be sent.
+    let finished = sent.and_then(|()| job.finish());
+    if tally.lock().closed.is_some() {
+        let _ = reading.join();
+    }
+    finished
+}
+
+/// The address: of `--addr`, of the first word where that reads like one, of the environment, or the default.
+fn take_address(arguments: &mut Arguments) -> Result<Address, Trouble> {
+    if let Some(address) = arguments.addr.take() {
+        return Ok(address);
+    }
+    if let Some(address) = arguments.words.first().and_then(|word| address_of(word)) {
+        arguments.words.remove(0);
+        return Ok(address);
+    }
+    match std::env::var(ADDRESS_VARIABLE) {
+        Ok(text) => parse_address(&text).map_err(|why| Trouble::Usage(format!("{ADDRESS_VARIABLE}={text:?}: {why}"))),
+        Err(_) => Ok(Address::default()),
+    }
+}
+
+/// A word that cannot well be meant as text: it names a port or a socket. `12:30` is a time of day.
+fn address_of(word: &str) -> Option<Address> {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (host, port) = word.rsplit_once(':')?;
+    let one_colon = host.starts_with('[') || !host.contains(':');
+    let explicit = word.starts_with("unix:") || (digits(port) && !digits(host) && one_colon);
+    if explicit { word.parse().ok() } else { None }
+}
+
+fn parse_kind(text: &str) -> Result<u16, String> {
+    match text {
+        "text" => Ok(kind::TEXT),
+        "json" => Ok(kind::JSON),
+        "bytes" => Ok(kind::BYTES),
+        number => number.parse().map_err(|_| "write text, json, bytes, or a number up to 65535".to_owned()),
+    }
+}
+
+fn read_payload(words: &[String], path: Option<&PathBuf>) -> Result<Vec<u8>, Trouble> {
+    // One byte over what any relay takes is enough to know that it is too much.
+    let limit = u64::from(PAYLOAD_BYTES_CEILING) + 1;
+    let mut payload = Vec::new();
+    if let Some(path) = path {
+        let cannot = |error: io::Error| Trouble::System(format!("cannot read {}: {error}", path.display()));
+        File::open(path).map_err(cannot)?.take(limit).read_to_end(&mut payload).map_err(cannot)?;
+    } else if words.is_empty() {
+        let read = io::stdin().lock().take(limit).read_to_end(&mut payload);
+        read.map_err(|error| Trouble::System(format!("cannot read standard input: {error}")))?;
+    } else {
+        payload = words.join(" ").into_bytes();
+    }
+    Ok(payload)
+}
+
+/// Whom the frames go to, by id, with the names for what is told.
+#[derive(Clone, Debug)]
+enum Target {
+    One { id: Id, name: String },
+    Many(Vec<(Id, String)>),
+    Room { id: Id, name: String },
+    All,
+}
+
+impl Target {
+    fn resolve(client: &mut Client, arguments: &Arguments) -> Result<Self, Trouble> {
+        let deadline = Instant::now() + arguments.timeout;
+        if arguments.all {
+            return Ok(Self::All);
+        }
+        if let Some(room) = &arguments.room {
+            let asked = client.sender().join(room).map_err(Trouble::system)?;
+            return match answer(client, asked, deadline)? {
+                Event::Joined(joined) => Ok(Self::Room { id: joined.room, name: joined.name }),
+                other => Err(Trouble::System(format!("cannot join the room {room:?}: {}", describe(&other)))),
+            };
+        }
+        let mut found: Vec<(Id, String)> = Vec::new();
+        for name in &arguments.to {
+            let asked = client.sender().who(Who::Named(name)).map_err(Trouble::system)?;
+            let peer = match answer(client, asked, deadline)? {
+                Event::Snapshot(mut page) => page.members.pop(),
+                Event::Error(failure) if failure.code() == Some(Code::NoSuchClient) => None,
+                other => return Err(Trouble::System(format!("cannot look up {name:?}: {}", describe(&other)))),
+            };
+            let peer = peer.ok_or_else(|| Trouble::System(format!("nobody here is called {name:?}")))?;
+            if found.iter().all(|(id, _)| *id != peer.id) {
+                found.push((peer.id, peer.name));
+            }
+        }
+        match (found.pop(), found.is_empty()) {
+            (Some((id, name)), true) => Ok(Self::One { id, name }),
+            (Some(last), false) => {
+                found.push(last);
+                Ok(Self::Many(found))
+            }
+            (None, _) => Err(Trouble::Usage("name somebody with --to".into())),
+        }
+    }
+
+    fn name_of(&self, client: Id) -> Option<&str> {
+        match self {
+            Self::One { id, name } => (*id == client).then_some(name.as_str()),
+            Self::Many(list) => list.iter().find(|(id, _)| *id == client).map(|(_, name)| name.as_str()),
+            Self::Room { .. } | Self::All => None,
+        }
+    }
+}
+
+/// Waits for what answers the frame with this correlation.
+fn answer(client: &mut Client, correlation: u32, deadline: Instant) -> Result<Event, Trouble> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let event = client.receiver().recv_timeout(left);
+        let event = event.ok_or_else(|| Trouble::system("the relay did not answer in time"))?;
+        let mine = match &event {
+            Event::Joined(joined) => joined.correlation == correlation,
+            Event::Snapshot(page) => page.correlation == correlation,
+            Event::Error(failure) => failure.correlation == correlation || failure.closes(),
+            Event::Unreadable { .. } => true,
+            Event::Closed(closed) => return Err(Trouble::System(format!("the connection ended: {closed}"))),
+            _ => false,
+        };
+        if mine {
+            return Ok(event);
+        }
+    }
+}
+
+fn describe(event: &Event) -> String {
+    match event {
+        Event::Error(failure) => failure.to_string(),
+        Event::Unreadable { error, .. } => format!("the answer cannot be read: {error}"),
+        _ => "the answer makes no sense".into(),
+    }
+}
+
+/// What has come back so far; shared by the thread that sends and the one that reads.
+#[derive(Debug)]
+struct Tally {
+    target: Target,
+    state: Mutex<TallyState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct TallyState {
+    /// Correlations whose receipt, or refusal, has not come.
+    waiting: HashSet<u32>,
+    failures: u64,
+    first_failure: Option<String>,
+    closed: Option<Closed>,
+}
+
+impl Tally {
+    fn new(target: Target) -> Self {
+        Self { target, state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, TallyState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, event: Event) -> std::ops::ControlFlow<()> {
+        let mut state = self.lock();
+        match event {
+            Event::Receipt(receipt) => {
+                if state.waiting.remove(&receipt.correlation)
+                    && let Some(failure) = self.fault_of(&receipt)
+                {
+                    state.fail(failure);
+                }
+            }
+            Event::Error(failure) => {
+                // Of several recipients each fails on its own, and the receipt for the others still comes.
+                if failure.client.is_none() || matches!(self.target, Target::One { .. }) {
+                    state.waiting.remove(&failure.correlation);
+                }
+                let line = self.describe(&failure);
+                state.fail(line);
+            }
+            Event::Closed(closed) => {
+                state.closed = Some(closed);
+                self.changed.notify_all();
+                return std::ops::ControlFlow::Break(());
+            }
+            _ => {}
+        }
+        self.changed.notify_all();
+        std::ops::ControlFlow::Continue(())
+    }
+
+    /// What is wrong with a receipt that came; nothing, mostly.
+    fn fault_of(&self, receipt: &ReceiptFor) -> Option<String> {
+        let (recipients, skipped) = (receipt.recipients.unwrap_or(0), receipt.skipped.unwrap_or(0));
+        match (receipt.stage, &self.target) {
+            (Some(Stage::Queued), Target::One { name, .. }) => Some(format!("{name} has it queued, not yet written")),
+            (Some(Stage::Queued), _) if skipped > 0 => {
+                Some(format!("{skipped} of {} recipients did not get it", recipients.saturating_add(skipped)))
+            }
+            (Some(Stage::Queued), Target::Room { name, .. }) if recipients == 0 => {
+                Some(format!("nobody else is in the room {name:?}"))
+            }
+            (Some(Stage::Queued), _) if recipients == 0 => Some("nobody else is here".into()),
+            (Some(Stage::Written), Target::One { .. }) | (Some(Stage::Queued), _) => None,
+            (stage, _) => Some(format!("the receipt's stage {stage:?} is not the one that was asked for")),
+        }
+    }
+
+    fn describe(&self, failure: &Failure) -> String {
+        match failure.client.map(|client| (client, self.target.name_of(client))) {
+            Some((_, Some(name))) => format!("{name} did not get it: {failure}"),
+            Some((client, None)) => format!("client {client} did not get it: {failure}"),
+            None => format!("the relay refused: {failure}"),
+        }
+    }
+
+    /// Waits until `enough`, the connection's end, or the deadline; whether it was enough.
+    fn wait(&self, deadline: Instant, enough: impl Fn(&TallyState) -> bool) -> bool {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waited =
+            self.changed.wait_timeout_while(self.lock(), left, |state| !enough(state) && state.closed.is_none());
+        enough(&waited.unwrap_or_else(PoisonError::into_inner).0)
+    }
+}
+
+impl TallyState {
+    fn fail(&mut self, line: String) {
+        self.failures += 1;
+        if self.first_failure.is_none() {
+            // The first one is told at the end, as the reason of the exit code.
+            self.first_failure = Some(line);
+        } else if self.failures <= FAILURES_TOLD_MAX {
+            output::complain(&format!("switchboard: {line}"));
+        }
+    }
+}
+
+struct Job {
+    sender: Sender,
+    target: Target,
+    tally: Arc<Tally>,
+    arguments: Arguments,
+}
+
+impl Job {
+    fn send_lines(&self) -> Result<(), Trouble> {
+        let mut input = io::stdin().lock();
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            // A line that is too long is refused with its size, which takes reading no more than any relay takes.
+            let mut bounded = (&mut input).take(u64::from(PAYLOAD_BYTES_CEILING) + 1);
+            let read = bounded.read_until(b'\n', &mut line);
+            if read.map_err(|error| Trouble::System(format!("cannot read standard input: {error}")))? == 0 {
+                return Ok(());
+            }
+            if line.last() == Some(&b'\n') {
+                line.pop();
+                if line.last() == Some(&b'\r') {
+                    line.pop();
+                }
+            }
+            self.send(&line)?;
+        }
+    }
+
+    fn send(&self, payload: &[u8]) -> Result<(), Trouble> {
+        let guess = if std::str::from_utf8(payload).is_ok() { kind::TEXT } else { kind::BYTES };
+        let mut envelope = Envelope::kind(self.arguments.kind.unwrap_or(guess));
+        let correlation = self.sender.next_correlation();
+        if self.arguments.receipt {
+            envelope = envelope.receipt();
+            let deadline = Instant::now() + self.arguments.timeout;
+            if !self.tally.wait(deadline, |state| state.waiting.len() < RECEIPTS_WAITING_MAX) {
+                return Err(self.unanswered());
+            }
+            self.tally.lock().waiting.insert(correlation);
+        }
+        let sent = match &self.target {
+            Target::One { id, .. } => self.sender.send_as(correlation, *id, envelope, payload),
+            Target::Room { id, .. } => self.sender.send_as(correlation, *id, envelope.no_echo(), payload),
+            Target::All => self.sender.send_as(correlation, Id::ALL, envelope.no_echo(), payload),
+            Target::Many(list) => {
+                let ids: Vec<Id> = list.iter().map(|(id, _)| *id).collect();
+                self.sender.send_many_as(correlation, &ids, envelope, payload)
+            }
+        };
+        sent.map_err(|error| match error {
+            // The receiver knows better why than the socket does.
+            SendError::Closed(_) => {
+                self.tally.wait(Instant::now() + self.arguments.timeout, |_| false);
+                self.unanswered()
+            }
+            error => Trouble::system(error),
+        })
+    }
+
+    /// Awaits the receipts, leaves, and judges.
+    fn finish(&self) -> Result<(), Trouble> {
+        let deadline = Instant::now() + self.arguments.timeout;
+        if !self.tally.wait(deadline, |state| state.waiting.is_empty()) {
+            return Err(self.unanswered());
+        }
+        let _ = self.sender.goodbye();
+        self.tally.wait(deadline, |_| false);
+        let state = self.tally.lock();
+        if let Some(first) = &state.first_failure {
+            let others = state.failures.saturating_sub(FAILURES_TOLD_MAX);
+            let others = if others > 0 { format!(" (and {others} more failures, not shown)") } else { String::new() };
+            return Err(Trouble::System(format!("{first}{others}")));
+        }
+        match &state.closed {
+            None => Err(Trouble::system("the relay did not confirm the end of the connection in time")),
+            Some(Closed::Ended) => Ok(()),
+            // With every receipt in hand nothing is in doubt any more.
+            Some(_) if self.arguments.receipt => Ok(()),
+            Some(closed) => Err(Trouble::System(format!("it may not have been delivered: {closed}"))),
+        }
+    }
+
+    fn unanswered(&self) -> Trouble {
+        let state = self.tally.lock();
+        match (&state.first_failure, &state.closed) {
+            (Some(failure), _) => Trouble::System(failure.clone()),
+            (None, Some(closed)) => Trouble::System(format!("the connection ended: {closed}")),
+            (None, None) => Trouble::System(format!(
+                "no receipt within {} s for {} frame(s): what becomes of them is not known",
+                self.arguments.timeout.as_secs_f64(),
+                state.waiting.len()
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_names_a_port_or_a_socket_is_an_address() {
+        for word in ["host:9999", ":9999", "127.0.0.1:80", "[::1]:9999", "unix:/run/x"] {
+            assert!(address_of(word).is_some(), "{word}");
+        }
+        for word in ["hello", "12:30", "note:", "re: this", "http://x", ":", "a:b", "::1", "host:99999"] {
+            assert!(address_of(word).is_none(), "{word}");
+        }
+    }
+
+    #[test]
+    fn a_receipt_must_say_what_was_asked_for() {
+        let one = Tally::new(Target::One { id: Id::client(1, 1), name: "ada".into() });
+        let all = Tally::new(Target::All);
+        let receipt = |stage, recipients, skipped| ReceiptFor {
+            correlation: 1,
+            stage: Some(stage),
+            recipients: Some(recipients),
+            skipped: Some(skipped),
+        };
+        assert_eq!(one.fault_of(&receipt(Stage::Written, 0, 0)), None);
+        assert!(one.fault_of(&receipt(Stage::Queued, 1, 0)).is_some());
+        assert_eq!(all.fault_of(&receipt(Stage::Queued, 3, 0)), None);
+        assert!(all.fault_of(&receipt(Stage::Queued, 3, 1)).is_some());
+        assert!(all.fault_of(&receipt(Stage::Queued, 0, 0)).is_some());
+        assert!(all.fault_of(&receipt(Stage::Done, 3, 0)).is_some());
+    }
+}

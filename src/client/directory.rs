@@ -1,0 +1,334 @@
+//! Who is here, by id and by name: what SNAPSHOT and DELTA say, applied in the order of the stream.
+//!
+//! One directory keeps one scope, everybody or one room. It notices when a DELTA is missing and then says
+//! [`Step::WatchAgain`].
+//!
+//! What it does not do: it sends nothing; the caller sends the WATCH and tells its correlation.
+
+use std::collections::HashMap;
+
+use super::event::{Change, Delta, Peer, Snapshot};
+use crate::wire::Id;
+
+/// Who is here within one scope.
+#[derive(Debug, Default)]
+pub struct Directory {
+    room: Option<Id>,
+    peers: HashMap<Id, Peer>,
+    /// Invariant: for every peer, its name leads to its id, unless two share it for a moment within a
+    /// stream that has lost frames; then to the later one.
+    names: HashMap<String, Id>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// Nobody has asked, or frames are missing.
+    #[default]
+    Idle,
+    /// A WATCH with this correlation was sent, and its first page has not come.
+    Asked { correlation: u32 },
+    /// Pages have come, and more follow.
+    Filling { correlation: u32, sequence: u64 },
+    /// Every page has come, and every DELTA up to this number.
+    Complete { sequence: u64 },
+}
+
+/// What a page or a DELTA meant for a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Step {
+    /// It was for another scope, or the answer to another question.
+    NotMine,
+    /// It is applied.
+    Applied,
+    /// It is applied, and from now on the directory is whole: the last page of its snapshot.
+    Complete,
+    /// A DELTA is missing: send WATCH again and tell [`Directory::asked`].
+    WatchAgain,
+}
+
+/// One change, with what was known before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Happening<'a> {
+    /// A client has come.
+    Arrived(&'a Peer),
+    /// A client has changed.
+    Changed {
+        /// What it was before, if that was known.
+        before: Option<&'a Peer>,
+        /// What it is now.
+        now: &'a Peer,
+    },
+    /// A client has gone.
+    Departed {
+        /// Who it was.
+        peer: &'a Peer,
+        /// Why: a number of [`Code`](crate::wire::Code), or 0.
+        code_number: u16,
+    },
+}
+
+impl Directory {
+    /// An empty directory of a room, or with `None` of everybody.
+    #[must_use]
+    pub fn new(room: Option<Id>) -> Self {
+        Self { room, ..Self::default() }
+    }
+
+    /// A WATCH for this scope was sent with this correlation. What is known stays until its answer comes.
+    pub fn asked(&mut self, correlation: u32) {
+        self.state = State::Asked { correlation };
+    }
+
+    /// Every page of the snapshot has come, and no DELTA since is missing.
+    #[must_use]
+    pub const fn is_complete(&self) -> bool {
+        matches!(self.state, State::Complete { .. })
+    }
+
+    /// How many are here, this client included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Nobody is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+
+    /// The client with this id.
+    #[must_use]
+    pub fn by_id(&self, id: Id) -> Option<&Peer> {
+        self.peers.get(&id)
+    }
+
+    /// The client with this name.
+    #[must_use]
+    pub fn by_name(&self, name: &str) -> Option<&Peer> {
+        self.names.get(name).and_then(|id| self.peers.get(id))
+    }
+
+    /// Everybody, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.values()
+    }
+
+    /// Applies a page.
+    pub fn apply_snapshot(&mut self, page: Snapshot) -> Step {
+        let first = match self.state {
+            State::Asked { correlation } if correlation == page.correlation => true,
+            State::Filling { correlation, .. } if correlation == page.correlation => false,
+            _ => return Step::NotMine,
+        };
+        if first {
+            self.peers.clear();
+            self.names.clear();
+        } else if let State::Filling { sequence, .. } = self.state
+            && page.sequence > sequence
+        {
+            self.state = State::Idle;
+            return Step::WatchAgain;
+        }
+        for peer in page.members {
+            self.insert(peer);
+        }
+        if page.more {
+            self.state = State::Filling { correlation: page.correlation, sequence: page.sequence };
+            return Step::Applied;
+        }
+        self.state = State::Complete { sequence: page.sequence };
+        Step::Complete
+    }
+
+    /// Applies a DELTA and tells of each change.
+    pub fn apply_delta(&mut self, delta: Delta, mut tell: impl FnMut(Happening<'_>)) -> Step {
+        if delta.room != self.room {
+            return Step::NotMine;
+        }
+        let (State::Filling { sequence, .. } | State::Complete { sequence }) = &mut self.state else {
+            // Between a hole and the new snapshot: what it says is in the snapshot as well.
+            return Step::NotMine;
+        };
+        if delta.sequence <= *sequence {
+            return Step::NotMine;
+        }
+        let hole = delta.sequence != *sequence + 1;
+        *sequence = delta.sequence;
+        for change in delta.changes {
+            self.apply(change, &mut tell);
+        }
+        if hole {
+            self.state = State::Idle;
+            return Step::WatchAgain;
+        }
+        Step::Applied
+    }
+
+    /// A GAP came: frames are missing. Pages of a snapshot that is under way may be among them, which no
+    /// number would show; a missing DELTA shows in the next one's number.
+    pub fn gap(&mut self) -> Step {
+        match self.state {
+            State::Asked { .. } | State::Filling { .. } => {
+                self.state = State::Idle;
+                Step::WatchAgain
+            }
+            State::Idle | State::Complete { .. } => Step::Applied,
+        }
+    }
+
+    fn apply(&mut self, change: Change, tell: &mut impl FnMut(Happening<'_>)) {
+        match change {
+            Change::Arrived(peer) => {
+                let id = peer.id;
+                self.insert(peer);
+                if let Some(peer) = self.peers.get(&id) {
+                    tell(Happening::Arrived(peer));
+                }
+            }
+            Change::Changed(peer) => {
+                let id = peer.id;
+                let before = self.insert(peer);
+                if let Some(now) = self.peers.get(&id) {
+                    tell(Happening::Changed { before: before.as_ref(), now });
+                }
+            }
+            Change::Departed { client, code_number } => {
+                if let Some(peer) = self.remove(client) {
+                    tell(Happening::Departed { peer: &peer, code_number });
+                }
+            }
+        }
+    }
+
+    fn insert(&mut self, peer: Peer) -> Option<Peer> {
+        let before = self.remove(peer.id);
+        self.names.insert(peer.name.clone(), peer.id);
+        self.peers.insert(peer.id, peer);
+        before
+    }
+
+    fn remove(&mut self, id: Id) -> Option<Peer> {
+        let peer = self.peers.remove(&id)?;
+        if self.names.get(&peer.name) == Some(&id) {
+            self.names.remove(&peer.name);
+        }
+        Some(peer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn peer(index: usize, name: &str) -> Peer {
+        Peer {
+            id: Id::client(index, 1),
+            name: name.into(),
+            station: String::new(),
+            endpoints: Vec::new(),
+            details: Bytes::new(),
+            address: String::new(),
+        }
+    }
+
+    fn page(correlation: u32, sequence: u64, more: bool, members: Vec<Peer>) -> Snapshot {
+        Snapshot { correlation, room: None, sequence, more, members }
+    }
+
+    fn delta(sequence: u64, changes: Vec<Change>) -> Delta {
+        Delta { room: None, sequence, changes }
+    }
+
+    fn names(directory: &Directory) -> Vec<&str> {
+        let mut names: Vec<_> = directory.iter().map(|peer| peer.name.as_str()).collect();
+        names.sort_unstable();
+        for name in &names {
+            assert_eq!(directory.by_name(name).map(|peer| peer.name.as_str()), Some(*name));
+        }
+        names
+    }
+
+    #[test]
+    fn pages_and_deltas_between_them_add_up_to_who_is_here() {
+        let mut directory = Directory::new(None);
+        directory.asked(7);
+        assert_eq!(directory.apply_snapshot(page(7, 4, true, vec![peer(1, "ada"), peer(2, "bob")])), Step::Applied);
+        let gone = Change::Departed { client: Id::client(1, 1), code_number: 1 };
+        assert_eq!(directory.apply_delta(delta(5, vec![gone, Change::Arrived(peer(4, "dan"))]), |_| ()), Step::Applied);
+        assert_eq!(directory.apply_snapshot(page(7, 5, false, vec![peer(3, "cid")])), Step::Complete);
+        assert_eq!(names(&directory), ["bob", "cid", "dan"]);
+        assert!(directory.is_complete());
+        assert_eq!(directory.by_name("ada"), None);
+    }
+
+    #[test]
+    fn a_missing_delta_asks_for_a_watch_and_the_new_snapshot_replaces_everything() {
+        let mut directory = Directory::new(None);
+        directory.asked(1);
+        assert_eq!(directory.apply_snapshot(page(1, 0, false, vec![peer(1, "ada")])), Step::Complete);
+        assert_eq!(directory.apply_delta(delta(2, vec![Change::Arrived(peer(2, "bob"))]), |_| ()), Step::WatchAgain);
+        assert!(!directory.is_complete());
+        assert_eq!(names(&directory), ["ada", "bob"]);
+        directory.asked(2);
+        assert_eq!(directory.apply_delta(delta(3, vec![]), |_| ()), Step::NotMine);
+        assert_eq!(directory.apply_snapshot(page(1, 9, false, vec![])), Step::NotMine);
+        assert_eq!(directory.apply_snapshot(page(2, 3, false, vec![peer(3, "cid")])), Step::Complete);
+        assert_eq!(names(&directory), ["cid"]);
+    }
+
+    #[test]
+    fn a_page_that_counts_on_a_delta_that_never_came_asks_for_a_watch() {
+        let mut directory = Directory::new(None);
+        directory.asked(1);
+        assert_eq!(directory.apply_snapshot(page(1, 4, true, vec![])), Step::Applied);
+        assert_eq!(directory.apply_snapshot(page(1, 6, false, vec![])), Step::WatchAgain);
+    }
+
+    #[test]
+    fn a_gap_within_a_snapshot_asks_for_a_watch_and_later_does_not() {
+        let mut directory = Directory::new(None);
+        directory.asked(1);
+        assert_eq!(directory.gap(), Step::WatchAgain);
+        directory.asked(2);
+        assert_eq!(directory.apply_snapshot(page(2, 4, false, vec![])), Step::Complete);
+        assert_eq!(directory.gap(), Step::Applied);
+    }
+
+    #[test]
+    fn names_follow_their_clients_and_each_change_is_told_once() {
+        let mut directory = Directory::new(None);
+        directory.asked(1);
+        assert_eq!(directory.apply_snapshot(page(1, 0, false, vec![peer(1, "ada"), peer(2, "bob")])), Step::Complete);
+        let mut told = Vec::new();
+        let changes = vec![
+            Change::Changed(peer(1, "ann")),
+            Change::Changed(peer(2, "ada")),
+            Change::Departed { client: Id::client(1, 1), code_number: 3 },
+            Change::Departed { client: Id::client(9, 1), code_number: 3 },
+        ];
+        let step = directory.apply_delta(delta(1, changes), |happening| {
+            told.push(match happening {
+                Happening::Arrived(peer) => format!("+{}", peer.name),
+                Happening::Changed { before, now } => format!("{}>{}", before.map_or("?", |b| &b.name), now.name),
+                Happening::Departed { peer, code_number } => format!("-{} {code_number}", peer.name),
+            });
+        });
+        assert_eq!(step, Step::Applied);
+        assert_eq!(told, ["ada>ann", "bob>ada", "-ann 3"]);
+        assert_eq!(names(&directory), ["ada"]);
+        assert_eq!(directory.by_name("ada").map(|peer| peer.id), Some(Id::client(2, 1)));
+    }
+
+    #[test]
+    fn other_scopes_are_left_alone() {
+        let mut directory = Directory::new(Some(Id::room(1, 1)));
+        directory.asked(1);
+        assert_eq!(directory.apply_snapshot(page(1, 0, false, vec![])), Step::Complete);
+        assert_eq!(directory.apply_delta(delta(1, vec![Change::Arrived(peer(1, "ada"))]), |_| ()), Step::NotMine);
+        assert!(directory.is_empty());
+    }
+}

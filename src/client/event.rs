@@ -1,0 +1,453 @@
+//! What a client hears from the relay, parsed once into values that own what they hold.
+//!
+//! What it does not do: it reads no socket and keeps nothing between two frames.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::wire::body::BodyError;
+use crate::wire::control::{self, Body, ErrorBody, Gap, Goodbye, Joined, Member, Presence, Receipt, Stage};
+use crate::wire::{Code, Flags, FrameError, Header, Id, Type, is_routed};
+
+/// One thing that happened on the connection.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A frame from a client: a SEND, a frame of the files, or one of the application's own types.
+    Message(Message),
+    /// A recipient's application has taken the frame that was sent to it with this correlation.
+    Ack {
+        /// Who has taken it.
+        from: Id,
+        /// The correlation of the frame.
+        correlation: u32,
+    },
+    /// How far a frame has got that asked for a receipt.
+    Receipt(ReceiptFor),
+    /// A frame failed (1xxx), or the connection is about to end (2xxx, 3xxx).
+    Error(Failure),
+    /// Frames for this client are missing exactly here: it was too slow to take them.
+    Gap {
+        /// How many.
+        frames: u64,
+        /// How many bytes they had, headers included.
+        bytes: u64,
+    },
+    /// A page of who is here: the answer to a WATCH or a WHO.
+    Snapshot(Snapshot),
+    /// Who has come, changed and gone, in the order in which it happened.
+    Delta(Delta),
+    /// This client is now a member of a room.
+    Joined(JoinedRoom),
+    /// The answer to a PING.
+    Pong(Pong),
+    /// The relay is leaving; what it still has for this client comes before.
+    Goodbye(Failure),
+    /// A body of the relay could not be understood; the connection lives on.
+    Unreadable {
+        /// The type of the frame.
+        type_number: u8,
+        /// Its correlation.
+        correlation: u32,
+        /// What is wrong with it.
+        error: BodyError,
+    },
+    /// The connection has ended. Nothing but this comes from here on.
+    Closed(Closed),
+}
+
+/// A frame that another client (or this one itself) has sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Type, flags, kind and correlation as the sender set them; the source is the sender, the destination
+    /// this client, a room, [`Id::ALL`], or [`Id::MANY`].
+    pub header: Header,
+    /// The payload.
+    pub payload: Bytes,
+}
+
+/// How far a frame has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReceiptFor {
+    /// The correlation of the frame.
+    pub correlation: u32,
+    /// How far; `None` is a stage of a later version.
+    pub stage: Option<Stage>,
+    /// To how many recipients it was queued.
+    pub recipients: Option<u64>,
+    /// For how many recipients it was skipped and counted in their next GAP, or refused.
+    pub skipped: Option<u64>,
+}
+
+/// Why a frame failed, or why the relay ends the connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failure {
+    /// The correlation of the frame that failed; 0 where none is meant.
+    pub correlation: u32,
+    /// The reason's number; 0 if none was given.
+    pub code_number: u16,
+    /// What happened, for people.
+    pub text: String,
+    /// The recipient for whom the frame failed, where that is one client.
+    pub client: Option<Id>,
+    /// How long to wait before coming back.
+    pub retry_after: Option<Duration>,
+    /// The versions that the relay speaks, lowest and highest, where that is the trouble.
+    pub versions: Option<(u8, u8)>,
+}
+
+impl Failure {
+    /// The reason, if this version knows it.
+    #[must_use]
+    pub const fn code(&self) -> Option<Code> {
+        Code::from_number(self.code_number)
+    }
+
+    /// The connection ends with this reason; codes of later versions go by their thousands.
+    #[must_use]
+    pub const fn closes(&self) -> bool {
+        !matches!(self.code_number, 1000..=1999)
+    }
+
+    /// A client that was closed with this reason may come back unchanged.
+    #[must_use]
+    pub const fn may_return(&self) -> bool {
+        self.code_number < 3000
+    }
+
+    fn new(correlation: u32, reason: control::Reason<'_>) -> Self {
+        Self {
+            correlation,
+            code_number: reason.code_number,
+            text: reason.text.to_owned(),
+            client: reason.client,
+            retry_after: reason.retry_ms.map(|ms| Duration::from_millis(u64::from(ms))),
+            versions: reason.versions,
+        }
+    }
+}
+
+/// The explanation with the code's name behind it: `no such name is here (NO_SUCH_CLIENT)`.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name: &dyn fmt::Display = match self.code() {
+            Some(code) => &code.name(),
+            None => &self.code_number,
+        };
+        match (self.text.as_str(), self.code_number) {
+            ("", 0) => f.write_str("no reason was given"),
+            ("", _) => write!(f, "{name}"),
+            (text, 0) => f.write_str(text),
+            (text, _) => write!(f, "{text} ({name})"),
+        }?;
+        match self.versions {
+            Some((min, max)) => write!(f, "; the relay speaks versions {min} to {max}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A client of the relay as others see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its id, never used again after it has gone.
+    pub id: Id,
+    /// Its name, unique among those who are here.
+    pub name: String,
+    /// Where it runs, in its own words; empty if it does not say.
+    pub station: String,
+    /// Where it listens for direct contact.
+    pub endpoints: Vec<String>,
+    /// Whatever it wants others to know.
+    pub details: Bytes,
+    /// Its public address as the relay sees it.
+    pub address: String,
+}
+
+impl Peer {
+    fn new(member: &Member<'_>) -> Self {
+        Self {
+            id: member.client,
+            name: member.profile.name.unwrap_or_default().to_owned(),
+            station: member.profile.station.unwrap_or_default().to_owned(),
+            endpoints: member.profile.endpoints().map(str::to_owned).collect(),
+            details: member.profile.details.map(Bytes::copy_from_slice).unwrap_or_default(),
+            address: member.address.to_owned(),
+        }
+    }
+}
+
+/// A page of who is here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The correlation of the WATCH or WHO that it answers.
+    pub correlation: u32,
+    /// The room that it is about; `None` where everybody is meant.
+    pub room: Option<Id>,
+    /// The number of the last DELTA that it includes.
+    pub sequence: u64,
+    /// More pages follow.
+    pub more: bool,
+    /// Who is here.
+    pub members: Vec<Peer>,
+}
+
+/// One turn's changes of who is here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delta {
+    /// The room that it is about; `None` where everybody is meant.
+    pub room: Option<Id>,
+    /// Its number; the next one of the same scope has the next number.
+    pub sequence: u64,
+    /// What happened, in order.
+    pub changes: Vec<Change>,
+}
+
+/// One change of who is here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A client has come.
+    Arrived(Peer),
+    /// A client has changed; this is its new profile, whole.
+    Changed(Peer),
+    /// A client has gone.
+    Departed {
+        /// Its id.
+        client: Id,
+        /// Why: a number of [`Code`], or 0.
+        code_number: u16,
+    },
+}
+
+/// This client is a member of a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinedRoom {
+    /// The correlation of the JOIN.
+    pub correlation: u32,
+    /// The room's id: the destination of what is sent to it.
+    pub room: Id,
+    /// Its name.
+    pub name: String,
+    /// How many members it has, this client included.
+    pub members: u64,
+}
+
+/// The answer to a PING.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pong {
+    /// Who answers: [`Id::RELAY`] or a client.
+    pub from: Id,
+    /// The correlation of the PING.
+    pub correlation: u32,
+    /// From sending the PING to taking the PONG; `None` if the answer does not echo a clock of the past.
+    pub round_trip: Option<Duration>,
+    /// The other side's clock minus this client's, in microseconds, on the assumption that both ways take
+    /// equally long; wrong by at most half the round trip.
+    pub clock_offset_us: Option<i64>,
+}
+
+/// Why the connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// The relay ended it, and this is why.
+    ByRelay(Failure),
+    /// The relay ended it without a word, as it does after a client's GOODBYE.
+    Ended,
+    /// The relay was not heard for twice the keepalive.
+    Silent {
+        /// For how long.
+        silence: Duration,
+    },
+    /// The relay sent something that can never become a frame.
+    BadFrame(FrameError),
+    /// The network failed.
+    Broken {
+        /// How.
+        kind: io::ErrorKind,
+        /// The system's words for it.
+        text: String,
+    },
+}
+
+impl Closed {
+    pub(super) fn broken(error: &io::Error) -> Self {
+        Self::Broken { kind: error.kind(), text: error.to_string() }
+    }
+
+    /// A client may come back unchanged.
+    #[must_use]
+    pub const fn may_return(&self) -> bool {
+        match self {
+            Self::ByRelay(failure) => failure.may_return(),
+            _ => true,
+        }
+    }
+
+    /// How long the relay asked to wait before coming back.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::ByRelay(failure) => failure.retry_after,
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ByRelay(failure) => failure.fmt(f),
+            Self::Ended => f.write_str("the relay closed the connection"),
+            Self::Silent { silence } => write!(f, "the relay was not heard for {:.1} s", silence.as_secs_f64()),
+            Self::BadFrame(error) => write!(f, "the relay's stream is not understood: {error}"),
+            Self::Broken { text, .. } => write!(f, "the connection failed: {text}"),
+        }
+    }
+}
+
+impl Event {
+    /// What a frame from the relay means; `None` for one that this version does not know, to be skipped.
+    ///
+    /// `now_us` is this client's clock. A PING is none of these: it is to be answered, not shown.
+    pub(super) fn read(header: Header, payload: Bytes, now_us: u64) -> Option<Self> {
+        let known = match header.frame_type() {
+            Some(Type::Ack) => Ok(Self::Ack { from: header.source, correlation: header.correlation }),
+            Some(Type::Pong) => read_pong(&header, &payload, now_us),
+            _ if is_routed(header.type_number, header.destination) => Ok(Self::Message(Message { header, payload })),
+            Some(Type::Receipt) => Receipt::parse(&payload).map(|receipt| {
+                Self::Receipt(ReceiptFor {
+                    correlation: header.correlation,
+                    stage: Stage::from_number(receipt.stage),
+                    recipients: receipt.recipients,
+                    skipped: receipt.skipped,
+                })
+            }),
+            Some(Type::Error) => {
+                ErrorBody::parse(&payload).map(|body| Self::Error(Failure::new(header.correlation, body.0)))
+            }
+            Some(Type::Goodbye) => {
+                Goodbye::parse(&payload).map(|body| Self::Goodbye(Failure::new(header.correlation, body.0)))
+            }
+            Some(Type::Gap) => Gap::parse(&payload).map(|gap| Self::Gap { frames: gap.frames, bytes: gap.bytes }),
+            Some(Type::Snapshot) => read_snapshot(&header, &payload).map(Self::Snapshot),
+            Some(Type::Delta) => read_delta(&payload).map(Self::Delta),
+            Some(Type::Joined) => Joined::parse(&payload).map(|joined| {
+                Self::Joined(JoinedRoom {
+                    correlation: header.correlation,
+                    room: joined.room,
+                    name: joined.name.to_owned(),
+                    members: joined.members,
+                })
+            }),
+            _ => return None,
+        };
+        Some(known.unwrap_or_else(|error| Self::Unreadable {
+            type_number: header.type_number,
+            correlation: header.correlation,
+            error,
+        }))
+    }
+}
+
+fn read_pong(header: &Header, payload: &[u8], now_us: u64) -> Result<Event, BodyError> {
+    let pong = control::Pong::parse(payload)?;
+    // What comes back is only as true as the other side: a clock that we cannot have sent tells nothing.
+    let sent_us = pong.ping_clock_us.filter(|sent| *sent <= now_us);
+    let round_trip = sent_us.map(|sent| Duration::from_micros(now_us - sent));
+    let offset = |(sent, theirs): (u64, u64)| {
+        let middle = i128::from(sent) + i128::from(now_us - sent) / 2;
+        i64::try_from(i128::from(theirs) - middle).ok()
+    };
+    Ok(Event::Pong(Pong {
+        from: header.source,
+        correlation: header.correlation,
+        round_trip,
+        clock_offset_us: sent_us.zip(pong.clock_us).and_then(offset),
+    }))
+}
+
+fn read_snapshot(header: &Header, payload: &[u8]) -> Result<Snapshot, BodyError> {
+    let mut snapshot =
+        Snapshot { correlation: header.correlation, more: header.flags.has(Flags::MORE), ..Snapshot::default() };
+    for item in control::presence(payload) {
+        match item? {
+            Presence::Room(room) => snapshot.room = Some(room),
+            Presence::Sequence(sequence) => snapshot.sequence = sequence,
+            Presence::Member(member) => snapshot.members.push(Peer::new(&member)),
+            Presence::Arrived(_) | Presence::Changed(_) | Presence::Departed(_) => {}
+        }
+    }
+    Ok(snapshot)
+}
+
+fn read_delta(payload: &[u8]) -> Result<Delta, BodyError> {
+    let mut delta = Delta::default();
+    for item in control::presence(payload) {
+        match item? {
+            Presence::Room(room) => delta.room = Some(room),
+            Presence::Sequence(sequence) => delta.sequence = sequence,
+            Presence::Arrived(member) => delta.changes.push(Change::Arrived(Peer::new(&member))),
+            Presence::Changed(member) => delta.changes.push(Change::Changed(Peer::new(&member))),
+            Presence::Departed(member) => {
+                delta.changes.push(Change::Departed { client: member.client, code_number: member.code_number });
+            }
+            Presence::Member(_) => {}
+        }
+    }
+    Ok(delta)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pong_gives_round_trip_and_offset_and_a_lie_gives_neither() {
+        let read = |sent: Option<u64>, theirs: Option<u64>| {
+            let mut payload = Vec::new();
+            control::Pong { ping_clock_us: sent, clock_us: theirs }.write(&mut payload);
+            let Some(Event::Pong(pong)) = Event::read(Header::new(Type::Pong), payload.into(), 1_000) else { panic!() };
+            (pong.round_trip, pong.clock_offset_us)
+        };
+        assert_eq!(read(Some(400), Some(10_700)), (Some(Duration::from_micros(600)), Some(10_000)));
+        assert_eq!(read(Some(400), Some(0)), (Some(Duration::from_micros(600)), Some(-700)));
+        assert_eq!(read(Some(1_001), Some(5)), (None, None));
+        assert_eq!(read(Some(0), Some(u64::MAX)), (Some(Duration::from_millis(1)), None));
+        assert_eq!(read(None, Some(5)), (None, None));
+    }
+
+    #[test]
+    fn a_body_that_cannot_be_read_is_told_and_a_type_of_a_later_version_is_skipped() {
+        let event = Event::read(Header::new(Type::Receipt).correlating(3), Bytes::from_static(b"x"), 0);
+        assert!(matches!(event, Some(Event::Unreadable { type_number: 0x12, correlation: 3, .. })));
+        let later = Header { type_number: 0x7f, ..Header::new(Type::Send) };
+        assert!(Event::read(later, Bytes::new(), 0).is_none());
+        let own = Header { type_number: 0x99, ..Header::new(Type::Send) };
+        assert!(matches!(Event::read(own, Bytes::new(), 0), Some(Event::Message(_))));
+    }
+
+    #[test]
+    fn garbage_in_any_type_never_panics() {
+        let mut random = fastrand::Rng::with_seed(4);
+        for _ in 0..20_000 {
+            let header = Header { type_number: random.u8(..0x50), ..Header::new(Type::Send) };
+            let payload: Vec<u8> = (0..random.usize(0..60)).map(|_| random.u8(..)).collect();
+            if let Some(event) = Event::read(header, payload.into(), random.u64(..)) {
+                let _ = format!("{event:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_reason_is_printed_with_its_name_or_its_number() {
+        let mut failure = Failure { code_number: 1003, text: "nobody".into(), ..Failure::default() };
+        assert_eq!(failure.to_string(), "nobody (NO_SUCH_CLIENT)");
+        assert!(!failure.closes() && failure.may_return());
+        failure = Failure { code_number: 3999, versions: Some((2, 4)), ..Failure::default() };
+        assert_eq!(failure.to_string(), "3999; the relay speaks versions 2 to 4");
+        assert!(failure.closes() && !failure.may_return());
+        assert_eq!(Failure::default().to_string(), "no reason was given");
+    }
+}

@@ -1,0 +1,328 @@
+//! Every setting and limit of `switchboard serve`: its flag, its default, its unit and its reason.
+//!
+//! A flag's comment is its help text. [`Settings::parse`] has the arguments checked one by one;
+//! [`Settings::validate`] checks what only makes sense together.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::Args;
+use log::LevelFilter;
+
+use crate::reactor::{Endpoint, Limits, SocketOptions};
+use crate::relay;
+use crate::wire::{HEADER_BYTES, PAYLOAD_BYTES_CEILING, PAYLOAD_BYTES_FLOOR, PORT};
+
+/// All that a relay can be told.
+#[derive(Args, Clone, Debug)]
+pub struct Settings {
+    /// Where to listen: HOST:PORT, HOST, :PORT (every IPv4 address) or unix:PATH. Can be given several times.
+    /// The default is reachable from this machine only
+    #[arg(long = "listen", short, value_name = "ADDR", value_parser = parse_endpoint, default_value = "127.0.0.1:9999", help_heading = "Listening")]
+    pub listen: Vec<Endpoint>,
+
+    /// Connections that the system completes and keeps until they are accepted; a storm fills it
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(i32).range(1..=65_535), help_heading = "Listening")]
+    pub backlog: i32,
+
+    /// Time after which unacknowledged bytes end a connection (TCP_USER_TIMEOUT, Linux): finds a pulled cable
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time, help_heading = "Listening")]
+    pub user_timeout: Duration,
+
+    /// What to log: off, error, warn, info, debug
+    #[arg(long, value_name = "LEVEL", default_value_t = LevelFilter::Info, help_heading = "Logging")]
+    pub log_level: LevelFilter,
+
+    /// Log to the end of this file instead of standard error
+    #[arg(long, value_name = "PATH", help_heading = "Logging")]
+    pub log_file: Option<PathBuf>,
+
+    /// Log every frame, decoded and in hexadecimal; for a look at a few clients, not for load
+    #[arg(long, help_heading = "Logging")]
+    pub log_frames: bool,
+
+    /// Log the counters this often; without it at the end, and whenever SIGUSR1 comes
+    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Logging")]
+    pub stats_interval: Option<Duration>,
+
+    /// Lost clients that are logged one by one in a second; the rest of a mass disconnect is counted
+    #[arg(long, value_name = "N", default_value_t = 20, help_heading = "Logging")]
+    pub log_lost_per_second_max: u32,
+
+    /// Connections at the same time; further ones are refused with CONNECTIONS_FULL. The default is what the
+    /// system's limit on open files allows
+    #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Connections")]
+    pub connections_max: Option<usize>,
+
+    /// Connections accepted in one turn of the loop: a storm must not starve the connected
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = parse_count, help_heading = "Connections")]
+    pub accepts_turn_max: usize,
+
+    /// Time from the connection to a complete HELLO: a port scanner is gone soon, a slow line makes it
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_time, help_heading = "Connections")]
+    pub hello_deadline: Duration,
+
+    /// Time to complete a frame that has begun: nobody holds a buffer for ever
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time, help_heading = "Connections")]
+    pub frame_deadline: Duration,
+
+    /// Age of the oldest unsent byte at which its client is closed as SLOW_CONSUMER
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time, help_heading = "Connections")]
+    pub write_deadline: Duration,
+
+    /// Silence after which a client is pinged, if it asks for nothing else; after twice that it is lost. Below
+    /// the minute or two after which home routers forget a connection
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time, help_heading = "Connections")]
+    pub keepalive: Duration,
+
+    /// The shortest keepalive that a client may ask for: heartbeats cost
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_time, help_heading = "Connections")]
+    pub keepalive_min: Duration,
+
+    /// The longest keepalive that a client may ask for: the dead are found one day
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_time, help_heading = "Connections")]
+    pub keepalive_max: Duration,
+
+    /// How long a closed connection is kept to discard what its peer still sends, so that a reset does not
+    /// overtake the last frame
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_time, help_heading = "Connections")]
+    pub linger: Duration,
+
+    /// The largest payload that clients may agree on; a frame must fit a queue, and is held whole in memory
+    #[arg(long, value_name = "BYTES", default_value = "64KiB", value_parser = parse_bytes, help_heading = "Memory")]
+    pub payload_max: usize,
+
+    /// Bytes that may wait for one client; past it, frames to it are refused (QUEUE_FULL) or skipped (GAP)
+    #[arg(long, value_name = "BYTES", default_value = "1MiB", value_parser = parse_bytes, help_heading = "Memory")]
+    pub queue_max: usize,
+
+    /// Bytes beyond that for what the relay itself must tell a client
+    #[arg(long, value_name = "BYTES", default_value = "256KiB", value_parser = parse_bytes, help_heading = "Memory")]
+    pub queue_reserve: usize,
+
+    /// Bytes that may wait for all clients together; past it the client with the largest queue is closed
+    #[arg(long, value_name = "BYTES", default_value = "256MiB", value_parser = parse_bytes, help_heading = "Memory")]
+    pub queued_total_max: usize,
+
+    /// Rooms at the same time: a room costs about 200 bytes
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = parse_count, help_heading = "Rooms")]
+    pub rooms_max: usize,
+
+    /// Rooms that one client may be in: its departure is told to each
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = parse_count, help_heading = "Rooms")]
+    pub rooms_per_client_max: usize,
+
+    /// Members of one room: every frame goes to each
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = parse_count, help_heading = "Rooms")]
+    pub members_max: usize,
+
+    /// How long to wait at the end for what is queued to be written
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_time, help_heading = "Shutting down")]
+    pub drain_deadline: Duration,
+
+    /// The mean of the delay after which clients are told to come back; each is told between half and one and
+    /// a half of it, so that they do not come together
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_time, help_heading = "Shutting down")]
+    pub retry_delay: Duration,
+}
+
+impl Settings {
+    /// Checks what only makes sense together.
+    ///
+    /// # Errors
+    /// One line that says what to change.
+    pub fn validate(&self) -> Result<(), String> {
+        let payload = self.payload_max;
+        if payload < PAYLOAD_BYTES_FLOOR as usize || payload > PAYLOAD_BYTES_CEILING as usize {
+            let (floor, ceiling) = (bytes(PAYLOAD_BYTES_FLOOR as usize), bytes(PAYLOAD_BYTES_CEILING as usize));
+            return Err(format!("--payload-max {} must lie between {floor} and {ceiling}", bytes(payload)));
+        }
+        if self.queue_max < payload + HEADER_BYTES {
+            return Err(format!(
+                "--queue-max {} must hold a frame with a payload of --payload-max {}: give it at least {} bytes",
+                bytes(self.queue_max),
+                bytes(payload),
+                payload + HEADER_BYTES
+            ));
+        }
+        if self.queued_total_max < self.queue_max + self.queue_reserve {
+            return Err(format!(
+                "--queued-total-max {} must hold one full queue: --queue-max {} and --queue-reserve {}",
+                bytes(self.queued_total_max),
+                bytes(self.queue_max),
+                bytes(self.queue_reserve)
+            ));
+        }
+        if !(self.keepalive_min <= self.keepalive && self.keepalive <= self.keepalive_max) {
+            return Err("--keepalive must lie between --keepalive-min and --keepalive-max".to_owned());
+        }
+        Ok(())
+    }
+
+    /// What the reactor is told; the number of connections is still to be held against the system's limits.
+    #[must_use]
+    pub fn reactor_limits(&self) -> Limits {
+        let defaults = Limits::default();
+        Limits {
+            accepts_turn_max: self.accepts_turn_max,
+            input_bytes_max: (self.payload_max + HEADER_BYTES).max(defaults.input_bytes_max),
+            input_deadline: self.frame_deadline,
+            queue_bytes_max: self.queue_max,
+            queue_reserve_bytes: self.queue_reserve,
+            queued_total_bytes_max: self.queued_total_max,
+            write_deadline: self.write_deadline,
+            linger: self.linger,
+            ..defaults
+        }
+    }
+
+    /// What the listeners are told.
+    #[must_use]
+    pub const fn socket_options(&self) -> SocketOptions {
+        SocketOptions { backlog: self.backlog, user_timeout: Some(self.user_timeout) }
+    }
+
+    /// What the relay is told.
+    #[must_use]
+    pub fn relay(&self) -> relay::Settings {
+        relay::Settings {
+            payload_bytes_max: self.payload_max as u32,
+            queue_bytes_max: self.queue_max,
+            queue_reserve_bytes: self.queue_reserve,
+            hello_deadline: self.hello_deadline,
+            keepalive: self.keepalive,
+            keepalive_min: self.keepalive_min,
+            keepalive_max: self.keepalive_max,
+            rooms_max: self.rooms_max,
+            rooms_per_client_max: self.rooms_per_client_max,
+            members_max: self.members_max,
+            retry_delay: self.retry_delay,
+            log_lost_per_second_max: self.log_lost_per_second_max,
+            ..relay::Settings::default()
+        }
+    }
+}
+
+fn bytes(count: usize) -> ByteSize {
+    ByteSize(count as u64)
+}
+
+fn parse_bytes(text: &str) -> Result<usize, String> {
+    let size = ByteSize::from_str(text).map_err(|_| "write a size, as 65536, 64KiB or 1MiB".to_owned())?;
+    usize::try_from(size.as_u64()).map_err(|_| "it is larger than this machine's memory could be".to_owned())
+}
+
+fn parse_time(text: &str) -> Result<Duration, String> {
+    /// A year: what is longer is a slip, and could not be added to a clock.
+    const TIME_MAX: Duration = Duration::from_hours(365 * 24);
+    let time = humantime::parse_duration(text).map_err(|_| "write a time, as 500ms, 30s or 2m".to_owned())?;
+    if time.is_zero() || time > TIME_MAX {
+        return Err("it must be above zero and at most a year".to_owned());
+    }
+    Ok(time)
+}
+
+fn parse_count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count > 0 && count <= crate::wire::Id::INDEX_MAX => Ok(count),
+        _ => Err(format!("write a whole number from 1 to {}", crate::wire::Id::INDEX_MAX)),
+    }
+}
+
+/// Reads where to listen. Names are looked up, and the first address counts.
+fn parse_endpoint(text: &str) -> Result<Endpoint, String> {
+    let help = "write HOST:PORT, HOST, :PORT or unix:PATH";
+    if let Some(path) = text.strip_prefix("unix:") {
+        return if path.is_empty() { Err(help.to_owned()) } else { Ok(Endpoint::Unix(PathBuf::from(path))) };
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(Endpoint::Tcp(address));
+    }
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(ip) = bare.parse::<IpAddr>() {
+        return Ok(Endpoint::Tcp(SocketAddr::new(ip, PORT)));
+    }
+    if let Some(port) = text.strip_prefix(':') {
+        let port = port.parse().map_err(|_| help.to_owned())?;
+        return Ok(Endpoint::Tcp(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)));
+    }
+    if let Some(port) = text.strip_prefix("[::]:") {
+        let port = port.parse().map_err(|_| help.to_owned())?;
+        return Ok(Endpoint::Tcp(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)));
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().map_err(|_| help.to_owned())?),
+        None => (text, PORT),
+    };
+    let mut found = (host, port).to_socket_addrs().map_err(|error| format!("{host:?} has no address: {error}"))?;
+    found.next().map(Endpoint::Tcp).ok_or_else(|| format!("{host:?} has no address"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    fn settings(arguments: &[&str]) -> Result<Settings, String> {
+        let all = ["serve"].iter().chain(arguments);
+        let command = Command::try_parse_from(all).map_err(|error| error.to_string())?;
+        command.settings.validate().map(|()| command.settings)
+    }
+
+    #[test]
+    fn the_defaults_hold_together_and_are_those_of_the_library() {
+        let settings = settings(&[]).expect("defaults");
+        let (limits, defaults) = (settings.reactor_limits(), Limits::default());
+        assert_eq!(limits.queue_bytes_max, defaults.queue_bytes_max);
+        assert_eq!(limits.queue_reserve_bytes, defaults.queue_reserve_bytes);
+        assert_eq!(limits.queued_total_bytes_max, defaults.queued_total_bytes_max);
+        assert_eq!((limits.write_deadline, limits.input_deadline), (defaults.write_deadline, defaults.input_deadline));
+        let (relay, defaults) = (settings.relay(), relay::Settings::default());
+        assert_eq!(format!("{relay:?}"), format!("{defaults:?}"));
+        assert_eq!(settings.listen, [Endpoint::Tcp("127.0.0.1:9999".parse().expect("an address"))]);
+    }
+
+    #[test]
+    fn endpoints_are_read_as_people_write_them() {
+        for (text, shown) in [
+            ("127.0.0.1:1", "127.0.0.1:1"),
+            ("10.0.0.1", "10.0.0.1:9999"),
+            (":7", "0.0.0.0:7"),
+            ("::1", "[::1]:9999"),
+            ("[::1]:5", "[::1]:5"),
+            ("[::]:5", "[::]:5"),
+            ("unix:/run/s", "unix:/run/s"),
+        ] {
+            assert_eq!(parse_endpoint(text).map(|endpoint| endpoint.to_string()).as_deref(), Ok(shown));
+        }
+        for bad in ["unix:", ":x", "127.0.0.1:99999", "nobody.invalid:1"] {
+            assert!(parse_endpoint(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_said_in_one_line() {
+        for (arguments, says) in [
+            (&["--payload-max", "1KiB"][..], "--payload-max 1.0 KiB must lie between"),
+            (&["--payload-max", "2MiB"], "--queue-max 1.0 MiB must hold a frame"),
+            (&["--queued-total-max", "1MiB"], "--queued-total-max 1.0 MiB must hold one full queue"),
+            (&["--keepalive", "500ms"], "--keepalive must lie between"),
+            (&["--hello-deadline", "0s"], "above zero"),
+            (&["--queue-max", "much"], "write a size"),
+            (&["--connections-max", "0"], "whole number"),
+        ] {
+            let line = settings(arguments).expect_err("it makes no sense");
+            assert!(line.contains(says), "{line}");
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! Who gets a frame: one client, several, a room or all; and what happens if it cannot be delivered.
+//!
+//! The promise: a frame is queued for its recipient whole and in order, or refused to its sender by an ERROR
+//! that echoes its correlation, or counted in a GAP that stands in the recipient's stream where the frame
+//! would have been. All three happen here and nowhere else.
+
+use super::counters::Counters;
+use super::outbox::Outbox;
+use super::peers::{Peer, PendingReceipt, State};
+use super::{Refused, Relay, Settings};
+use crate::outgoing::{Lane, Outgoing, SendError};
+use crate::wire::control::{self, Body, ErrorBody, Gap, Reason, Receipt, Stage};
+use crate::wire::{Code, Flags, Frames, HEADER_BYTES, Header, Id, IdKind, Run, Type};
+
+impl Relay {
+    /// Passes routed frames on to their destination.
+    pub(super) fn route(&mut self, from: Id, header: &Header, run: Run<'_>, out: &mut impl Outbox) {
+        let to_many = !matches!(header.frame_type(), Some(Type::Ack | Type::Ping | Type::Pong));
+        let failure = match header.destination.kind() {
+            IdKind::Client => return self.route_to_one(from, header, &run, out),
+            IdKind::Room | IdKind::All if to_many => match self.rooms.slot(header.destination) {
+                Some(slot) if header.destination == Id::ALL || self.is_member(from, slot) => {
+                    return self.fan_out(from, header, &run, slot, out);
+                }
+                Some(_) => Code::NotMember,
+                None => Code::NoSuchRoom,
+            },
+            _ => Code::BadDestination,
+        };
+        for frame in Frames::new(run.bytes) {
+            self.refuse(from, Header::read(frame).correlation, failure, None, out);
+        }
+    }
+
+    fn is_member(&self, id: Id, slot: u32) -> bool {
+        self.peers.get(id).is_some_and(|peer| peer.membership(slot).is_some())
+    }
+
+    fn route_to_one(&mut self, from: Id, header: &Header, run: &Run<'_>, out: &mut impl Outbox) {
+        let to = header.destination;
+        match self.send_to_one(from, to, run.bytes, run.frames, run.payload_bytes_max, out) {
+            Ok(()) => {}
+            Err(code) if run.frames == 1 => self.refuse(from, header.correlation, code, Some(to), out),
+            Err(_) => {
+                // Not all of them fit, but some may: each frame has its own fate.
+                for frame in Frames::new(run.bytes) {
+                    let payload_bytes = (frame.len() - HEADER_BYTES) as u32;
+                    if let Err(code) = self.send_to_one(from, to, frame, 1, payload_bytes, out) {
+                        self.refuse(from, Header::read(frame).correlation, code, Some(to), out);
+                    }
+                }
+            }
+        }
+    }
+
+    fn send_to_one(
+        &mut self,
+        from: Id,
+        to: Id,
+        bytes: &[u8],
+        frames: u32,
+        payload_bytes: u32,
+        out: &mut impl Outbox,
+    ) -> Result<(), Code> {
+        let header = Header::read(bytes);
+        let peer = self.peers.registered(to).ok_or(Code::NoSuchClient)?;
+        if payload_bytes > peer.payload_bytes_max {
+            return Err(Code::TooLargeForRecipient);
+        }
+        // A frame that asks for a receipt is a run of its own.
+        let wants_receipt = header.flags.has(Flags::RECEIPT);
+        if wants_receipt {
+            // Before the frame is sent: it may be written at once.
+            out.notify_written(to, true);
+        }
+        deliver(peer, &mut Outgoing::to_one(bytes), frames, &self.settings, &mut self.counters, out)?;
+        if wants_receipt {
+            let position = out.position(to);
+            peer.extra().receipts.push_back(PendingReceipt { position, sender: from, correlation: header.correlation });
+        }
+        Ok(())
+    }
+
+    /// Queues frames for every member of a room; those who have no room for them count them in a GAP.
+    fn fan_out(&mut self, from: Id, header: &Header, run: &Run<'_>, slot: u32, out: &mut impl Outbox) {
+        let except = if header.flags.has(Flags::NO_ECHO) { from } else { Id::RELAY };
+        // Nobody comes or goes while frames are queued: connections are freed at the end of a turn.
+        let Some(members) = self.rooms.get_mut(slot).map(|room| std::mem::take(&mut room.members)) else { return };
+        let mut outgoing = Outgoing::to_many(run.bytes);
+        let (mut queued, mut skipped) = (0, 0);
+        for id in members.iter().filter(|id| **id != except) {
+            let Some(peer) = self.peers.registered(*id) else { continue };
+            let sent = if run.payload_bytes_max <= peer.payload_bytes_max {
+                deliver(peer, &mut outgoing, run.frames, &self.settings, &mut self.counters, out)
+            } else {
+                Err(Code::TooLargeForRecipient)
+            };
+            match sent {
+                Ok(()) => queued += u64::from(run.frames),
+                Err(Code::NoSuchClient) => {}
+                Err(_) => {
+                    let (more, missed) = self.fan_out_singly(*id, run, out);
+                    queued += more;
+                    skipped += missed;
+                }
+            }
+        }
+        if let Some(room) = self.rooms.get_mut(slot) {
+            room.members = members;
+        }
+        if header.flags.has(Flags::RECEIPT) {
+            self.receipt_queued(from, header.correlation, queued, skipped, out);
+        }
+    }
+
+    /// Queues what fits of a run that does not fit as a whole, and counts the rest in the recipient's GAP;
+    /// says how many frames were queued and skipped.
+    fn fan_out_singly(&mut self, to: Id, run: &Run<'_>, out: &mut impl Outbox) -> (u64, u64) {
+        let (mut queued, mut skipped) = (0, 0);
+        let Some(peer) = self.peers.registered(to) else { return (0, 0) };
+        for frame in Frames::new(run.bytes) {
+            // A single frame has been tried already.
+            let again = run.frames > 1 && frame.len() - HEADER_BYTES <= peer.payload_bytes_max as usize;
+            let mut outgoing = Outgoing::to_one(frame);
+            if again && deliver(peer, &mut outgoing, 1, &self.settings, &mut self.counters, out).is_ok() {
+                queued += 1;
+            } else {
+                skipped += 1;
+                self.counters.frames_skipped += 1;
+                skip(peer, frame.len(), out);
+            }
+        }
+        (queued, skipped)
+    }
+
+    /// SEND_MANY: a SEND to each client of a list, which is cut off in place.
+    pub(super) fn send_many(&mut self, from: Id, header: &Header, run: Run<'_>, out: &mut impl Outbox) {
+        let mut recipients = std::mem::take(&mut self.recipients);
+        recipients.clear();
+        if header.destination != Id::RELAY {
+            self.recipients = recipients;
+            return self.refuse(from, header.correlation, Code::BadDestination, None, out);
+        }
+        let payload_start = match control::recipients(run.payload()) {
+            Ok((list, start)) => {
+                recipients.extend(list);
+                start
+            }
+            Err(error) => {
+                self.recipients = recipients;
+                let code = match error {
+                    crate::wire::BodyError::TooMany(_) => Code::LimitReached,
+                    _ => Code::BadBody,
+                };
+                let refused = Refused::because(code, error.to_string());
+                return self.refuse_with(from, header.correlation, &refused, out);
+            }
+        };
+        // The list in front of the payload is longer than nothing, so a header has room there.
+        let send = Header { type_number: Type::Send.number(), destination: Id::MANY, source: from, ..*header };
+        let frame = &mut run.bytes[payload_start..];
+        let payload_bytes = frame.len() - HEADER_BYTES;
+        frame[..HEADER_BYTES].copy_from_slice(&send.bytes(payload_bytes));
+        let mut outgoing = Outgoing::to_many(frame);
+        let except = if header.flags.has(Flags::NO_ECHO) { from } else { Id::RELAY };
+        let (mut queued, mut refused) = (0, 0);
+        for to in recipients.iter().filter(|to| **to != except) {
+            let result = match self.peers.registered(*to) {
+                None => Err(Code::NoSuchClient),
+                Some(peer) if payload_bytes > peer.payload_bytes_max as usize => Err(Code::TooLargeForRecipient),
+                Some(peer) => deliver(peer, &mut outgoing, 1, &self.settings, &mut self.counters, out),
+            };
+            match result {
+                Ok(()) => queued += 1,
+                Err(code) => {
+                    refused += 1;
+                    self.refuse(from, header.correlation, code, Some(*to), out);
+                }
+            }
+        }
+        self.recipients = recipients;
+        if header.flags.has(Flags::RECEIPT) {
+            self.receipt_queued(from, header.correlation, queued, refused, out);
+        }
+    }
+
+    /// Something was written to a client: what waited for that can go on.
+    pub(super) fn written(&mut self, id: Id, written: u64, out: &mut impl Outbox) {
+        while let Some(extra) = self.peers.get_mut(id).and_then(|peer| peer.extra.as_mut())
+            && let Some(pending) = extra.receipts.front().copied().filter(|pending| pending.position <= written)
+        {
+            extra.receipts.pop_front();
+            let receipt = Receipt { stage: Stage::Written.number(), ..Receipt::default() };
+            self.receipt(pending.sender, pending.correlation, receipt, out);
+        }
+        let Some(peer) = self.peers.registered(id) else { return };
+        if out.queued_bytes(id) <= self.settings.queue_bytes_max / 2 {
+            if peer.has_gap {
+                send_gap(peer, &mut self.counters, out);
+            }
+            if peer.paused {
+                peer.paused = false;
+                out.pause(id, false);
+            }
+        }
+        self.continue_listing(id, out);
+        if self.peers.get(id).is_some_and(|peer| !peer.wants_notice()) {
+            out.notify_written(id, false);
+        }
+    }
+
+    /// Tells the senders of what was queued for a client that is gone.
+    pub(super) fn give_back(&mut self, id: Id, cut: &[u8], unsent: &[u8], out: &mut impl Outbox) {
+        let cut = Some(cut).filter(|cut| cut.len() >= HEADER_BYTES);
+        for frame in cut.into_iter().chain(Frames::new(unsent)) {
+            let header = Header::read(frame);
+            if header.source == Id::RELAY {
+                continue;
+            }
+            if matches!(header.destination, to if to == id || to == Id::MANY) {
+                self.counters.frames_lost += 1;
+                self.refuse(header.source, header.correlation, Code::RecipientLost, Some(id), out);
+            } else {
+                self.counters.frames_void += 1;
+            }
+        }
+    }
+
+    /// Tells a client that a frame of its failed.
+    pub(super) fn refuse(&mut self, to: Id, correlation: u32, code: Code, client: Option<Id>, out: &mut impl Outbox) {
+        self.counters.refused[code.ordinal()] += 1;
+        let header = Header::new(Type::Error).to(to).correlating(correlation);
+        let reason = Reason { client, ..Reason::new(code, code.meaning()) };
+        self.say(to, out, |frame| ErrorBody(reason).write_frame(header, frame));
+    }
+
+    /// Tells a client that a request of its failed, and what was wrong with it.
+    pub(super) fn refuse_with(&mut self, to: Id, correlation: u32, refused: &Refused, out: &mut impl Outbox) {
+        self.counters.refused[refused.code.ordinal()] += 1;
+        let header = Header::new(Type::Error).to(to).correlating(correlation);
+        let text = if refused.text.is_empty() { refused.code.meaning() } else { &refused.text };
+        self.say(to, out, |frame| ErrorBody(Reason::new(refused.code, text)).write_frame(header, frame));
+    }
+
+    pub(super) fn receipt_done(&mut self, to: Id, correlation: u32, out: &mut impl Outbox) {
+        self.receipt(to, correlation, Receipt { stage: Stage::Done.number(), ..Receipt::default() }, out);
+    }
+
+    fn receipt_queued(&mut self, to: Id, correlation: u32, queued: u64, skipped: u64, out: &mut impl Outbox) {
+        let stage = Stage::Queued.number();
+        let receipt = Receipt { stage, recipients: Some(queued), skipped: Some(skipped) };
+        self.receipt(to, correlation, receipt, out);
+    }
+
+    fn receipt(&mut self, to: Id, correlation: u32, receipt: Receipt, out: &mut impl Outbox) {
+        self.counters.receipts += 1;
+        let header = Header::new(Type::Receipt).to(to).correlating(correlation);
+        self.say(to, out, |frame| receipt.write_frame(header, frame));
+    }
+
+    /// Sends a frame of the relay's own, which `write` writes, to a client that is here.
+    pub(super) fn say(&mut self, to: Id, out: &mut impl Outbox, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut frame = std::mem::take(&mut self.frame);
+        frame.clear();
+        write(&mut frame);
+        if let Some(peer) = self.peers.get_mut(to).filter(|peer| peer.state != State::Leaving) {
+            say_to(peer, &mut Outgoing::to_one(&frame), &self.settings, &mut self.counters, out);
+        }
+        self.frame = frame;
+    }
+}
+
+/// Queues frames of a client for another.
+///
+/// Once something was skipped, nothing more is queued until half of the queue has been written: GAPs and
+/// frames would else alternate, one by one.
+fn deliver(
+    peer: &mut Peer,
+    outgoing: &mut Outgoing<'_>,
+    frames: u32,
+    settings: &Settings,
+    counters: &mut Counters,
+    out: &mut impl Outbox,
+) -> Result<(), Code> {
+    if peer.has_gap && (out.queued_bytes(peer.id) > settings.queue_bytes_max / 2 || !send_gap(peer, counters, out)) {
+        return Err(Code::QueueFull);
+    }
+    out.send(peer.id, outgoing, Lane::Traffic).map_err(|error| match error {
+        SendError::Full => Code::QueueFull,
+        SendError::Gone => Code::NoSuchClient,
+    })?;
+    counters.frames_queued += u64::from(frames);
+    counters.bytes_queued += outgoing.bytes().len() as u64;
+    Ok(())
+}
+
+/// Queues a frame of the relay's own.
+///
+/// A client for which half of the reserve for these frames is used up does not read what it is told: it is
+/// not listened to either until it has. So the other half is there for the answers to the frame that is being
+/// handled, and only what others cause (DELTAs, receipts of what was written, what is lost with a recipient)
+/// can be missing, which its GAP then counts.
+pub(super) fn say_to(
+    peer: &mut Peer,
+    outgoing: &mut Outgoing<'_>,
+    settings: &Settings,
+    counters: &mut Counters,
+    out: &mut impl Outbox,
+) {
+    let fits = !peer.has_gap || send_gap(peer, counters, out);
+    if !fits || out.send(peer.id, outgoing, Lane::Control) == Err(SendError::Full) {
+        counters.control_skipped += 1;
+        skip(peer, outgoing.bytes().len(), out);
+    }
+    if !peer.paused && out.queued_bytes(peer.id) > settings.queue_bytes_max + settings.queue_reserve_bytes / 2 {
+        peer.paused = true;
+        out.notify_written(peer.id, true);
+        out.pause(peer.id, true);
+    }
+}
+
+/// Counts a frame that a client had no room for.
+fn skip(peer: &mut Peer, bytes: usize, out: &mut impl Outbox) {
+    let extra = peer.extra();
+    extra.gap_frames += 1;
+    extra.gap_bytes += bytes as u64;
+    if !peer.has_gap {
+        peer.has_gap = true;
+        out.notify_written(peer.id, true);
+    }
+}
+
+/// Queues the GAP for what a client has missed; says whether there was room for it.
+fn send_gap(peer: &mut Peer, counters: &mut Counters, out: &mut impl Outbox) -> bool {
+    let id = peer.id;
+    let extra = peer.extra();
+    let gap = Gap { frames: extra.gap_frames, bytes: extra.gap_bytes };
+    let mut frame = [0; GAP_FRAME_BYTES];
+    let header = Header::new(Type::Gap).to(id);
+    frame[..HEADER_BYTES].copy_from_slice(&header.bytes(GAP_FRAME_BYTES - HEADER_BYTES));
+    frame[HEADER_BYTES..].copy_from_slice(&gap.bytes());
+    if out.send(id, &mut Outgoing::to_one(&frame), Lane::Control).is_err() {
+        return false;
+    }
+    extra.gap_frames = 0;
+    extra.gap_bytes = 0;
+    peer.has_gap = false;
+    counters.gaps += 1;
+    true
+}
+
+/// A header and two integers.
+const GAP_FRAME_BYTES: usize = HEADER_BYTES + 24;

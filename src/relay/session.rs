@@ -1,0 +1,262 @@
+//! A client's way from its connection to its end: HELLO, keepalive, GOODBYE, and every other way to go.
+
+use std::time::Duration;
+
+use log::{debug, warn};
+
+use super::outbox::Outbox;
+use super::peers::{Peer, State};
+use super::rooms::EVERYBODY;
+use super::{Refused, Relay};
+use crate::time::Time;
+use crate::wire::control::{Body, ErrorBody, Goodbye, Hello, Member, Ping, Pong, Profile, Reason, Welcome};
+use crate::wire::{
+    BodyError, Code, FrameError, Header, Id, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_FLOOR, Run, Tag, Type, VERSION,
+    is_valid_name,
+};
+
+impl Relay {
+    pub(super) fn connected(&mut self, id: Id, now: Time, out: &mut impl Outbox) {
+        self.peers.insert(id, now);
+        out.set_deadline(id, Some(now + self.settings.hello_deadline));
+    }
+
+    /// The first frame of a connection.
+    pub(super) fn greet(&mut self, from: Id, run: &Run<'_>, now: Time, out: &mut impl Outbox) {
+        let header = run.header();
+        if header.frame_type() != Some(Type::Hello) {
+            return self.fail(from, Code::OutOfOrder, "the first frame must be a HELLO", now, out);
+        }
+        match self.check_hello(run.payload()) {
+            Ok(hello) => self.welcome(from, &header, &hello, now, out),
+            Err(refused) => self.fail(from, refused.code, &refused.text, now, out),
+        }
+    }
+
+    fn check_hello<'a>(&self, payload: &'a [u8]) -> Result<Hello<'a>, Refused> {
+        let (min, max) = Hello::versions(payload).ok_or(Refused::plain(Code::NotSwitchboard))?;
+        if min > VERSION || max < VERSION {
+            return Err(Refused::plain(Code::BadVersion));
+        }
+        if self.stopping {
+            return Err(Refused::plain(Code::ShuttingDown));
+        }
+        let hello = Hello::parse(payload).map_err(|error| match Refused::from(error) {
+            Refused { code: Code::BadName, text } => Refused { code: Code::HelloBadName, text },
+            refused => Refused { code: Code::BadHello, ..refused },
+        })?;
+        let name = hello.profile.name.unwrap_or_default();
+        if !is_valid_name(name) {
+            return Err(Refused::plain(Code::HelloBadName));
+        }
+        if self.peers.named(name).is_some() {
+            return Err(Refused::plain(Code::HelloNameTaken));
+        }
+        Ok(hello)
+    }
+
+    fn welcome(&mut self, id: Id, header: &Header, hello: &Hello<'_>, now: Time, out: &mut impl Outbox) {
+        let mut address = String::new();
+        out.put_address(id, &mut address);
+        let settings = &self.settings;
+        let wish = hello.payload_bytes_max.unwrap_or(PAYLOAD_BYTES_DEFAULT).max(PAYLOAD_BYTES_FLOOR);
+        let payload_bytes_max = wish.min(settings.payload_bytes_max);
+        let wish = hello.keepalive_ms.map_or(settings.keepalive, |ms| Duration::from_millis(ms.into()));
+        let keepalive_ms = wish.clamp(settings.keepalive_min, settings.keepalive_max).as_millis() as u32;
+
+        let card = card(&hello.profile, &address);
+        self.peers.set_card(id, card);
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        peer.state = State::Registered;
+        peer.payload_bytes_max = payload_bytes_max;
+        peer.keepalive_ms = keepalive_ms;
+        peer.heard(now);
+        let welcome = Welcome {
+            version: VERSION,
+            client: id,
+            payload_bytes_max,
+            keepalive_ms,
+            queue_bytes_max: settings.queue_bytes_max as u64,
+            clock_us: now.micros(),
+            epoch_us: self.epoch.as_micros() as u64,
+            address: &address,
+            agent: &settings.agent.clone(),
+        };
+        let header = Header::new(Type::Welcome).to(id).correlating(header.correlation);
+        self.say(id, out, |frame| welcome.write_frame(header, frame));
+        self.enter(id, EVERYBODY);
+        self.counters.registered += 1;
+        let at = now + self.jittered(keepalive_ms);
+        out.set_deadline(id, Some(at));
+        debug!("{id} {:?} from {address} is here", hello.profile.name.unwrap_or_default());
+    }
+
+    /// The keepalive less up to a tenth: clients that came together are not pinged together for ever.
+    fn jittered(&mut self, keepalive_ms: u32) -> Duration {
+        Duration::from_millis((keepalive_ms - self.random.u32(0..=keepalive_ms / 10)).into())
+    }
+
+    /// The deadline of a connection: for its HELLO, or for any sign of life.
+    pub(super) fn deadline(&mut self, id: Id, now: Time, out: &mut impl Outbox) {
+        let Some(peer) = self.peers.get(id) else { return };
+        match peer.state {
+            State::Greeting => self.fail(id, Code::HelloTimeout, "", now, out),
+            State::Registered => self.check_life(id, now, out),
+            State::Leaving => {}
+        }
+    }
+
+    fn check_life(&mut self, id: Id, now: Time, out: &mut impl Outbox) {
+        let Some(peer) = self.peers.get(id) else { return };
+        let keepalive = Duration::from_millis(peer.keepalive_ms.into());
+        let (heard, idle, keepalive_ms) = (peer.last_heard(), now.since(peer.last_heard()), peer.keepalive_ms);
+        if out.queued_bytes(id) > 0 {
+            // A PING would wait behind what it has not read yet; the write deadline watches that.
+            out.set_deadline(id, Some(now + keepalive));
+        } else if idle >= keepalive * 2 {
+            self.fail(id, Code::IdleTimeout, "", now, out);
+        } else if idle >= keepalive * 9 / 10 {
+            self.counters.pings += 1;
+            let ping = Ping { clock_us: Some(now.micros()) };
+            self.say(id, out, |frame| ping.write_frame(Header::new(Type::Ping).to(id), frame));
+            out.set_deadline(id, Some((heard + keepalive * 2).max(now + keepalive / 10)));
+        } else {
+            let at = heard + self.jittered(keepalive_ms);
+            out.set_deadline(id, Some(at));
+        }
+    }
+
+    pub(super) fn ping(&mut self, from: Id, header: &Header, payload: &[u8], now: Time, out: &mut impl Outbox) {
+        match Ping::parse(payload) {
+            Ok(Ping { clock_us }) => {
+                let pong = Pong { ping_clock_us: clock_us, clock_us: Some(now.micros()) };
+                let header = Header::new(Type::Pong).to(from).correlating(header.correlation);
+                self.say(from, out, |frame| pong.write_frame(header, frame));
+            }
+            Err(error) => self.refuse_with(from, header.correlation, &error.into(), out),
+        }
+    }
+
+    pub(super) fn goodbye(&mut self, from: Id, now: Time, out: &mut impl Outbox) {
+        self.depart(from, Code::Left, now, out);
+        out.close(from);
+    }
+
+    /// The client will send no more; what is queued for it is still written.
+    pub(super) fn ended(&mut self, id: Id, now: Time, out: &mut impl Outbox) {
+        self.depart(id, Code::HungUp, now, out);
+        out.close(id);
+    }
+
+    pub(super) fn broken(&mut self, id: Id, error: FrameError, now: Time, out: &mut impl Outbox) {
+        let Some(peer) = self.peers.get(id) else { return };
+        let code = match error {
+            // Another protocol's first bytes are a length like any other.
+            _ if peer.state == State::Greeting => Code::NotSwitchboard,
+            FrameError::Malformed { .. } => Code::BadFrame,
+            FrameError::TooLarge { .. } => Code::FrameTooLarge,
+        };
+        self.fail(id, code, &error.to_string(), now, out);
+    }
+
+    /// Closes a connection with an ERROR that says why; `text` may be empty.
+    pub(super) fn fail(&mut self, id: Id, code: Code, text: &str, now: Time, out: &mut impl Outbox) {
+        let text = if text.is_empty() { code.meaning() } else { text };
+        let versions = (code == Code::BadVersion).then_some((VERSION, VERSION));
+        let reason = Reason { versions, ..Reason::new(code, text) };
+        self.say(id, out, |frame| ErrorBody(reason).write_frame(Header::new(Type::Error).to(id), frame));
+        self.depart(id, code, now, out);
+        out.close(id);
+    }
+
+    /// Takes a client out of everything that others can see of it. What is queued for it stays.
+    fn depart(&mut self, id: Id, code: Code, now: Time, out: &mut impl Outbox) {
+        let Some(peer) = self.peers.get_mut(id).filter(|peer| peer.state != State::Leaving) else { return };
+        let was_registered = peer.state == State::Registered;
+        peer.state = State::Leaving;
+        self.counters.closed[code.ordinal()] += 1;
+        out.set_deadline(id, None);
+        if was_registered {
+            self.log_departure(id, code, now);
+            self.peers.forget_name(id);
+            while let Some(room) = self.peers.get(id).and_then(Peer::any_room) {
+                self.exit(id, room, code);
+            }
+            self.exit(id, EVERYBODY, code);
+        } else {
+            debug!("{id} ended before it was registered: {code}");
+        }
+    }
+
+    fn log_departure(&mut self, id: Id, code: Code, now: Time) {
+        let held_back = self.lost_log.take_held_back(now);
+        if held_back > 0 {
+            warn!("{held_back} more clients were lost");
+        }
+        let Some(peer) = self.peers.get(id) else { return };
+        let name = peer.name();
+        if matches!(code, Code::Left | Code::ShuttingDown) {
+            debug!("{id} {name:?} has left: {code}");
+        } else if self.lost_log.admit(now) {
+            let address = peer.member().map(|member| member.address.to_owned()).unwrap_or_default();
+            let idle = now.since(peer.last_heard());
+            warn!("lost {id} {name:?} at {address}: {code}, last heard {:.1} s ago", idle.as_secs_f64());
+        }
+    }
+
+    /// A connection is gone; `code` counts unless the relay closed it itself.
+    #[allow(clippy::too_many_arguments, reason = "the parts of one input")]
+    pub(super) fn closed(
+        &mut self,
+        id: Id,
+        code: Code,
+        written: u64,
+        cut: &[u8],
+        unsent: &[u8],
+        now: Time,
+        out: &mut impl Outbox,
+    ) {
+        self.depart(id, code, now, out);
+        self.written(id, written, out);
+        self.give_back(id, cut, unsent, out);
+        self.peers.remove(id);
+    }
+
+    /// Says GOODBYE to all and closes them; whoever connects from now on is refused.
+    pub fn shut_down(&mut self, now: Time, out: &mut impl Outbox) {
+        self.stopping = true;
+        self.rooms.forget_watchers();
+        let ids: Vec<(Id, State)> = self.peers.iter().map(|peer| (peer.id, peer.state)).collect();
+        for (id, state) in ids {
+            match state {
+                State::Registered => {
+                    let mean = self.settings.retry_delay.as_millis() as u32;
+                    let retry_ms = Some(mean / 2 + self.random.u32(0..=mean));
+                    let reason = Reason { retry_ms, ..Reason::new(Code::ShuttingDown, Code::ShuttingDown.meaning()) };
+                    self.say(id, out, |frame| Goodbye(reason).write_frame(Header::new(Type::Goodbye).to(id), frame));
+                    self.depart(id, Code::ShuttingDown, now, out);
+                    out.close(id);
+                }
+                State::Greeting => self.fail(id, Code::ShuttingDown, "", now, out),
+                State::Leaving => {}
+            }
+        }
+    }
+}
+
+/// What others are told of a client.
+pub(super) fn card(profile: &Profile<'_>, address: &str) -> Box<[u8]> {
+    let mut card = Vec::new();
+    Member { client: Id::RELAY, profile: *profile, address, code_number: 0 }.write_card(&mut card);
+    card.into_boxed_slice()
+}
+
+impl From<BodyError> for Refused {
+    fn from(error: BodyError) -> Self {
+        let code = match error {
+            BodyError::TooLong(Tag::NAME) | BodyError::BadText(Tag::NAME) => Code::BadName,
+            _ => Code::BadBody,
+        };
+        Self::because(code, error.to_string())
+    }
+}

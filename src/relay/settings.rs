@@ -1,0 +1,58 @@
+//! What a relay allows.
+
+use std::time::Duration;
+
+use crate::wire::PAYLOAD_BYTES_DEFAULT;
+
+/// Limits and times of a relay. `switchboard serve` has a flag for each, with its reason.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Software and version, as WELCOME says it.
+    pub agent: String,
+    /// The largest payload in bytes that a client may agree on.
+    pub payload_bytes_max: u32,
+    /// Bytes that may wait for a client, as WELCOME says it.
+    pub queue_bytes_max: usize,
+    /// Bytes beyond that for the relay's own frames. Half of it must hold the answers to one frame: a
+    /// SEND_MANY to 1,024 clients that are all gone is answered by 120 KiB of ERRORs.
+    pub queue_reserve_bytes: usize,
+    /// Time from the connection to a complete HELLO.
+    pub hello_deadline: Duration,
+    /// The keepalive of a client that asks for none.
+    pub keepalive: Duration,
+    /// The shortest keepalive that is granted.
+    pub keepalive_min: Duration,
+    /// The longest keepalive that is granted.
+    pub keepalive_max: Duration,
+    /// Rooms at the same time.
+    pub rooms_max: usize,
+    /// Rooms that one client may be in.
+    pub rooms_per_client_max: usize,
+    /// Members of one room.
+    pub members_max: usize,
+    /// The mean of the delay that clients are given when the relay goes down; each gets between half and one
+    /// and a half of it, so that they do not come back together.
+    pub retry_delay: Duration,
+    /// Lost clients that are logged one by one in a second.
+    pub log_lost_per_second_max: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            agent: concat!("switchboard/", env!("CARGO_PKG_VERSION")).to_owned(),
+            payload_bytes_max: PAYLOAD_BYTES_DEFAULT,
+            queue_bytes_max: 1024 * 1024,
+            queue_reserve_bytes: 256 * 1024,
+            hello_deadline: Duration::from_secs(10),
+            keepalive: Duration::from_secs(30),
+            keepalive_min: Duration::from_secs(1),
+            keepalive_max: Duration::from_mins(10),
+            rooms_max: 100_000,
+            rooms_per_client_max: 64,
+            members_max: 100_000,
+            retry_delay: Duration::from_secs(2),
+            log_lost_per_second_max: 20,
+        }
+    }
+}

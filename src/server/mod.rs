@@ -1,0 +1,183 @@
+//! Where the reactor and the relay meet: from settings to a process that serves.
+//!
+//! The reactor calls [`RelayService`] with bytes and connections; that makes frames and ids of them for the
+//! relay, and of the relay's effects bytes and connections again. Nothing else knows both.
+
+mod addresses;
+mod descriptors;
+mod frame_log;
+mod service;
+
+pub use addresses::{Listening, reachable};
+pub use descriptors::{RESERVED_DESCRIPTORS, raise_descriptor_limit};
+pub use service::RelayService;
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use log::{info, warn};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook_mio::v1_0::Signals;
+
+use crate::config::Settings;
+use crate::reactor::{Endpoint, Reactor};
+use crate::relay::Relay;
+use crate::time::Time;
+
+/// Why a relay could not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The system grants no poll or no signal handler.
+    System(io::Error),
+    /// It cannot listen there.
+    Listen {
+        /// Where.
+        endpoint: Endpoint,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (endpoint, error) = match self {
+            Self::System(error) => return write!(f, "the system does not let the relay start: {error}"),
+            Self::Listen { endpoint, error } => (endpoint, error),
+        };
+        write!(f, "cannot listen on {endpoint}: ")?;
+        match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                write!(f, "it is in use already; stop the other process or choose another with --listen")
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                write!(f, "this machine does not have this address; choose one that it has with --listen")
+            }
+            io::ErrorKind::PermissionDenied => match endpoint {
+                Endpoint::Tcp(address) => write!(
+                    f,
+                    "port {} needs a privilege; choose a port from 1024 on with --listen, or grant CAP_NET_BIND_SERVICE",
+                    address.port()
+                ),
+                Endpoint::Unix(_) => write!(f, "the folder cannot be written; choose another with --listen"),
+            },
+            _ => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// How a relay came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// A signal asked for it, and everybody was told.
+    Drained,
+    /// A second signal did not want to wait for that.
+    Interrupted(i32),
+}
+
+/// A relay that listens.
+#[allow(missing_debug_implementations, reason = "the signal handlers have none")]
+pub struct Server {
+    reactor: Reactor,
+    service: RelayService,
+    signals: Signals,
+    /// Where it really listens, in the order of the settings.
+    endpoints: Vec<Endpoint>,
+    connections_max: usize,
+    drain_deadline: Duration,
+    stats_interval: Option<Duration>,
+}
+
+impl Server {
+    /// Raises the limit on open files, and listens.
+    ///
+    /// # Errors
+    /// The first endpoint that cannot be listened on, and why.
+    pub fn bind(settings: &Settings) -> Result<Self, StartError> {
+        let descriptors = raise_descriptor_limit();
+        let mut limits = settings.reactor_limits();
+        let available = descriptors.saturating_sub(RESERVED_DESCRIPTORS + settings.listen.len()).max(1);
+        // Connections that linger have a descriptor too: an eighth is theirs, at least a few.
+        limits.lingering_max = limits.lingering_max.min(available / 8).max(1);
+        let room = available.saturating_sub(limits.lingering_max).max(1);
+        if settings.connections_max.is_some_and(|wish| wish > room) {
+            warn!(
+                "the limit on open files, {descriptors}, allows {room} connections and not {}: raise it (ulimit -n)",
+                settings.connections_max.unwrap_or_default()
+            );
+        }
+        limits.connections_max = settings.connections_max.unwrap_or(room).min(room);
+
+        let mut reactor = Reactor::new::<RelayService>(limits).map_err(StartError::System)?;
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1]).map_err(StartError::System)?;
+        reactor.watch(&mut signals).map_err(StartError::System)?;
+        let mut endpoints = Vec::new();
+        for endpoint in &settings.listen {
+            let bound = reactor.listen(endpoint, settings.socket_options());
+            endpoints.push(bound.map_err(|error| StartError::Listen { endpoint: endpoint.clone(), error })?);
+        }
+        let relay = Relay::new(settings.relay(), fastrand::u64(..), reactor.clock().epoch());
+        Ok(Self {
+            service: RelayService::new(relay, settings.log_frames),
+            reactor,
+            signals,
+            endpoints,
+            connections_max: limits.connections_max,
+            drain_deadline: settings.drain_deadline,
+            stats_interval: settings.stats_interval,
+        })
+    }
+
+    /// Where it really listens, ports that the system chose included.
+    #[must_use]
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// How many connections it takes.
+    #[must_use]
+    pub const fn connections_max(&self) -> usize {
+        self.connections_max
+    }
+
+    /// Serves until a signal ends it: SIGINT or SIGTERM tell everybody and wait for what is queued, up to
+    /// the drain deadline; a second one does not wait. SIGUSR1 has the counters logged.
+    ///
+    /// # Errors
+    /// The poll itself has failed: nothing that a peer can cause.
+    pub fn run(&mut self) -> io::Result<Ended> {
+        let mut stop_at: Option<Time> = None;
+        let mut stats_at = self.stats_interval.map(|interval| self.reactor.clock().now() + interval);
+        loop {
+            let now = self.reactor.clock().now();
+            let wait = [stop_at, stats_at].into_iter().flatten().min().map(|at| at.since(now));
+            self.reactor.turn(&mut self.service, wait)?;
+            let now = self.reactor.clock().now();
+            if self.service.take_signalled() {
+                for signal in self.signals.pending() {
+                    match signal {
+                        SIGUSR1 => self.service.log_stats(self.reactor.connections()),
+                        _ if stop_at.is_some() => return Ok(Ended::Interrupted(signal)),
+                        _ => {
+                            info!("signal {signal}: saying goodbye to {} clients", self.service.clients());
+                            stop_at = Some(now + self.drain_deadline);
+                            self.service.shut_down(self.reactor.connections(), now);
+                        }
+                    }
+                }
+            }
+            if let (Some(at), Some(interval)) = (stats_at, self.stats_interval)
+                && at <= now
+            {
+                self.service.log_stats(self.reactor.connections());
+                stats_at = Some(now + interval);
+            }
+            if stop_at.is_some_and(|at| at <= now || self.reactor.connections().is_empty()) {
+                self.service.log_stats(self.reactor.connections());
+                return Ok(Ended::Drained);
+            }
+        }
+    }
+}

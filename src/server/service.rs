@@ -1,0 +1,245 @@
+//! The relay as a service on the reactor: bytes to frames, connections to ids, effects to calls.
+
+use log::{info, log_enabled};
+
+use super::frame_log;
+use crate::outgoing::{Lane, Outgoing, SendError};
+use crate::reactor::{CloseReason, ConnId, Connections, PeerAddr, Progress, Refusal, Service, Transport, Unsent};
+use crate::relay::{Input, Outbox, Relay};
+use crate::time::Time;
+use crate::wire::control::{Body, ErrorBody, Reason};
+use crate::wire::{Code, Header, Id, LENGTH_BYTES, Next, Type, next_run};
+
+/// Milliseconds after which a client that was not let in may try again.
+const REFUSED_RETRY_MS: u32 = 1000;
+
+/// The relay, between its reactor and its clients.
+#[derive(Debug)]
+pub struct RelayService {
+    relay: Relay,
+    log_frames: bool,
+    signalled: bool,
+    connections_full: Vec<u8>,
+    descriptors_out: Vec<u8>,
+}
+
+impl RelayService {
+    /// Serves `relay`; logs every frame if asked to.
+    #[must_use]
+    pub fn new(relay: Relay, log_frames: bool) -> Self {
+        Self {
+            relay,
+            log_frames: log_frames && log_enabled!(target: frame_log::TARGET, log::Level::Info),
+            signalled: false,
+            connections_full: refusal(Code::ConnectionsFull),
+            descriptors_out: refusal(Code::DescriptorsOut),
+        }
+    }
+
+    /// The relay.
+    #[must_use]
+    pub const fn relay(&self) -> &Relay {
+        &self.relay
+    }
+
+    /// Registered clients.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.relay.clients()
+    }
+
+    /// Whether a signal has come since the last call.
+    pub(super) const fn take_signalled(&mut self) -> bool {
+        std::mem::replace(&mut self.signalled, false)
+    }
+
+    /// Tells everybody that the relay is going down, and takes in nobody any more.
+    pub fn shut_down<T: Transport>(&mut self, io: &mut Connections<T>, now: Time) {
+        io.stop_listening();
+        self.relay.shut_down(now, &mut Link { io, log_frames: self.log_frames });
+    }
+
+    /// Logs what has been done so far, zeroes left out.
+    pub fn log_stats<T: Transport>(&self, io: &Connections<T>) {
+        let (relay, reactor) = (self.relay.counters(), io.counters());
+        info!(
+            "{} clients, {} connections, {} rooms; {} frames in, {} queued, {} skipped, {} lost with their recipient; \
+             {} bytes read, {} written, {} queued now; accepted {}, refused {} for the limit and {} for descriptors",
+            self.relay.clients(),
+            io.len(),
+            self.relay.rooms(),
+            relay.frames_in,
+            relay.frames_queued,
+            relay.frames_skipped,
+            relay.frames_lost,
+            reactor.read_bytes,
+            reactor.written_bytes,
+            io.queued_total_bytes(),
+            reactor.accepted,
+            reactor.refused_connections,
+            reactor.refused_descriptors,
+        );
+        for (what, table) in [("closed", &relay.closed), ("refused", &relay.refused)] {
+            let parts: Vec<String> = Code::ALL
+                .iter()
+                .zip(table)
+                .filter(|(_, count)| **count > 0)
+                .map(|(code, count)| format!("{code} {count}"))
+                .collect();
+            if !parts.is_empty() {
+                info!("{what}: {}", parts.join(", "));
+            }
+        }
+    }
+
+    fn handle<T: Transport>(&mut self, io: &mut Connections<T>, conn: ConnId, input: Input<'_>, now: Time) {
+        self.relay.handle(client_id(conn), input, now, &mut Link { io, log_frames: self.log_frames });
+    }
+}
+
+impl<T: Transport> Service<T> for RelayService {
+    fn on_open(&mut self, io: &mut Connections<T>, conn: ConnId, _: PeerAddr, _: usize, now: Time) {
+        self.handle(io, conn, Input::Connected, now);
+    }
+
+    fn on_data(&mut self, io: &mut Connections<T>, conn: ConnId, data: &mut [u8], now: Time) -> Progress {
+        let id = client_id(conn);
+        let mut consumed = 0;
+        while io.is_reading(conn) {
+            match next_run(&mut data[consumed..], id, self.relay.payload_bytes_max(id)) {
+                Ok(Next::Run(run)) => {
+                    consumed += run.bytes.len();
+                    if self.log_frames {
+                        frame_log::received(id, run.bytes);
+                    }
+                    self.handle(io, conn, Input::Frames(run), now);
+                }
+                Ok(Next::Incomplete { wanted }) => return Progress { consumed, wanted },
+                Err(error) => {
+                    self.handle(io, conn, Input::Broken(error), now);
+                    return Progress::all(data);
+                }
+            }
+        }
+        Progress { consumed, wanted: 0 }
+    }
+
+    fn on_end(&mut self, io: &mut Connections<T>, conn: ConnId, now: Time) {
+        self.handle(io, conn, Input::Ended, now);
+    }
+
+    fn on_input_overdue(&mut self, io: &mut Connections<T>, conn: ConnId, now: Time) {
+        self.handle(io, conn, Input::Overdue, now);
+    }
+
+    fn on_deadline(&mut self, io: &mut Connections<T>, conn: ConnId, now: Time) {
+        self.handle(io, conn, Input::Deadline, now);
+    }
+
+    fn on_written(&mut self, io: &mut Connections<T>, conn: ConnId, written: u64, now: Time) {
+        self.handle(io, conn, Input::Written(written), now);
+    }
+
+    fn on_close(&mut self, io: &mut Connections<T>, conn: ConnId, reason: CloseReason, left: Unsent<'_>, now: Time) {
+        let code = match reason {
+            CloseReason::Finished | CloseReason::Aborted => None,
+            CloseReason::Reset => Some(Code::Reset),
+            CloseReason::InputOverdue => Some(Code::FrameTimeout),
+            CloseReason::InputTooLarge => Some(Code::FrameTooLarge),
+            CloseReason::WriteOverdue => Some(Code::SlowConsumer),
+            CloseReason::MemoryPressure => Some(Code::MemoryPressure),
+        };
+        let input = Input::Closed { code, written: left.written, cut: left.cut, unsent: left.whole };
+        self.handle(io, conn, input, now);
+    }
+
+    fn on_source(&mut self, _: &mut Connections<T>, _: usize, _: Time) {
+        self.signalled = true;
+    }
+
+    fn on_turn_end(&mut self, io: &mut Connections<T>, _: Time) {
+        self.relay.end_turn(&mut Link { io, log_frames: self.log_frames });
+    }
+
+    fn refusal(&self, why: Refusal) -> &[u8] {
+        match why {
+            Refusal::Connections => &self.connections_full,
+            Refusal::Descriptors => &self.descriptors_out,
+        }
+    }
+
+    fn message_bytes(head: &[u8]) -> usize {
+        let length = head.first_chunk::<LENGTH_BYTES>().map_or(0, |length| u32::from_be_bytes(*length));
+        LENGTH_BYTES + length as usize
+    }
+}
+
+/// The relay's effects, on the reactor's connections.
+struct Link<'a, T> {
+    io: &'a mut Connections<T>,
+    log_frames: bool,
+}
+
+impl<T: Transport> Outbox for Link<'_, T> {
+    fn send(&mut self, to: Id, frames: &mut Outgoing<'_>, lane: Lane) -> Result<(), SendError> {
+        let sent = self.io.send(conn_id(to), frames, lane);
+        if self.log_frames {
+            frame_log::sent(to, frames.bytes(), sent);
+        }
+        sent
+    }
+
+    fn queued_bytes(&self, to: Id) -> usize {
+        self.io.queued_bytes(conn_id(to))
+    }
+
+    fn position(&self, to: Id) -> u64 {
+        let conn = conn_id(to);
+        self.io.written_bytes(conn) + self.io.queued_bytes(conn) as u64
+    }
+
+    fn notify_written(&mut self, to: Id, on: bool) {
+        self.io.set_notify(conn_id(to), on);
+    }
+
+    fn set_deadline(&mut self, id: Id, at: Option<Time>) {
+        self.io.set_deadline(conn_id(id), at);
+    }
+
+    fn pause(&mut self, id: Id, on: bool) {
+        if on {
+            self.io.pause(conn_id(id));
+        } else {
+            self.io.resume(conn_id(id));
+        }
+    }
+
+    fn close(&mut self, id: Id) {
+        self.io.close(conn_id(id));
+    }
+
+    fn put_address(&self, id: Id, text: &mut String) {
+        use std::fmt::Write as _;
+        if let Some(address) = self.io.peer(conn_id(id)).and_then(|peer| peer.socket_addr()) {
+            let _ = write!(text, "{address}");
+        }
+    }
+}
+
+// A client's id is its connection's, in the clothes of the wire: neither side keeps a table of the other.
+const _: () = assert!(Id::INDEX_MAX == ConnId::INDEX_MAX && Id::GENERATION_MAX == ConnId::GENERATION_MAX);
+
+const fn client_id(conn: ConnId) -> Id {
+    Id::client(conn.index(), conn.generation())
+}
+
+const fn conn_id(id: Id) -> ConnId {
+    ConnId::new(id.index(), id.generation())
+}
+
+fn refusal(code: Code) -> Vec<u8> {
+    let mut frame = Vec::new();
+    let reason = Reason { retry_ms: Some(REFUSED_RETRY_MS), ..Reason::new(code, code.meaning()) };
+    ErrorBody(reason).write_frame(Header::new(Type::Error), &mut frame);
+    frame
+}
