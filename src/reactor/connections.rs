@@ -217,7 +217,7 @@ pub struct Connections<T = Stream> {
     /// The time of this turn, in the grain of deadlines.
     pub(super) tick: Tick,
     generation: u64,
-    message_bytes: MessageBytes,
+    pub(super) message_bytes: MessageBytes,
 }
 
 /// Emptied queues that are kept for the next use.
@@ -257,6 +257,9 @@ impl<T: Transport> Connections<T> {
             return Err(SendError::Gone);
         };
         let length = outgoing.bytes().len();
+        if length == 0 {
+            return Ok(());
+        }
         let mut start = 0;
         if let Some(key) = connection.queue() {
             let reserve = if lane == Lane::Control { self.limits.queue_reserve_bytes } else { 0 };
@@ -304,14 +307,16 @@ impl<T: Transport> Connections<T> {
 
     fn enqueue(&mut self, conn: ConnId, outgoing: &mut Outgoing<'_>, start: usize) -> Result<(), SendError> {
         let more = outgoing.bytes().len() - start;
-        if self.queued_total_bytes + more > self.limits.queued_total_bytes_max {
+        let open = |connections: &Self| connections.slots[conn.index()].phase == Phase::Open;
+        if open(self) && self.queued_total_bytes + more > self.limits.queued_total_bytes_max {
             self.relieve(more);
         }
-        let connection = &mut self.slots[conn.index()];
-        if connection.phase != Phase::Open {
+        if !open(self) {
             // The write failed, or this queue was the largest.
             return Err(SendError::Gone);
         }
+        let connection = &mut self.slots[conn.index()];
+        let was_empty = connection.queue().is_none();
         let key = if let Some(key) = connection.queue() {
             key
         } else {
@@ -323,10 +328,10 @@ impl<T: Transport> Connections<T> {
         };
         self.queues[key].push(outgoing, start, self.tick, &mut self.blocks, self.message_bytes);
         self.queued_total_bytes += more;
-        if !connection.has(flag::DIRTY | flag::BLOCKED) {
-            connection.set(flag::DIRTY, true);
-            self.dirty.push(conn);
-        } else if start > 0 {
+        if !connection.has(flag::BLOCKED) {
+            self.mark_dirty(conn);
+        } else if was_empty {
+            // The write just now found it out, and no flush will look before there is room again.
             self.watch_queue(conn);
         }
         Ok(())

@@ -8,6 +8,7 @@ use std::io::{self, IoSliceMut};
 
 use super::connections::{Connection, Phase, flag};
 use super::input::Lease;
+use super::wheel::Wheel;
 use super::{CloseReason, ConnId, Connections, Counters, Limits, PeerAddr, Progress, Service, Transport, Unsent};
 use crate::time::{Tick, Time};
 
@@ -34,7 +35,7 @@ pub struct Engine<T: Transport> {
     /// Swapped with the lists of [`Connections`], so that neither loses its memory.
     ready: Vec<ConnId>,
     dirty: Vec<ConnId>,
-    due: Vec<ConnId>,
+    due: Vec<(u32, ConnId)>,
     unsent: Vec<u8>,
 }
 
@@ -102,12 +103,13 @@ impl<T: Transport> Engine<T> {
             self.connections.mark_dirty(conn);
         }
         let connection = &mut self.connections.slots[conn.index()];
-        if readiness.readable || readiness.ends {
+        if readiness.failed && connection.phase != Phase::Lingering && connection.has(flag::PAUSED | flag::ENDED) {
+            // No read will find it out: none is made in a pause, or after the end.
+            self.connections.condemn(conn, CloseReason::Reset);
+        } else if readiness.readable || readiness.ends {
             connection.set(flag::READABLE, true);
             if !connection.has(flag::PAUSED) || connection.phase == Phase::Lingering {
                 self.connections.mark_ready(conn);
-            } else if readiness.failed {
-                self.connections.condemn(conn, CloseReason::Reset);
             }
         }
     }
@@ -198,7 +200,6 @@ impl<T: Transport> Engine<T> {
 
     /// Shows the service bytes of the scratch, and keeps what it leaves in a lease.
     fn offer_scratch<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, start: usize, end: usize, now: Time) {
-        let scratch_bytes = self.scratch.len();
         let data = &mut self.scratch[start..end];
         let Progress { consumed, wanted } = service.on_data(&mut self.connections, conn, data, now);
         let connections = &mut self.connections;
@@ -206,7 +207,8 @@ impl<T: Transport> Engine<T> {
             return;
         }
         let rest = &data[consumed..];
-        if wanted.max(rest.len()) > connections.limits.input_bytes_max.max(scratch_bytes) {
+        let paused = connections.slots[conn.index()].has(flag::PAUSED);
+        if !paused && wanted.max(rest.len()) > connections.limits.input_bytes_max {
             connections.condemn(conn, CloseReason::InputTooLarge);
             return;
         }
@@ -214,7 +216,7 @@ impl<T: Transport> Engine<T> {
         let key = connections.leases.insert(lease);
         let connection = &mut connections.slots[conn.index()];
         connection.set_lease(Some(key));
-        if connection.has(flag::PAUSED) {
+        if paused {
             connection.set(flag::HELD, true);
         } else {
             connections.watch_lease(conn);
@@ -255,17 +257,19 @@ impl<T: Transport> Engine<T> {
                 }
                 return;
             }
-            if lease.goal() > connections.limits.input_bytes_max.max(self.scratch.len()) {
+            // What a pause holds back may be many messages: at most one lease and one read's worth.
+            if !paused && progress.wanted.max(lease.filled) > connections.limits.input_bytes_max {
                 connections.condemn(conn, CloseReason::InputTooLarge);
                 return;
             }
-            taken += lease.pull(&self.scratch[taken..more], paused, &mut connections.buffers);
-            let complete = lease.filled >= lease.limit();
+            let pulled = lease.pull(&self.scratch[taken..more], paused, &mut connections.buffers);
+            taken += pulled;
+            let worth_asking = pulled > 0 && lease.filled >= progress.wanted;
             connection.set(flag::HELD, paused);
             if paused {
                 return;
             }
-            if !complete || (taken == more && progress.consumed == 0 && progress.wanted <= filled) {
+            if !worth_asking {
                 connections.watch_lease(conn);
                 return;
             }
@@ -301,13 +305,13 @@ impl<T: Transport> Engine<T> {
         let tick = self.connections.tick;
         let mut due = std::mem::take(&mut self.due);
         self.connections.wheel.advance(tick, &mut due);
-        for conn in due.drain(..) {
+        for (slot, conn) in due.drain(..) {
             let Some(connection) = self.connections.get_mut(conn) else { continue };
             if connection.check_at > tick {
-                // A later round of the wheel, or an entry that an earlier one has replaced; putting it in
-                // again is right for the one and harmless for the other.
+                // The entry is for a later round of the wheel, or an earlier one has replaced it. The latter
+                // is dropped: put in again, it would stay as long as its connection, with all its like.
                 let check_at = connection.check_at;
-                if check_at != Tick::NEVER {
+                if check_at != Tick::NEVER && slot == Wheel::slot(check_at) {
                     self.connections.wheel.insert(check_at, conn);
                 }
                 continue;
@@ -399,11 +403,13 @@ impl<T: Transport> Engine<T> {
             }
         }
         let connection = &connections.slots[conn.index()];
-        let (written, empty) = (connection.written, connection.queue().is_none());
         if connection.has(flag::NOTIFY) {
+            let written = connection.written;
             service.on_written(connections, conn, written, now);
         }
-        if empty && self.connections.slots[conn.index()].phase == Phase::Flushing {
+        // The service may just have sent a last word and closed.
+        let connection = &self.connections.slots[conn.index()];
+        if connection.queue().is_none() && connection.phase == Phase::Flushing {
             self.finish(service, conn, now);
         }
     }
@@ -414,7 +420,9 @@ impl<T: Transport> Engine<T> {
         let unsent = Unsent { written: self.connections.slots[conn.index()].written, ..Unsent::default() };
         service.on_close(&mut self.connections, conn, CloseReason::Finished, unsent, now);
         self.connections.counters.closed[CloseReason::Finished as usize] += 1;
-        self.linger(conn, now);
+        if self.connections.slots[conn.index()].phase == Phase::Flushing {
+            self.linger(conn, now);
+        }
     }
 
     /// Has a connection wait for its peer's end, so that a reset does not overtake the last bytes.
@@ -449,8 +457,11 @@ impl<T: Transport> Engine<T> {
                 if let Some(key) = connection.queue() {
                     let queue = &self.connections.queues[key];
                     queue.copy_unsent(&mut self.unsent);
-                    cut_bytes = queue.cut().len();
-                    cut[..cut_bytes].copy_from_slice(queue.cut());
+                    if !queue.cut().is_empty() {
+                        // What follows a short message in the queue is no part of it.
+                        cut_bytes = queue.cut().len().min((self.connections.message_bytes)(queue.cut()));
+                        cut[..cut_bytes].copy_from_slice(&queue.cut()[..cut_bytes]);
+                    }
                 }
             }
             self.connections.release_lease(conn);
@@ -465,5 +476,65 @@ impl<T: Transport> Engine<T> {
         if self.unsent.capacity() > self.connections.limits.queue_bytes_max / 4 {
             self.unsent = Vec::new();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Nothing comes and nothing goes.
+    struct Silence;
+
+    impl Transport for Silence {
+        fn read_vectored(&mut self, _: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+
+        fn write_vectored(&mut self, _: &[io::IoSlice<'_>]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+
+        fn shutdown_write(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Sets a far deadline whenever a near one has come.
+    struct Idle(u32);
+
+    impl Service<Silence> for Idle {
+        fn on_data(&mut self, _: &mut Connections<Silence>, _: ConnId, data: &mut [u8], _: Time) -> Progress {
+            Progress::all(data)
+        }
+
+        fn on_deadline(&mut self, io: &mut Connections<Silence>, conn: ConnId, now: Time) {
+            self.0 += 1;
+            io.set_deadline(conn, Some(now + Duration::from_secs(300)));
+        }
+    }
+
+    #[test]
+    fn entries_that_earlier_ones_replaced_do_not_pile_up_in_the_wheel() {
+        let mut engine = Engine::new::<Idle>(Limits::default());
+        let conn = engine.open(Silence, PeerAddr::UNIX).expect("a slot");
+        let mut service = Idle(0);
+        let mut now = Time::ZERO;
+        for round in 0..5000 {
+            // An idle deadline far away, and again and again one that comes before it.
+            engine.connections.set_deadline(conn, Some(now + Duration::from_secs(300)));
+            engine.connections.set_deadline(conn, Some(now + Duration::from_secs(2)));
+            let end = now + Duration::from_secs(3);
+            while let Some(wait) = engine.wait(now).filter(|wait| now + *wait <= end) {
+                now += wait;
+                engine.begin_turn(now);
+                engine.expire(&mut service, now);
+            }
+            now = end;
+            assert!(engine.connections.wheel.len() < 200, "{} in round {round}", engine.connections.wheel.len());
+        }
+        assert_eq!(service.0, 5000, "every deadline came");
     }
 }

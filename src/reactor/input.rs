@@ -27,6 +27,9 @@ impl BufferPool {
 
     fn give(&mut self, buffer: Vec<u8>) {
         let length = buffer.len();
+        if length == 0 {
+            return; // Its memory is lent to a service, which has closed the connection meanwhile.
+        }
         let free = self.class(length);
         if (free.len() + 1) * length <= FREE_BYTES_MAX {
             free.push(buffer);
@@ -105,6 +108,16 @@ impl Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lease_that_is_released_while_its_buffer_is_lent_leaves_nothing_in_the_pool() {
+        let mut pool = BufferPool::default();
+        let mut lease = Lease::new(b"abc", 28, Tick::NEVER, &mut pool);
+        let buffer = std::mem::take(&mut lease.buffer);
+        lease.release(&mut pool);
+        assert!(pool.free.iter().all(Vec::is_empty));
+        assert_eq!(buffer.len(), LEASE_BYTES_MIN);
+    }
 
     #[test]
     fn a_lease_grows_to_what_is_wanted_and_keeps_its_bytes() {
