@@ -589,3 +589,73 @@ fn the_conversation_takes_place_as_it_is_written() {
         assert_eq!(stream.read(&mut [0]).expect("an orderly end"), 0, "{name}");
     }
 }
+
+/// A client of this relay, with the HELLO that `profile` makes and a limit on payloads.
+fn client(relay: &Relay, profile: Profile<'_>, payload_bytes_max: u32) -> (TcpStream, Id) {
+    let mut stream = relay.connect();
+    let hello = Hello { payload_bytes_max: Some(payload_bytes_max), ..Hello::new(profile) };
+    stream.write_all(&control(numbered(1), hello)).expect("written");
+    let id = welcomed(&read_frame(&mut stream));
+    (stream, id)
+}
+
+#[test]
+fn an_error_that_closes_names_the_frame_at_fault() {
+    let relay = Relay::start();
+    let (mut ada, _) = client(&relay, Profile::named("ada"), 0);
+    let hello = |name| control(numbered(9), Hello::new(Profile::named(name)));
+    let mut other_version = hello("bob");
+    other_version[HEADER_BYTES + 4..HEADER_BYTES + 6].fill(2);
+    let mut other_magic = hello("bob");
+    other_magic[HEADER_BYTES] = b'X';
+    let early = plain(Header::new(Type::Send).correlating(9).to(Id::ALL), b"");
+    let refused = [
+        (hello("ada"), Code::HelloNameTaken),
+        (hello(" bob"), Code::HelloBadName),
+        (hello("b\u{7}b"), Code::HelloBadName),
+        (plain(numbered(9), b"SWBD\x01\x01\0\0\x20"), Code::BadHello),
+        (other_version, Code::BadVersion),
+        (other_magic, Code::NotSwitchboard),
+        (early, Code::OutOfOrder),
+    ];
+    let error = |stream: &mut TcpStream| {
+        let frame = read_frame(stream);
+        assert_eq!(stream.read(&mut [0]).expect("an orderly end"), 0);
+        let ErrorBody(reason) = ErrorBody::parse(&frame[HEADER_BYTES..]).expect("an ERROR");
+        (reason.code(), Header::read(&frame).correlation)
+    };
+    for (frame, code) in refused {
+        let mut stream = relay.connect();
+        stream.write_all(&frame).expect("written");
+        assert_eq!(error(&mut stream), (Some(code), 9));
+    }
+    for length in [23, wire::LENGTH_MIN + wire::HELLO_BYTES_MAX + 1, 1 << 31] {
+        let mut stream = relay.connect();
+        stream.write_all(&length.to_be_bytes()).expect("written");
+        assert_eq!(error(&mut stream), (Some(Code::NotSwitchboard), 0), "{length}");
+    }
+    ada.write_all(&hello("ada")).expect("written");
+    assert_eq!(error(&mut ada), (Some(Code::OutOfOrder), 9));
+}
+
+#[test]
+fn what_is_empty_is_left_out_and_what_is_too_large_leaves_a_gap_at_once() {
+    let relay = Relay::start();
+    let mut profile = Profile { station: Some(""), details: Some(b""), ..Profile::named("ada") };
+    profile.endpoints = [Some(""), Some("192.0.2.7:7000"), None, None, None, None, None, None];
+    let (mut ada, ada_id) = client(&relay, profile, 1);
+    ada.write_all(&control(numbered(2), control::Watch { room: None })).expect("written");
+    let snapshot = read_frame(&mut ada);
+    let said: Vec<_> = control::presence(&snapshot[HEADER_BYTES..]).collect::<Result<_, _>>().expect("a SNAPSHOT");
+    let [Presence::Sequence(0), Presence::Member(member)] = said[..] else { panic!("{said:?}") };
+    profile.endpoints = [Some("192.0.2.7:7000"), None, None, None, None, None, None, None];
+    assert_eq!(member.profile, Profile { station: None, details: None, ..profile });
+
+    let (mut bob, _) = client(&relay, Profile::named("bob"), 1 << 16);
+    read_frame(&mut ada);
+    let all = Header::new(Type::Send).flagged(Flags::NO_ECHO).to(Id::ALL);
+    let payload = [0; wire::PAYLOAD_BYTES_FLOOR as usize + 1];
+    bob.write_all(&plain(all, &payload)).expect("written");
+    let gap = control::Gap { frames: 1, bytes: (HEADER_BYTES + payload.len()) as u64 };
+    assert_eq!(read_frame(&mut ada), control(numbered(0).to(ada_id), gap));
+}

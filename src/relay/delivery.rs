@@ -311,7 +311,10 @@ pub(super) fn say_to(
     counters: &mut Counters,
     out: &mut impl Outbox,
 ) {
-    let fits = !peer.has_gap || send_gap(peer, counters, out);
+    // A GAP for which there is room, but not for the frame behind it, would be followed by the next GAP.
+    let both = out.queued_bytes(peer.id) + GAP_FRAME_BYTES + outgoing.bytes().len();
+    let room = settings.queue_bytes_max + settings.queue_reserve_bytes;
+    let fits = !peer.has_gap || both <= room && send_gap(peer, counters, out);
     if !fits || out.send(peer.id, outgoing, Lane::Control) == Err(SendError::Full) {
         counters.control_skipped += 1;
         skip(peer, outgoing.bytes().len(), out);
