@@ -84,7 +84,7 @@ fn main() -> ExitCode {
 
 fn serve(address: SocketAddr) -> std::io::Result<()> {
     // A client may pause for long before it reads on; one that has not taken a byte for five minutes is gone.
-    let limits = Limits { connections_max: 10_000, write_deadline: Duration::from_secs(300), ..Limits::default() };
+    let limits = Limits { connections_max: 10_000, write_deadline: Duration::from_mins(5), ..Limits::default() };
     let mut reactor = Reactor::new::<Echo>(limits)?;
     let endpoint = reactor.listen(&Endpoint::Tcp(address), SocketOptions::default())?;
     // Nobody may be reading that line; the server runs all the same.

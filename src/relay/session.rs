@@ -64,7 +64,8 @@ impl Relay {
         let wish = hello.payload_bytes_max.unwrap_or(PAYLOAD_BYTES_DEFAULT).max(PAYLOAD_BYTES_FLOOR);
         let payload_bytes_max = wish.min(settings.payload_bytes_max);
         let wish = hello.keepalive_ms.map_or(settings.keepalive, |ms| Duration::from_millis(ms.into()));
-        let keepalive_ms = wish.clamp(settings.keepalive_min, settings.keepalive_max).as_millis() as u32;
+        let keepalive = wish.clamp(settings.keepalive_min, settings.keepalive_max);
+        let keepalive_ms = u32::try_from(keepalive.as_millis()).unwrap_or(u32::MAX);
 
         let card = card(&hello.profile, &address);
         self.peers.set_card(id, card);
@@ -170,7 +171,8 @@ impl Relay {
     pub(super) fn fail_with(&mut self, id: Id, correlation: u32, refused: &Refused, now: Time, out: &mut impl Outbox) {
         let code = refused.code;
         let versions = (code == Code::BadVersion).then_some((VERSION, VERSION));
-        let reason = Reason { versions, ..Reason::new(code, refused.text()) };
+        let retry_ms = (code == Code::ShuttingDown).then(|| self.retry_ms());
+        let reason = Reason { retry_ms, versions, ..Reason::new(code, refused.text()) };
         let header = Header::new(Type::Error).to(id).correlating(correlation);
         self.say(id, out, |frame| ErrorBody(reason).write_frame(header, frame));
         self.depart(id, code, now, out);
@@ -230,6 +232,12 @@ impl Relay {
         self.peers.remove(id);
     }
 
+    /// When a client may come back, in milliseconds: another time for each, so that they do not come together.
+    pub fn retry_ms(&mut self) -> u32 {
+        let mean = u32::try_from(self.settings.retry_delay.as_millis()).unwrap_or(u32::MAX).min(u32::MAX / 2);
+        mean / 2 + self.random.u32(0..=mean)
+    }
+
     /// Says GOODBYE to all and closes them; whoever connects from now on is refused.
     pub fn shut_down(&mut self, now: Time, out: &mut impl Outbox) {
         self.stopping = true;
@@ -238,8 +246,7 @@ impl Relay {
         for (id, state) in ids {
             match state {
                 State::Registered => {
-                    let mean = self.settings.retry_delay.as_millis() as u32;
-                    let retry_ms = Some(mean / 2 + self.random.u32(0..=mean));
+                    let retry_ms = Some(self.retry_ms());
                     let reason = Reason { retry_ms, ..Reason::new(Code::ShuttingDown, Code::ShuttingDown.meaning()) };
                     self.say(id, out, |frame| Goodbye(reason).write_frame(Header::new(Type::Goodbye).to(id), frame));
                     self.depart(id, Code::ShuttingDown, now, out);

@@ -6,6 +6,9 @@ use switchboard::wire::{Code, Header, Type};
 
 use crate::support::{RawClient, Relay};
 
+/// A payload that fills the buffers of sockets and queues soon.
+static LONG: [u8; 60_000] = [1; 60_000];
+
 #[test]
 fn a_signal_has_everybody_told_when_to_come_back_and_ends_with_success() {
     for signal in [Signal::TERM, Signal::INT] {
@@ -39,7 +42,7 @@ fn what_is_queued_is_written_before_the_end() {
     let mut sent = 0;
     loop {
         sent += 1;
-        sender.send(Header::new(Type::Send).to(reader.id).correlating(sent), &[1; 60_000]);
+        sender.send(Header::new(Type::Send).to(reader.id).correlating(sent), &LONG);
         sender.send(Header::new(Type::Ping), &[]);
         if sender.frame().0.frame_type() == Some(Type::Error) {
             break;
@@ -67,7 +70,7 @@ fn a_stuck_client_does_not_hold_up_the_end_beyond_the_deadline() {
     let mut sender = RawClient::connect(relay.address, "sender");
     let stuck = RawClient::connect(relay.address, "stuck");
     for _ in 0..200 {
-        sender.send(Header::new(Type::Send).to(stuck.id), &[1; 60_000]);
+        sender.send(Header::new(Type::Send).to(stuck.id), &LONG);
     }
     sender.send(Header::new(Type::Ping), &[]);
     while sender.frame().0.frame_type() != Some(Type::Pong) {}
@@ -82,7 +85,7 @@ fn a_second_signal_does_not_wait() {
     let mut sender = RawClient::connect(relay.address, "sender");
     let stuck = RawClient::connect(relay.address, "stuck");
     for _ in 0..200 {
-        sender.send(Header::new(Type::Send).to(stuck.id), &[1; 60_000]);
+        sender.send(Header::new(Type::Send).to(stuck.id), &LONG);
     }
     sender.send(Header::new(Type::Ping), &[]);
     while sender.frame().0.frame_type() != Some(Type::Pong) {}

@@ -12,7 +12,7 @@ use switchboard::wire::control::{Body, Hello, Profile, Welcome};
 use switchboard::wire::{HEADER_BYTES, Header, Id, Type};
 
 /// After so long nothing more will come: a test fails instead of hanging.
-pub(crate) const HANG: Duration = Duration::from_secs(60);
+pub(crate) const HANG: Duration = Duration::from_mins(1);
 
 /// A relay in a process of its own, ended with the test.
 pub(crate) struct Relay {
