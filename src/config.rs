@@ -107,9 +107,10 @@ pub struct Settings {
     #[arg(long, value_name = "BYTES", default_value = "256KiB", value_parser = parse_bytes, help_heading = "Memory")]
     pub queue_reserve: usize,
 
-    /// Bytes that may wait for all clients together; past it the client with the largest queue is closed
+    /// Bytes that may be held for all clients together, in queues and incomplete frames; past it the client that
+    /// holds the most is closed
     #[arg(long, value_name = "BYTES", default_value = "256MiB", value_parser = parse_bytes, help_heading = "Memory")]
-    pub queued_total_max: usize,
+    pub buffered_total_max: usize,
 
     /// Rooms at the same time: a room costs about 200 bytes
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = parse_count, help_heading = "Rooms")]
@@ -159,10 +160,10 @@ impl Settings {
                 bytes(QUEUE_RESERVE_MIN)
             ));
         }
-        if self.queued_total_max < self.queue_max + self.queue_reserve {
+        if self.buffered_total_max < self.queue_max + self.queue_reserve {
             return Err(format!(
-                "--queued-total-max {} must hold one full queue: --queue-max {} and --queue-reserve {}",
-                bytes(self.queued_total_max),
+                "--buffered-total-max {} must hold one full queue: --queue-max {} and --queue-reserve {}",
+                bytes(self.buffered_total_max),
                 bytes(self.queue_max),
                 bytes(self.queue_reserve)
             ));
@@ -183,7 +184,7 @@ impl Settings {
             input_deadline: self.frame_deadline,
             queue_bytes_max: self.queue_max,
             queue_reserve_bytes: self.queue_reserve,
-            queued_total_bytes_max: self.queued_total_max,
+            buffered_total_bytes_max: self.buffered_total_max,
             write_deadline: self.write_deadline,
             linger: self.linger,
             ..defaults
@@ -296,7 +297,7 @@ mod tests {
         let (limits, defaults) = (settings.reactor_limits(), Limits::default());
         assert_eq!(limits.queue_bytes_max, defaults.queue_bytes_max);
         assert_eq!(limits.queue_reserve_bytes, defaults.queue_reserve_bytes);
-        assert_eq!(limits.queued_total_bytes_max, defaults.queued_total_bytes_max);
+        assert_eq!(limits.buffered_total_bytes_max, defaults.buffered_total_bytes_max);
         assert_eq!((limits.write_deadline, limits.input_deadline), (defaults.write_deadline, defaults.input_deadline));
         let (relay, defaults) = (settings.relay(), relay::Settings::default());
         assert_eq!(format!("{relay:?}"), format!("{defaults:?}"));
@@ -327,7 +328,7 @@ mod tests {
             (&["--payload-max", "1KiB"][..], "--payload-max 1.0 KiB must lie between"),
             (&["--payload-max", "2MiB"], "--queue-max 1.0 MiB must hold a frame"),
             (&["--queue-reserve", "64KiB"], "--queue-reserve 64.0 KiB must hold"),
-            (&["--queued-total-max", "1MiB"], "--queued-total-max 1.0 MiB must hold one full queue"),
+            (&["--buffered-total-max", "1MiB"], "--buffered-total-max 1.0 MiB must hold one full queue"),
             (&["--keepalive", "500ms"], "--keepalive must lie between"),
             (&["--hello-deadline", "0s"], "above zero"),
             (&["--queue-max", "much"], "write a size"),

@@ -64,7 +64,7 @@ pub enum CloseReason {
     InputTooLarge,
     /// The oldest unsent byte was not taken in time.
     WriteOverdue,
-    /// The memory for all queues was used up, and this was the largest.
+    /// The memory for all buffers was used up, and this connection held the most.
     MemoryPressure,
 }
 

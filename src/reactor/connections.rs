@@ -36,8 +36,8 @@ pub struct Connections<T = Stream> {
     pub(super) condemned: Vec<(ConnId, CloseReason)>,
     pub(super) limits: Limits,
     pub(super) counters: Counters,
-    /// Bytes in all queues of connections that are not condemned.
-    pub(super) queued_total_bytes: usize,
+    /// Bytes in the queues and leases of all connections that are not condemned.
+    pub(super) buffered_total_bytes: usize,
     pub(super) lingering: usize,
     pub(super) listening: bool,
     /// The time of this turn, in the grain of deadlines.
@@ -64,7 +64,7 @@ impl<T: Transport> Connections<T> {
             condemned: Vec::new(),
             limits,
             counters: Counters::default(),
-            queued_total_bytes: 0,
+            buffered_total_bytes: 0,
             lingering: 0,
             listening: true,
             tick: Tick::at(Time::ZERO),
@@ -134,7 +134,7 @@ impl<T: Transport> Connections<T> {
     fn enqueue(&mut self, conn: ConnId, outgoing: &mut Outgoing<'_>, start: usize) -> Result<(), SendError> {
         let more = outgoing.bytes().len() - start;
         let open = |connections: &Self| connections.slots[conn.index()].phase == Phase::Open;
-        if open(self) && self.queued_total_bytes + more > self.limits.queued_total_bytes_max {
+        if open(self) && self.buffered_total_bytes + more > self.limits.buffered_total_bytes_max {
             self.relieve(more);
         }
         if !open(self) {
@@ -153,7 +153,7 @@ impl<T: Transport> Connections<T> {
             key
         };
         self.queues[key].push(outgoing, start, self.tick, &mut self.blocks, self.message_bytes);
-        self.queued_total_bytes += more;
+        self.buffered_total_bytes += more;
         if !connection.has(flag::BLOCKED) {
             self.mark_dirty(conn);
         } else if was_empty {
@@ -163,16 +163,39 @@ impl<T: Transport> Connections<T> {
         Ok(())
     }
 
-    /// Ends the connections with the largest queues until `more` bytes fit the budget.
+    /// Ends the connections that hold the most until `more` bytes fit the budget.
     ///
-    /// A scan is enough: it happens when hundreds of megabytes are queued, and frees the largest part of them.
+    /// A scan is enough: it happens when hundreds of megabytes are held, and frees the largest part of them.
     fn relieve(&mut self, more: usize) {
-        while self.queued_total_bytes + more > self.limits.queued_total_bytes_max {
-            let slots = &self.slots;
-            let alive = |queue: &&OutQueue| slots[queue.owner.index()].phase != Phase::Condemned;
-            let largest = self.queues.iter().map(|(_, queue)| queue).filter(alive).max_by_key(|queue| queue.len());
-            let Some(owner) = largest.map(|queue| queue.owner) else { return };
+        while self.buffered_total_bytes + more > self.limits.buffered_total_bytes_max {
+            let queues = self.queues.iter().map(|(_, queue)| (queue.len(), queue.owner));
+            let leases = self.leases.iter().map(|(_, lease)| (lease.accounted_bytes, lease.owner));
+            let alive = |(_, owner): &(usize, ConnId)| self.slots[owner.index()].phase != Phase::Condemned;
+            let Some((_, owner)) = queues.chain(leases).filter(alive).max() else { return };
             self.condemn(owner, CloseReason::MemoryPressure);
+        }
+    }
+
+    /// Keeps the beginning of a message; `held` if the service has not been asked about it.
+    pub(super) fn hold(&mut self, conn: ConnId, bytes: &[u8], wanted: usize, held: bool) {
+        let key = self.leases.insert(Lease::new(conn, bytes, wanted, self.tick, &mut self.buffers));
+        let connection = &mut self.slots[conn.index()];
+        connection.set_lease(Some(key));
+        connection.set(flag::HELD, held);
+        if !held {
+            self.watch_lease(conn);
+        }
+        self.account_lease(key);
+    }
+
+    /// Has the budget know how large a lease has become.
+    pub(super) fn account_lease(&mut self, key: usize) {
+        let lease = &mut self.leases[key];
+        let grown = lease.buffer.len() - lease.accounted_bytes;
+        if grown > 0 {
+            lease.accounted_bytes = lease.buffer.len();
+            self.buffered_total_bytes += grown;
+            self.relieve(0);
         }
     }
 
@@ -223,7 +246,10 @@ impl<T: Transport> Connections<T> {
         }
         connection.phase = Phase::Condemned;
         if let Some(key) = connection.queue() {
-            self.queued_total_bytes -= self.queues[key].len();
+            self.buffered_total_bytes -= self.queues[key].len();
+        }
+        if let Some(key) = connection.lease() {
+            self.buffered_total_bytes -= self.leases[key].accounted_bytes;
         }
         self.condemned.push((conn, reason));
     }
@@ -308,10 +334,10 @@ impl<T: Transport> Connections<T> {
         self.slots.is_empty()
     }
 
-    /// Bytes that wait in all queues.
+    /// Bytes that wait in all queues, and buffers for messages that are incomplete.
     #[must_use]
-    pub const fn queued_total_bytes(&self) -> usize {
-        self.queued_total_bytes
+    pub const fn buffered_total_bytes(&self) -> usize {
+        self.buffered_total_bytes
     }
 
     /// What has been done so far.
@@ -371,7 +397,11 @@ impl<T: Transport> Connections<T> {
         if let Some(key) = connection.lease() {
             connection.set_lease(None);
             connection.set(flag::HELD, false);
-            self.leases.remove(key).release(&mut self.buffers);
+            let lease = self.leases.remove(key);
+            if connection.phase != Phase::Condemned {
+                self.buffered_total_bytes -= lease.accounted_bytes;
+            }
+            lease.release(&mut self.buffers);
         }
     }
 
@@ -390,7 +420,7 @@ impl<T: Transport> Connections<T> {
         let empty = queue.is_empty();
         self.counters.writes += 1;
         self.counters.written_bytes += count as u64;
-        self.queued_total_bytes -= count;
+        self.buffered_total_bytes -= count;
         self.slots[conn.index()].written += count as u64;
         if empty {
             self.release_queue(conn);
@@ -414,7 +444,7 @@ impl<T: Transport> Connections<T> {
     /// # Panics
     /// If anything disagrees. For tests and simulations: it looks at every connection.
     pub fn check_consistency(&self) {
-        let mut queued = 0;
+        let mut buffered = 0;
         let (mut lease_count, mut queue_count, mut lingering) = (0, 0, 0);
         for (index, connection) in &self.slots {
             let conn = ConnId::new(index, connection.generation);
@@ -427,6 +457,13 @@ impl<T: Transport> Connections<T> {
             if connection.has(flag::HELD) {
                 assert!(connection.lease().is_some(), "{conn:?} holds bytes without a lease");
             }
+            if let Some(key) = connection.lease() {
+                let lease = &self.leases[key];
+                assert_eq!((lease.owner, lease.accounted_bytes), (conn, lease.buffer.len()), "the account of a lease");
+                if connection.phase != Phase::Condemned {
+                    buffered += lease.accounted_bytes;
+                }
+            }
             if let Some(key) = connection.queue() {
                 queue_count += 1;
                 let queue = &self.queues[key];
@@ -436,13 +473,13 @@ impl<T: Transport> Connections<T> {
                 let most = self.limits.queue_bytes_max + self.limits.queue_reserve_bytes;
                 assert!(queue.len() <= most.max(self.limits.input_bytes_max), "{conn:?} has a queue over its limit");
                 if connection.phase != Phase::Condemned {
-                    queued += queue.len();
+                    buffered += queue.len();
                     assert!(connection.has(flag::BLOCKED | flag::DIRTY), "{conn:?} has bytes that nothing will write");
                 }
             }
         }
-        assert_eq!(queued, self.queued_total_bytes, "bytes in all queues");
-        assert!(queued <= self.limits.queued_total_bytes_max.max(self.limits.input_bytes_max), "the memory budget");
+        assert_eq!(buffered, self.buffered_total_bytes, "bytes in all queues and leases");
+        assert!(buffered <= self.limits.buffered_total_bytes_max.max(self.limits.input_bytes_max), "the memory budget");
         assert_eq!(
             (lease_count, queue_count),
             (self.leases.len(), self.queues.len()),

@@ -7,7 +7,6 @@
 use std::io::{self, IoSliceMut};
 
 use super::connection::{Connection, Phase, flag};
-use super::input::Lease;
 use super::wheel::Wheel;
 use super::{CloseReason, ConnId, Connections, Counters, Limits, PeerAddr, Progress, Service, Transport, Unsent};
 use crate::time::{Tick, Time};
@@ -155,6 +154,12 @@ impl<T: Transport> Engine<T> {
         let result = if let Some(key) = connection.lease() {
             let lease = &mut connections.leases[key];
             lease.reserve(lease.goal(), &mut connections.buffers);
+            connections.account_lease(key);
+            let connection = &mut connections.slots[conn.index()];
+            if connection.phase != Phase::Open {
+                return Reading::Over; // The budget is used up, and this connection held the most.
+            }
+            let lease = &mut connections.leases[key];
             let (filled, limit) = (lease.filled, lease.limit());
             lease_room = limit - filled;
             let mut buffers = [IoSliceMut::new(&mut lease.buffer[filled..limit]), IoSliceMut::new(&mut self.scratch)];
@@ -162,6 +167,7 @@ impl<T: Transport> Engine<T> {
         } else {
             connection.transport.read_vectored(&mut [IoSliceMut::new(&mut self.scratch)])
         };
+        let connection = &mut connections.slots[conn.index()];
         match result {
             Ok(0) => {
                 connection.set(flag::ENDED, true);
@@ -212,15 +218,7 @@ impl<T: Transport> Engine<T> {
             connections.condemn(conn, CloseReason::InputTooLarge);
             return;
         }
-        let lease = Lease::new(rest, wanted, connections.tick, &mut connections.buffers);
-        let key = connections.leases.insert(lease);
-        let connection = &mut connections.slots[conn.index()];
-        connection.set_lease(Some(key));
-        if paused {
-            connection.set(flag::HELD, true);
-        } else {
-            connections.watch_lease(conn);
-        }
+        connections.hold(conn, rest, wanted, paused);
     }
 
     /// Shows the service what a lease holds, topping it up from the first `more` bytes of the scratch as far
@@ -250,7 +248,7 @@ impl<T: Transport> Engine<T> {
                 connections.release_lease(conn);
                 if taken < more {
                     if paused {
-                        self.hold_scratch(conn, taken, more);
+                        self.connections.hold(conn, &self.scratch[taken..more], 0, true);
                     } else {
                         self.offer_scratch(service, conn, taken, more, now);
                     }
@@ -266,7 +264,8 @@ impl<T: Transport> Engine<T> {
             taken += pulled;
             let worth_asking = pulled > 0 && lease.filled >= progress.wanted;
             connection.set(flag::HELD, paused);
-            if paused {
+            connections.account_lease(key);
+            if paused || connections.slots[conn.index()].phase != Phase::Open {
                 return;
             }
             if !worth_asking {
@@ -274,16 +273,6 @@ impl<T: Transport> Engine<T> {
                 return;
             }
         }
-    }
-
-    /// Keeps bytes of the scratch for a service that takes none at the moment.
-    fn hold_scratch(&mut self, conn: ConnId, start: usize, end: usize) {
-        let connections = &mut self.connections;
-        let lease = Lease::new(&self.scratch[start..end], 0, connections.tick, &mut connections.buffers);
-        let key = connections.leases.insert(lease);
-        let connection = &mut connections.slots[conn.index()];
-        connection.set_lease(Some(key));
-        connection.set(flag::HELD, true);
     }
 
     /// Reads what a lingering connection still sends, and forgets it.

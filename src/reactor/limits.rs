@@ -27,8 +27,9 @@ pub struct Limits {
     pub queue_bytes_max: usize,
     /// Bytes beyond that for what the service itself must say ([`super::Lane::Control`]).
     pub queue_reserve_bytes: usize,
-    /// Bytes that may wait in all queues together; past it the largest queue goes first.
-    pub queued_total_bytes_max: usize,
+    /// Bytes that may wait for all connections together, in queues and in buffers for incomplete messages; past
+    /// it the connection that holds the most goes first.
+    pub buffered_total_bytes_max: usize,
     /// From this length on a message for an empty queue is written at once instead of copied: measured,
     /// a copy and its place in the cache cost more than a second write.
     pub write_through_bytes_min: usize,
@@ -56,7 +57,7 @@ impl Default for Limits {
             input_deadline: Duration::from_secs(30),
             queue_bytes_max: 1024 * 1024,
             queue_reserve_bytes: 256 * 1024,
-            queued_total_bytes_max: 256 * 1024 * 1024,
+            buffered_total_bytes_max: 256 * 1024 * 1024,
             write_through_bytes_min: 2048,
             write_turn_bytes_max: 1024 * 1024,
             write_deadline: Duration::from_secs(30),

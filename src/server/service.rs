@@ -60,7 +60,7 @@ impl RelayService {
         let (relay, reactor) = (self.relay.counters(), io.counters());
         info!(
             "{} clients, {} connections, {} rooms; {} frames in, {} queued, {} skipped, {} lost with their recipient; \
-             {} bytes read, {} written, {} queued now; accepted {}, refused {} for the limit and {} for descriptors",
+             {} bytes read, {} written, {} held now; accepted {}, refused {} for the limit and {} for descriptors",
             self.relay.clients(),
             io.len(),
             self.relay.rooms(),
@@ -70,7 +70,7 @@ impl RelayService {
             relay.frames_lost,
             reactor.read_bytes,
             reactor.written_bytes,
-            io.queued_total_bytes(),
+            io.buffered_total_bytes(),
             reactor.accepted,
             reactor.refused_connections,
             reactor.refused_descriptors,

@@ -296,7 +296,7 @@ fn run(seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let limits = Limits {
         // Some runs reach the budget of all queues, some the limits of one, some none.
-        queued_total_bytes_max: 1 << random.u32(15..20),
+        buffered_total_bytes_max: 1 << random.u32(15..20),
         queue_bytes_max: 1 << random.u32(13..16),
         write_through_bytes_min: 1 << random.u32(6..13),
         read_scratch_bytes: 1 << random.u32(6..12),
@@ -330,7 +330,7 @@ fn run(seed: u64) {
     bench.settle();
     check(&mut bench, &world);
     assert!(bench.io().is_empty(), "{} connections are left", bench.io().len());
-    assert_eq!(bench.io().queued_total_bytes(), 0);
+    assert_eq!(bench.io().buffered_total_bytes(), 0);
 }
 
 #[test]

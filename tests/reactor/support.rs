@@ -409,7 +409,7 @@ pub(crate) fn small() -> Limits {
         input_bytes_max: 4096,
         queue_bytes_max: 16 * 1024,
         queue_reserve_bytes: 1024,
-        queued_total_bytes_max: 1024 * 1024,
+        buffered_total_bytes_max: 1024 * 1024,
         write_turn_bytes_max: 8192,
         lingering_max: 8,
         ..Limits::default()

@@ -36,7 +36,7 @@ fn everything_arrives_in_order_however_little_a_write_takes() {
         bench.settle();
         assert!(peer.output() == all, "{write_max} bytes at a time");
         assert_eq!(bench.io().written_bytes(conn), all.len() as u64);
-        assert_eq!((bench.io().queued_bytes(conn), bench.io().queued_total_bytes()), (0, 0));
+        assert_eq!((bench.io().queued_bytes(conn), bench.io().buffered_total_bytes()), (0, 0));
     }
 }
 
@@ -138,7 +138,7 @@ fn a_full_queue_refuses_traffic_whole_and_keeps_its_reserve_for_the_service() {
 
 #[test]
 fn past_the_budget_of_all_queues_the_largest_goes_and_the_others_stay() {
-    let limits = Limits { queued_total_bytes_max: 10_000, ..small() };
+    let limits = Limits { buffered_total_bytes_max: 10_000, ..small() };
     let mut bench = Bench::new(limits, Script::messages());
     let peers: Vec<_> = (0..4).map(|_| open_with_room(&mut bench, 0)).collect();
     for ((conn, _), length) in peers.iter().zip([1000, 5000, 3000, 1000]) {
@@ -146,7 +146,7 @@ fn past_the_budget_of_all_queues_the_largest_goes_and_the_others_stay() {
         bench.settle();
     }
     send(&mut bench, peers[0].0, &message(500, 2)).expect("room is made");
-    assert_eq!(bench.io().queued_total_bytes(), 5500);
+    assert_eq!(bench.io().buffered_total_bytes(), 5500);
     assert_eq!(send(&mut bench, peers[1].0, &message(2, 2)), Err(SendError::Gone));
     bench.settle();
     let end = Told::Close { reason: CloseReason::MemoryPressure, cut: Vec::new(), whole: message(5000, 1) };
@@ -155,13 +155,39 @@ fn past_the_budget_of_all_queues_the_largest_goes_and_the_others_stay() {
     // Even if the largest is the one that is sent to.
     send(&mut bench, peers[2].0, &message(4000, 3)).expect("room");
     assert_eq!(send(&mut bench, peers[2].0, &message(1000, 4)), Err(SendError::Gone));
-    assert_eq!(bench.io().queued_total_bytes(), 2500);
+    assert_eq!(bench.io().buffered_total_bytes(), 2500);
     bench.settle();
 }
 
 #[test]
+fn unfinished_messages_count_in_the_budget_and_the_largest_goes_first() {
+    let limits = Limits { buffered_total_bytes_max: 10_000, ..small() };
+    let mut bench = Bench::new(limits, Script::messages());
+    let peers: Vec<_> = (0..6).map(|_| bench.open()).collect();
+    // A beginning each, of a message that will need a buffer of 1, 4 or 2 KiB.
+    for ((_, peer), length) in peers.iter().zip([1000, 4000, 2000, 1000, 1000]) {
+        peer.send(&message(length, 1)[..10]);
+        bench.settle();
+    }
+    assert_eq!(bench.io().buffered_total_bytes(), 1024 + 4096 + 2048 + 1024 + 1024);
+    peers[5].1.send(&message(2000, 1)[..10]);
+    bench.settle();
+    assert_eq!(bench.service.end_of(peers[1].0), Some(closed(CloseReason::MemoryPressure)));
+    assert_eq!(bench.io().buffered_total_bytes(), 1024 + 2048 + 1024 + 1024 + 2048);
+    // The others finish their messages, and nothing is held any more.
+    for ((conn, peer), length) in
+        peers.iter().zip([1000, 4000, 2000, 1000, 1000, 2000]).filter(|((_, p), _)| !p.wire().closed)
+    {
+        peer.send(&message(length, 1)[10..]);
+        bench.settle();
+        assert_eq!(bench.service.messages_of(*conn), [message(length, 1)]);
+    }
+    assert_eq!(bench.io().buffered_total_bytes(), 0);
+}
+
+#[test]
 fn a_connection_that_fails_while_it_is_written_to_costs_no_other_one_its_queue() {
-    let limits = Limits { queued_total_bytes_max: 10_000, ..small() };
+    let limits = Limits { buffered_total_bytes_max: 10_000, ..small() };
     let mut bench = Bench::new(limits, Script::messages());
     let (waiting, _) = open_with_room(&mut bench, 0);
     send(&mut bench, waiting, &message(9000, 1)).expect("room");
@@ -372,7 +398,7 @@ fn a_reset_while_output_waits_hands_it_back() {
             bench.settle();
             let end = Told::Close { reason: CloseReason::Reset, cut: message(20, 1), whole: message(30, 2) };
             assert_eq!(bench.service.of(conn), [end]);
-            assert!(bench.io().is_empty() && bench.io().queued_total_bytes() == 0);
+            assert!(bench.io().is_empty() && bench.io().buffered_total_bytes() == 0);
         }
     }
 }
