@@ -1,6 +1,6 @@
 //! Every setting and limit of `switchboard serve`: its flag, its default, its unit and its reason.
 //!
-//! A flag's comment is its help text. [`Settings::parse`] has the arguments checked one by one;
+//! A flag's comment is its help text. The arguments are checked one by one as they are read;
 //! [`Settings::validate`] checks what only makes sense together.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};

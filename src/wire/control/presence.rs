@@ -160,7 +160,7 @@ pub struct Member<'a> {
     pub profile: Profile<'a>,
     /// Its public address as the relay sees it.
     pub address: &'a str,
-    /// Why it has gone: a number of [`Code`], else 0.
+    /// Why it has gone: a number of [`crate::wire::Code`], else 0.
     pub code_number: u16,
 }
 
