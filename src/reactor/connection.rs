@@ -123,6 +123,8 @@ pub(super) mod flag {
     pub(in crate::reactor) const DIRTY: u16 = 1 << 7;
     /// The service wants to know what has been written.
     pub(in crate::reactor) const NOTIFY: u16 = 1 << 8;
+    /// Something has been read.
+    pub(in crate::reactor) const HEARD: u16 = 1 << 10;
     /// The service has been told of the end.
     pub(in crate::reactor) const TOLD: u16 = 1 << 9;
 }

@@ -254,6 +254,14 @@ impl<T: Transport> Connections<T> {
         self.condemned.push((conn, reason));
     }
 
+    /// Counts the end of a connection, which the service is about to be told of.
+    pub(super) fn count_end(&mut self, conn: ConnId, reason: CloseReason) {
+        let connection = &mut self.slots[conn.index()];
+        connection.set(flag::TOLD, true);
+        self.counters.closed[reason as usize] += 1;
+        self.counters.silent += u64::from(!connection.has(flag::HEARD));
+    }
+
     /// Has [`super::Service::on_deadline`] called at `at`, or not at all; replaces what was set before.
     pub fn set_deadline(&mut self, conn: ConnId, at: Option<Time>) {
         let Some(connection) = self.get_mut(conn).filter(|c| matches!(c.phase, Phase::Open | Phase::Flushing)) else {

@@ -176,6 +176,7 @@ impl<T: Transport> Engine<T> {
                 Reading::Over
             }
             Ok(count) => {
+                connection.set(flag::HEARD, true);
                 connections.counters.reads += 1;
                 connections.counters.read_bytes += count as u64;
                 *budget = budget.saturating_sub(count);
@@ -405,10 +406,9 @@ impl<T: Transport> Engine<T> {
 
     /// Everything is written: tells the service, tells the peer, and waits for the peer to close too.
     fn finish<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, now: Time) {
-        self.connections.slots[conn.index()].set(flag::TOLD, true);
+        self.connections.count_end(conn, CloseReason::Finished);
         let unsent = Unsent { written: self.connections.slots[conn.index()].written, ..Unsent::default() };
         service.on_close(&mut self.connections, conn, CloseReason::Finished, unsent, now);
-        self.connections.counters.closed[CloseReason::Finished as usize] += 1;
         if self.connections.slots[conn.index()].phase == Phase::Flushing {
             self.linger(conn, now);
         }
@@ -440,10 +440,9 @@ impl<T: Transport> Engine<T> {
             let written = connection.written;
             let (mut cut, mut cut_bytes) = ([0; 32], 0);
             if !told {
-                connection.set(flag::TOLD, true);
-                self.connections.counters.closed[reason as usize] += 1;
+                self.connections.count_end(conn, reason);
                 self.unsent.clear();
-                if let Some(key) = connection.queue() {
+                if let Some(key) = self.connections.slots[conn.index()].queue() {
                     let queue = &self.connections.queues[key];
                     queue.copy_unsent(&mut self.unsent);
                     if !queue.cut().is_empty() {

@@ -77,6 +77,8 @@ pub struct Counters {
     pub refused_connections: u64,
     /// Connections refused because the system had no file descriptor for them.
     pub refused_descriptors: u64,
+    /// Connections that ended without having sent a byte: port scans and health checks.
+    pub silent: u64,
     /// Failures to accept for any other reason.
     pub accept_errors: u64,
     /// Bytes read.

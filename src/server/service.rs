@@ -60,7 +60,7 @@ impl RelayService {
         let (relay, reactor) = (self.relay.counters(), io.counters());
         info!(
             "{} clients, {} connections, {} rooms; {} frames in, {} queued, {} skipped, {} lost with their recipient; \
-             {} bytes read, {} written, {} held now; accepted {}, refused {} for the limit and {} for descriptors",
+             {} bytes read, {} written, {} held now; accepted {}, of which {} never sent a byte; refused {} for the limit and {} for descriptors",
             self.relay.clients(),
             io.len(),
             self.relay.rooms(),
@@ -72,6 +72,7 @@ impl RelayService {
             reactor.written_bytes,
             io.buffered_total_bytes(),
             reactor.accepted,
+            reactor.silent,
             reactor.refused_connections,
             reactor.refused_descriptors,
         );

@@ -140,10 +140,15 @@ fn other_protocols_and_port_scans_leave_counters_and_no_noise() {
         assert_eq!(error_code(&stranger.frame().1), Some(Code::NotSwitchboard), "{first:?}");
         assert!(stranger.is_closed());
     }
-    relay.signal(rustix::process::Signal::USR1);
+    let line = relay.stats();
+    assert!(line.contains("accepted 5, of which 1 never sent a byte"), "{line}");
     let line = relay.log_line("closed: ");
     assert!(line.contains("NOT_SWITCHBOARD 4"), "{line}");
-    assert!(!line.contains("WARN"));
+    relay.signal(rustix::process::Signal::TERM);
+    assert!(relay.wait().success());
+    let mut rest = String::new();
+    relay.rest_of_log(&mut rest);
+    assert!(!rest.contains("WARN"), "{rest}");
 }
 
 #[test]
