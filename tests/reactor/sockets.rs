@@ -51,8 +51,9 @@ impl Live {
     fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
         let start = Instant::now();
         while !done(self) {
+            // A turn that sleeps through what it waits for is a fault as well.
+            self.turn(WATCHDOG);
             assert!(start.elapsed() < WATCHDOG, "this never happens: {what}");
-            self.turn(Duration::from_millis(10));
         }
     }
 
