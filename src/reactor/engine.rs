@@ -512,7 +512,7 @@ mod tests {
 
         fn on_deadline(&mut self, io: &mut Connections<Silence>, conn: ConnId, now: Time) {
             self.0 += 1;
-            io.set_deadline(conn, Some(now + Duration::from_secs(300)));
+            io.set_deadline(conn, Some(now + Duration::from_mins(5)));
         }
     }
 
@@ -524,7 +524,7 @@ mod tests {
         let mut now = Time::ZERO;
         for round in 0..5000 {
             // An idle deadline far away, and again and again one that comes before it.
-            engine.connections.set_deadline(conn, Some(now + Duration::from_secs(300)));
+            engine.connections.set_deadline(conn, Some(now + Duration::from_mins(5)));
             engine.connections.set_deadline(conn, Some(now + Duration::from_secs(2)));
             let end = now + Duration::from_secs(3);
             while let Some(wait) = engine.wait(now).filter(|wait| now + *wait <= end) {

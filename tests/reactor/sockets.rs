@@ -17,7 +17,7 @@ use switchboard::reactor::{
 
 use crate::support::{Script, Told, closed};
 
-const WATCHDOG: Duration = Duration::from_secs(60);
+const WATCHDOG: Duration = Duration::from_mins(1);
 
 struct Live {
     reactor: Reactor,
