@@ -16,6 +16,10 @@ use crate::reactor::{Endpoint, Limits, SocketOptions};
 use crate::relay;
 use crate::wire::{HEADER_BYTES, PAYLOAD_BYTES_CEILING, PAYLOAD_BYTES_FLOOR, PORT};
 
+/// Half of the reserve must hold an ERROR for each frame of a run, or each recipient of a SEND_MANY: 1,024
+/// of less than 120 bytes.
+const QUEUE_RESERVE_MIN: usize = 2 * 1024 * 120;
+
 /// All that a relay can be told.
 #[derive(Args, Clone, Debug)]
 pub struct Settings {
@@ -123,8 +127,8 @@ pub struct Settings {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_time, help_heading = "Shutting down")]
     pub drain_deadline: Duration,
 
-    /// The mean of the delay after which clients are told to come back; each is told between half and one and
-    /// a half of it, so that they do not come together
+    /// The mean of the delay after which clients that are sent away are told to come back; each is told between
+    /// half and one and a half of it, so that they do not come together
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_time, help_heading = "Shutting down")]
     pub retry_delay: Duration,
 }
@@ -146,6 +150,13 @@ impl Settings {
                 bytes(self.queue_max),
                 bytes(payload),
                 payload + HEADER_BYTES
+            ));
+        }
+        if self.queue_reserve < QUEUE_RESERVE_MIN {
+            return Err(format!(
+                "--queue-reserve {} must hold the answers to a whole run of frames in its half: give it at least {}",
+                bytes(self.queue_reserve),
+                bytes(QUEUE_RESERVE_MIN)
             ));
         }
         if self.queued_total_max < self.queue_max + self.queue_reserve {
@@ -315,6 +326,7 @@ mod tests {
         for (arguments, says) in [
             (&["--payload-max", "1KiB"][..], "--payload-max 1.0 KiB must lie between"),
             (&["--payload-max", "2MiB"], "--queue-max 1.0 MiB must hold a frame"),
+            (&["--queue-reserve", "64KiB"], "--queue-reserve 64.0 KiB must hold"),
             (&["--queued-total-max", "1MiB"], "--queued-total-max 1.0 MiB must hold one full queue"),
             (&["--keepalive", "500ms"], "--keepalive must lie between"),
             (&["--hello-deadline", "0s"], "above zero"),

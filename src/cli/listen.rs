@@ -205,7 +205,7 @@ impl Listener {
                     return Err(Trouble::System(format!("cannot join the room {room:?}: {failure}")));
                 }
                 // A closing one is the reason of the end, and told there.
-                if !failure.closes() {
+                if !failure.closes() && !self.directory.refused(failure.correlation) {
                     output::complain(&format!("the relay refused: {failure}"));
                 }
             }

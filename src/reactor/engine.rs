@@ -6,7 +6,7 @@
 
 use std::io::{self, IoSliceMut};
 
-use super::connections::{Connection, Phase, flag};
+use super::connection::{Connection, Phase, flag};
 use super::input::Lease;
 use super::wheel::Wheel;
 use super::{CloseReason, ConnId, Connections, Counters, Limits, PeerAddr, Progress, Service, Transport, Unsent};

@@ -77,7 +77,7 @@ pub trait Service<T: Transport = Stream> {
     }
 
     /// What to tell a peer that is not let in, without a connection: sent at best.
-    fn refusal(&self, why: Refusal) -> &[u8] {
+    fn refusal(&mut self, why: Refusal) -> &[u8] {
         let _ = why;
         &[]
     }

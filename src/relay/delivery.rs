@@ -130,6 +130,10 @@ impl Relay {
                 skip(peer, frame.len(), out);
             }
         }
+        // Frames that were too large for a client that keeps up: no write will come that the GAP waits for.
+        if peer.has_gap && out.queued_bytes(to) <= self.settings.queue_bytes_max / 2 {
+            send_gap(peer, &mut self.counters, out);
+        }
         (queued, skipped)
     }
 
@@ -238,8 +242,8 @@ impl Relay {
     pub(super) fn refuse_with(&mut self, to: Id, correlation: u32, refused: &Refused, out: &mut impl Outbox) {
         self.counters.refused[refused.code.ordinal()] += 1;
         let header = Header::new(Type::Error).to(to).correlating(correlation);
-        let text = if refused.text.is_empty() { refused.code.meaning() } else { &refused.text };
-        self.say(to, out, |frame| ErrorBody(Reason::new(refused.code, text)).write_frame(header, frame));
+        let reason = Reason::new(refused.code, refused.text());
+        self.say(to, out, |frame| ErrorBody(reason).write_frame(header, frame));
     }
 
     pub(super) fn receipt_done(&mut self, to: Id, correlation: u32, out: &mut impl Outbox) {
@@ -307,7 +311,10 @@ pub(super) fn say_to(
     counters: &mut Counters,
     out: &mut impl Outbox,
 ) {
-    let fits = !peer.has_gap || send_gap(peer, counters, out);
+    // A GAP for which there is room, but not for the frame behind it, would be followed by the next GAP.
+    let both = out.queued_bytes(peer.id) + GAP_FRAME_BYTES + outgoing.bytes().len();
+    let room = settings.queue_bytes_max + settings.queue_reserve_bytes;
+    let fits = !peer.has_gap || both <= room && send_gap(peer, counters, out);
     if !fits || out.send(peer.id, outgoing, Lane::Control) == Err(SendError::Full) {
         counters.control_skipped += 1;
         skip(peer, outgoing.bytes().len(), out);

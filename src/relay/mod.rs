@@ -181,7 +181,10 @@ impl Relay {
                 return;
             }
             Some(Type::Goodbye) => return self.goodbye(from, now, out),
-            Some(Type::Hello) => return self.fail(from, Code::OutOfOrder, "HELLO has been said already", now, out),
+            Some(Type::Hello) => {
+                let refused = Refused::because(Code::OutOfOrder, "HELLO has been said already");
+                return self.fail_with(from, header.correlation, &refused, now, out);
+            }
             Some(Type::Watch) => (self.watch(from, header, payload, out), true),
             Some(Type::Who) => (self.who(from, header, payload, out), true),
             Some(Type::Join) => (self.join(from, header, payload, out), true),
@@ -230,5 +233,9 @@ impl Refused {
 
     fn because(code: Code, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
+    }
+
+    fn text(&self) -> &str {
+        if self.text.is_empty() { self.code.meaning() } else { &self.text }
     }
 }

@@ -176,7 +176,7 @@ impl Relay {
             &Profile {
                 name: update.name.or(old.name),
                 station: update.station.or(old.station),
-                endpoints: if replaces_endpoints { without_empty(update.endpoints) } else { old.endpoints },
+                endpoints: if replaces_endpoints { update.endpoints } else { old.endpoints },
                 details: update.details.or(old.details),
             },
             &address,
@@ -249,10 +249,6 @@ fn pages(records: &[u8]) -> impl Iterator<Item = &[u8]> {
         rest = after;
         (!page.is_empty()).then_some(page)
     })
-}
-
-fn without_empty<const N: usize>(endpoints: [Option<&str>; N]) -> [Option<&str>; N] {
-    endpoints.map(|endpoint| endpoint.filter(|text| !text.is_empty()))
 }
 
 // A record of a client with all its texts at their limits fits one frame, with its header and preamble.

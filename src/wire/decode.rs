@@ -76,6 +76,10 @@ impl<'a> Iterator for Frames<'a> {
     }
 }
 
+/// The most frames in one run. What the relay answers to them all must fit the reserve of the sender's queue,
+/// and it is asked to pause only between runs: 1,024 ERRORs have 120 KiB, as those for a SEND_MANY.
+const RUN_FRAMES_MAX: u32 = 1024;
+
 /// Why a length field ends the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameError {
@@ -129,7 +133,9 @@ pub fn next_run(buffer: &mut [u8], source: Id, payload_bytes_max: u32) -> Result
         key[..2].copy_from_slice(&buffer[4..6]);
         key[2..].copy_from_slice(&buffer[12..20]);
         let frame_bytes_max = HEADER_BYTES + payload_bytes_max as usize;
-        while let Some(header) = buffer[run_bytes..].first_chunk_mut::<HEADER_BYTES>() {
+        while frames < RUN_FRAMES_MAX
+            && let Some(header) = buffer[run_bytes..].first_chunk_mut::<HEADER_BYTES>()
+        {
             let bytes = frame_bytes(header).unwrap_or(0);
             let same = header[4..6] == key[..2] && header[12..20] == key[2..];
             if !same || !(HEADER_BYTES..=frame_bytes_max).contains(&bytes) || buffer.len() - run_bytes < bytes {
@@ -257,6 +263,16 @@ mod tests {
             Header::new(Type::Ping).write_frame(&mut pings, |_| {});
         }
         let Ok(Next::Run(run)) = next_run(&mut pings, ME, 1000) else { panic!() };
+        assert_eq!(run.frames, 1);
+    }
+
+    #[test]
+    fn a_run_has_no_more_frames_than_can_be_answered() {
+        let mut stream = frame(Id::ALL, 1, b"").repeat(RUN_FRAMES_MAX as usize + 1);
+        let Ok(Next::Run(run)) = next_run(&mut stream, ME, 1000) else { panic!() };
+        let taken = run.bytes.len();
+        assert_eq!((run.frames, taken), (RUN_FRAMES_MAX, HEADER_BYTES * RUN_FRAMES_MAX as usize));
+        let Ok(Next::Run(run)) = next_run(&mut stream[taken..], ME, 1000) else { panic!() };
         assert_eq!(run.frames, 1);
     }
 

@@ -305,7 +305,7 @@ impl<T: Transport> Service<T> for Script<T> {
         self.sources.push(source);
     }
 
-    fn refusal(&self, _: switchboard::reactor::Refusal) -> &[u8] {
+    fn refusal(&mut self, _: switchboard::reactor::Refusal) -> &[u8] {
         &self.refusal
     }
 
