@@ -8,9 +8,9 @@
 //! What it shows:
 //! - a service is one type with one method that must be written, `on_data`;
 //! - bytes are no messages: what a client writes at once arrives in pieces, and two writes in one piece;
-//! - a client that sends and does not read must not fill the memory. Its echoes wait in its queue; once
-//!   more than [`PAUSE_BYTES`] wait, the server stops reading from it, the system's buffers fill up, and
-//!   the client's own write blocks. As soon as fewer than [`RESUME_BYTES`] wait, reading goes on.
+//! - a client that sends and does not read must not fill the memory. Its echoes wait in its queue; when the
+//!   queue is full, the server stops reading from it, the system's buffers fill up, and the client's own
+//!   write blocks. As soon as no more than [`RESUME_BYTES`] wait, reading goes on.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -26,11 +26,9 @@ use switchboard::time::Time;
 
 const ADDRESS: &str = "127.0.0.1:2121";
 
-/// Echoes that wait before their client is no longer read. With one more read's worth on top it stays below
-/// `queue_bytes_max`, so that a queue is never full.
-const PAUSE_BYTES: usize = 256 * 1024;
-/// Echoes that may still wait when reading goes on: some, so that the client is not idle meanwhile.
-const RESUME_BYTES: usize = 64 * 1024;
+/// Echoes that may still wait when reading goes on: some, so that the client is not idle meanwhile, and few
+/// enough for what was held back to fit.
+const RESUME_BYTES: usize = 256 * 1024;
 
 struct Echo;
 
@@ -40,13 +38,16 @@ impl Service for Echo {
     }
 
     fn on_data(&mut self, io: &mut Connections, conn: ConnId, data: &mut [u8], _: Time) -> Progress {
-        let full = io.send(conn, &mut Outgoing::to_one(data), Lane::Traffic) == Err(SendError::Full);
-        if full || io.queued_bytes(conn) >= PAUSE_BYTES {
-            io.pause(conn);
-            io.set_notify(conn, true);
+        match io.send(conn, &mut Outgoing::to_one(data), Lane::Traffic) {
+            Err(SendError::Full) => {
+                // What is not consumed is shown again after the pause.
+                io.pause(conn);
+                io.set_notify(conn, true);
+                Progress { consumed: 0, wanted: 0 }
+            }
+            // If the connection has gone, so has whoever the echo was for.
+            Ok(()) | Err(SendError::Gone) => Progress::all(data),
         }
-        // What is not consumed is shown again after the pause.
-        if full { Progress { consumed: 0, wanted: 0 } } else { Progress::all(data) }
     }
 
     fn on_written(&mut self, io: &mut Connections, conn: ConnId, _: u64, _: Time) {

@@ -38,8 +38,6 @@ const PROTOCOL: u16 = 0x5342;
 const HEADER_BYTES: usize = 6;
 /// What a client can make the server hold for it.
 const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
-/// Acknowledgements that wait before their client is no longer read; see the echo example.
-const PAUSE_BYTES: usize = 256 * 1024;
 
 /// What is wrong with a header.
 #[derive(Debug, PartialEq)]
@@ -97,17 +95,13 @@ impl Service for FixedHeader {
 
     fn on_data(&mut self, io: &mut Connections, conn: ConnId, data: &mut [u8], _: Time) -> Progress {
         let (end, next) = whole_frames(data);
-        let mut full = false;
-        if end > 0 {
-            full = io.send(conn, &mut Outgoing::to_one(&data[..end]), Lane::Traffic) == Err(SendError::Full);
-            if full || io.queued_bytes(conn) >= PAUSE_BYTES {
-                io.pause(conn);
-                io.set_notify(conn, true);
-            }
+        if io.send(conn, &mut Outgoing::to_one(&data[..end]), Lane::Traffic) == Err(SendError::Full) {
+            // All of it is shown again once the client has taken some of its acknowledgements.
+            io.pause(conn);
+            io.set_notify(conn, true);
+            return Progress { consumed: 0, wanted: 0 };
         }
         match next {
-            // All of it is shown again once the client has taken some of its acknowledgements.
-            _ if full => Progress { consumed: 0, wanted: 0 },
             Ok(wanted) => Progress { consumed: end, wanted },
             Err(fault) => {
                 error!("{conn:?} is closed: {fault}");
@@ -118,7 +112,7 @@ impl Service for FixedHeader {
     }
 
     fn on_written(&mut self, io: &mut Connections, conn: ConnId, _: u64, _: Time) {
-        if io.queued_bytes(conn) <= PAUSE_BYTES / 4 {
+        if io.queued_bytes(conn) <= io.limits().queue_bytes_max / 4 {
             io.set_notify(conn, false);
             io.resume(conn);
         }

@@ -73,7 +73,8 @@ impl<T: Transport> Connections<T> {
         }
     }
 
-    /// Queues whole messages for `conn`, or writes them at once if they are long and nothing waits.
+    /// Queues whole messages for `conn`, or writes them at once if they are long and nothing waits. A queue
+    /// that is empty takes what it is given, however long: a message above the limit could never be sent.
     ///
     /// # Errors
     /// [`SendError::Gone`] if the connection has ended; [`SendError::Full`] if its queue has no room for all

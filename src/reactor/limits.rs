@@ -18,7 +18,8 @@ pub struct Limits {
     pub read_scratch_bytes: usize,
     /// Bytes read from a connection in a turn before it is the others' turn.
     pub read_turn_bytes_max: usize,
-    /// Bytes of an incomplete message that may wait for its end.
+    /// Bytes of an incomplete message that may wait for its end. What a pause holds back, which may be many
+    /// messages, is bounded by this and one read.
     pub input_bytes_max: usize,
     /// Time to complete a message that has begun: a slow peer on a bad line makes it, an idle attacker
     /// does not hold a buffer for ever.

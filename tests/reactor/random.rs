@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use switchboard::reactor::{CloseReason, ConnId, Connections, Lane, Limits, Outgoing, Progress, SendError};
+use switchboard::time::Time;
 
 use crate::support::{Bench, Peer, Pipe, Script, Told, message, message_bytes, small};
 
@@ -124,15 +125,17 @@ fn send(io: &mut Connections<Pipe>, world: &Shared, to: &[ConnId], lane: Lane) {
 }
 
 /// Something that a service may do at any time.
-fn act(io: &mut Connections<Pipe>, world: &Shared, now: switchboard::time::Time) {
+fn act(io: &mut Connections<Pipe>, world: &Shared, myself: Option<ConnId>, now: Time) {
     if world.borrow().calm {
         return;
     }
     let (dice, conn) = {
         let mut world = world.borrow_mut();
-        (world.random.u8(..24), world.any())
+        // Often with the connection that it is about: that is when most can go wrong.
+        let conn = if world.random.bool() { myself.or_else(|| world.any()) } else { world.any() };
+        (world.random.u8(..24), conn)
     };
-    let Some(conn) = conn else { return };
+    let Some(conn) = conn.filter(|conn| world.borrow().known.contains_key(conn)) else { return };
     match dice {
         0..=7 => send(io, world, &[conn], Lane::Traffic),
         8 => send(io, world, &[conn], Lane::Control),
@@ -159,7 +162,7 @@ fn act(io: &mut Connections<Pipe>, world: &Shared, now: switchboard::time::Time)
 }
 
 fn service(world: &Shared) -> Script<Pipe> {
-    let now = switchboard::time::Time::from_micros(1_000_000);
+    let now = Time::from_micros(1_000_000);
     let shared = Rc::clone(world);
     let mut service = Script::with(move |io, conn, data, _| {
         let mut consumed = 0;
@@ -185,22 +188,22 @@ fn service(world: &Shared) -> Script<Pipe> {
             consumed += length;
             let acts = shared.borrow_mut().random.u8(..3) == 0;
             if acts {
-                act(io, &shared, now);
+                act(io, &shared, Some(conn), now);
             }
         }
         Progress { consumed, wanted: 0 }
     });
     let shared = Rc::clone(world);
     service.end = Some(Box::new(move |io, conn| {
-        act(io, &shared, now);
+        act(io, &shared, Some(conn), now);
         if shared.borrow().calm || shared.borrow_mut().random.bool() {
             io.close(conn);
         }
     }));
     let shared = Rc::clone(world);
-    service.written = Some(Box::new(move |io, _| act(io, &shared, now)));
+    service.written = Some(Box::new(move |io, conn| act(io, &shared, Some(conn), now)));
     let shared = Rc::clone(world);
-    service.close = Some(Box::new(move |io, _| act(io, &shared, now)));
+    service.close = Some(Box::new(move |io, conn| act(io, &shared, Some(conn), now)));
     service
 }
 
@@ -247,7 +250,7 @@ fn disturb(bench: &mut Bench, world: &Shared) {
         }
         28..=30 => {
             drop(borrowed);
-            act(&mut bench.engine.connections, world, bench.now);
+            act(&mut bench.engine.connections, world, None, bench.now);
         }
         _ => {
             drop(borrowed);

@@ -429,8 +429,14 @@ fn a_message_of_exactly_the_limit_gets_through_when_its_length_is_not_known_befo
 
 #[test]
 fn an_incomplete_message_has_until_its_deadline_however_often_a_byte_of_it_comes() {
+    for wanted in [KNOWN, UNKNOWN] {
+        incomplete_until_its_deadline(wanted);
+    }
+}
+
+fn incomplete_until_its_deadline(wanted: Wanted) {
     let limits = Limits { input_deadline: Duration::from_secs(10), ..small() };
-    let mut bench = Bench::new(limits, Script::messages());
+    let mut bench = Bench::new(limits, wanting(wanted));
     let (slow, slow_peer) = bench.open();
     let (quick, quick_peer) = bench.open();
     slow_peer.send(&message(1000, 1)[..1]);
@@ -444,7 +450,11 @@ fn an_incomplete_message_has_until_its_deadline_however_often_a_byte_of_it_comes
     assert!(bench.service.of(slow).is_empty(), "nine seconds are in time");
     bench.pass(Duration::from_secs(1) + Duration::from_millis(100));
     assert_eq!(bench.service.of(slow), [Told::Overdue, closed(CloseReason::InputOverdue)]);
-    assert_eq!((bench.service.messages_of(quick).len(), bench.service.end_of(quick)), (9, None));
+    for second in 10..25_u8 {
+        quick_peer.send(&[&message(50, second - 1)[1..], &[0]].concat());
+        bench.pass(Duration::from_secs(1));
+    }
+    assert_eq!((bench.service.messages_of(quick).len(), bench.service.end_of(quick)), (24, None));
 }
 
 #[test]

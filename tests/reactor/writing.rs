@@ -367,6 +367,20 @@ fn a_peer_that_neither_ends_nor_stops_sending_lingers_only_for_its_time() {
 }
 
 #[test]
+fn who_was_paused_when_it_was_closed_lingers_like_others() {
+    let mut bench = Bench::new(small(), Script::messages());
+    let (conn, peer) = bench.open();
+    bench.io().pause(conn);
+    bench.io().close(conn);
+    bench.settle();
+    peer.send(&[0; 100]);
+    bench.settle();
+    peer.end();
+    bench.settle();
+    assert!(peer.wire().closed, "its end is seen without waiting for a deadline");
+}
+
+#[test]
 fn only_so_many_linger() {
     let mut bench = Bench::new(Limits { lingering_max: 3, ..small() }, Script::messages());
     let peers: Vec<_> = (0..5).map(|_| bench.open()).collect();
