@@ -1,6 +1,6 @@
 //! Every setting and limit of `switchboard serve`: its flag, its default, its unit and its reason.
 //!
-//! A flag's comment is its help text. [`Settings::parse`] has the arguments checked one by one;
+//! A flag's comment is its help text. The arguments are checked one by one as they are read;
 //! [`Settings::validate`] checks what only makes sense together.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -15,6 +15,10 @@ use log::LevelFilter;
 use crate::reactor::{Endpoint, Limits, SocketOptions};
 use crate::relay;
 use crate::wire::{HEADER_BYTES, PAYLOAD_BYTES_CEILING, PAYLOAD_BYTES_FLOOR, PORT};
+
+/// Half of the reserve must hold an ERROR for each frame of a run, or each recipient of a SEND_MANY: 1,024
+/// of less than 120 bytes.
+const QUEUE_RESERVE_MIN: usize = 2 * 1024 * 120;
 
 /// All that a relay can be told.
 #[derive(Args, Clone, Debug)]
@@ -103,9 +107,10 @@ pub struct Settings {
     #[arg(long, value_name = "BYTES", default_value = "256KiB", value_parser = parse_bytes, help_heading = "Memory")]
     pub queue_reserve: usize,
 
-    /// Bytes that may wait for all clients together; past it the client with the largest queue is closed
+    /// Bytes that may be held for all clients together, in queues and incomplete frames; past it the client that
+    /// holds the most is closed
     #[arg(long, value_name = "BYTES", default_value = "256MiB", value_parser = parse_bytes, help_heading = "Memory")]
-    pub queued_total_max: usize,
+    pub buffered_total_max: usize,
 
     /// Rooms at the same time: a room costs about 200 bytes
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = parse_count, help_heading = "Rooms")]
@@ -123,8 +128,8 @@ pub struct Settings {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_time, help_heading = "Shutting down")]
     pub drain_deadline: Duration,
 
-    /// The mean of the delay after which clients are told to come back; each is told between half and one and
-    /// a half of it, so that they do not come together
+    /// The mean of the delay after which clients that are sent away are told to come back; each is told between
+    /// half and one and a half of it, so that they do not come together
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_time, help_heading = "Shutting down")]
     pub retry_delay: Duration,
 }
@@ -148,10 +153,17 @@ impl Settings {
                 payload + HEADER_BYTES
             ));
         }
-        if self.queued_total_max < self.queue_max + self.queue_reserve {
+        if self.queue_reserve < QUEUE_RESERVE_MIN {
             return Err(format!(
-                "--queued-total-max {} must hold one full queue: --queue-max {} and --queue-reserve {}",
-                bytes(self.queued_total_max),
+                "--queue-reserve {} must hold the answers to a whole run of frames in its half: give it at least {}",
+                bytes(self.queue_reserve),
+                bytes(QUEUE_RESERVE_MIN)
+            ));
+        }
+        if self.buffered_total_max < self.queue_max + self.queue_reserve {
+            return Err(format!(
+                "--buffered-total-max {} must hold one full queue: --queue-max {} and --queue-reserve {}",
+                bytes(self.buffered_total_max),
                 bytes(self.queue_max),
                 bytes(self.queue_reserve)
             ));
@@ -172,7 +184,7 @@ impl Settings {
             input_deadline: self.frame_deadline,
             queue_bytes_max: self.queue_max,
             queue_reserve_bytes: self.queue_reserve,
-            queued_total_bytes_max: self.queued_total_max,
+            buffered_total_bytes_max: self.buffered_total_max,
             write_deadline: self.write_deadline,
             linger: self.linger,
             ..defaults
@@ -285,7 +297,7 @@ mod tests {
         let (limits, defaults) = (settings.reactor_limits(), Limits::default());
         assert_eq!(limits.queue_bytes_max, defaults.queue_bytes_max);
         assert_eq!(limits.queue_reserve_bytes, defaults.queue_reserve_bytes);
-        assert_eq!(limits.queued_total_bytes_max, defaults.queued_total_bytes_max);
+        assert_eq!(limits.buffered_total_bytes_max, defaults.buffered_total_bytes_max);
         assert_eq!((limits.write_deadline, limits.input_deadline), (defaults.write_deadline, defaults.input_deadline));
         let (relay, defaults) = (settings.relay(), relay::Settings::default());
         assert_eq!(format!("{relay:?}"), format!("{defaults:?}"));
@@ -315,7 +327,8 @@ mod tests {
         for (arguments, says) in [
             (&["--payload-max", "1KiB"][..], "--payload-max 1.0 KiB must lie between"),
             (&["--payload-max", "2MiB"], "--queue-max 1.0 MiB must hold a frame"),
-            (&["--queued-total-max", "1MiB"], "--queued-total-max 1.0 MiB must hold one full queue"),
+            (&["--queue-reserve", "64KiB"], "--queue-reserve 64.0 KiB must hold"),
+            (&["--buffered-total-max", "1MiB"], "--buffered-total-max 1.0 MiB must hold one full queue"),
             (&["--keepalive", "500ms"], "--keepalive must lie between"),
             (&["--hello-deadline", "0s"], "above zero"),
             (&["--queue-max", "much"], "write a size"),

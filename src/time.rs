@@ -69,9 +69,10 @@ impl Tick {
         Self((time.micros() >> Self::SHIFT) as u32)
     }
 
-    /// The first tick that is not before `time`.
+    /// The first tick that is not before `time`; never, if that is beyond the last one.
     pub(crate) const fn not_before(time: Time) -> Self {
-        Self((time.micros().saturating_add((1 << Self::SHIFT) - 1) >> Self::SHIFT) as u32)
+        let tick = time.micros().saturating_add((1 << Self::SHIFT) - 1) >> Self::SHIFT;
+        if tick < u32::MAX as u64 { Self(tick as u32) } else { Self::NEVER }
     }
 
     /// When the tick begins.

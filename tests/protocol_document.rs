@@ -2,29 +2,33 @@
 //!
 //! Tables are found by the first words of their header row and compared both ways, so neither side can have a
 //! row more than the other. Every block of hex is decoded with the crate's decoder and compared with the frame that
-//! the crate writes from the described fields. What this does not check: the prose between them.
+//! the crate writes from the described fields. The conversation of section 13 and the client of the appendix are tried on
+//! a real relay. What this does not check: the prose between them.
 
 #[path = "protocol_document/document.rs"]
 mod document;
 #[path = "protocol_document/examples.rs"]
 mod examples;
+#[path = "protocol_document/relay.rs"]
+mod relay;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use switchboard::wire::body::{self, Fields, Shape};
 use switchboard::wire::control::{self, Body, ErrorBody, Goodbye, Hello, Member, Presence, Profile, Reason};
 use switchboard::wire::{
-    self, APPLICATION_TYPE_MIN, BodyError, Code, Flags, Frames, HEADER_BYTES, Header, Id, IdKind, LENGTH_BYTES, Next,
-    Tag, Type, is_routed, kind, next_run,
+    self, APPLICATION_TYPE_MIN, BodyError, Code, Flags, HEADER_BYTES, Header, Id, IdKind, LENGTH_BYTES, Next, Tag,
+    Type, is_routed, kind, next_run,
 };
 
 use document::{Document, Table, constants_in, document, file, hex, number};
 use examples::{ADA, ADA_ADDRESS, BOB, card, control, from, numbered, of_kind, plain, put_departed, welcome};
+use relay::{Relay, described, read_frame, welcomed};
 
 // ---- numbers and names ----
 
@@ -38,6 +42,7 @@ fn limits() -> BTreeSet<(u64, &'static str)> {
         (wire::LENGTH_MIN.into(), "LENGTH_MIN"),
         (wire::PAYLOAD_BYTES_DEFAULT.into(), "PAYLOAD_BYTES_DEFAULT"),
         (wire::PAYLOAD_BYTES_CEILING.into(), "PAYLOAD_BYTES_CEILING"),
+        (wire::PAYLOAD_BYTES_FLOOR.into(), "PAYLOAD_BYTES_FLOOR"),
         (wire::HELLO_BYTES_MAX.into(), "HELLO_BYTES_MAX"),
         (wire::NAME_BYTES_MAX as u64, "NAME_BYTES_MAX"),
         (wire::TEXT_BYTES_MAX as u64, "TEXT_BYTES_MAX"),
@@ -446,44 +451,51 @@ fn python_client(directory: &Path) -> PathBuf {
     path
 }
 
-/// The next whole frame of `stream`.
-fn read_frame(stream: &mut TcpStream) -> Vec<u8> {
-    let mut frame = vec![0; LENGTH_BYTES];
-    stream.read_exact(&mut frame).expect("a length");
-    let length = u32::from_be_bytes(frame[..].try_into().expect("four bytes")) as usize;
-    assert!(length < 4096, "a short frame is expected");
-    frame.resize(LENGTH_BYTES + length, 0);
-    stream.read_exact(&mut frame[LENGTH_BYTES..]).expect("a whole frame");
-    assert_eq!(Frames::new(&frame).count(), 1);
-    frame
+/// Starts the client of the appendix; `None` if there is no Python.
+fn start_python_client(directory: &Path, port: u16, name: &str, text: &str) -> Option<Child> {
+    if Command::new("python3").arg("--version").output().is_err() {
+        println!("skipped: there is no python3");
+        return None;
+    }
+    let client = python_client(directory);
+    let mut command = Command::new("python3");
+    command.arg("-B").arg(&client).args(["127.0.0.1", &port.to_string(), name, text]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Some(command.spawn().expect("python3 starts"))
+}
+
+/// A directory of its own for a test, removed at its end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("switchboard-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a temporary directory");
+        Self(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 #[test]
-fn the_client_of_the_appendix_compiles_and_talks_to_a_relay() {
-    if Command::new("python3").arg("--version").output().is_err() {
-        println!("skipped: there is no python3");
-        return;
-    }
-    let directory = std::env::temp_dir().join(format!("switchboard-appendix-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).expect("a temporary directory");
-    let client = python_client(&directory);
+fn the_client_of_the_appendix_says_what_it_should() {
+    let directory = Directory::new("appendix");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let port = listener.local_addr().expect("bound").port().to_string();
-    let mut command = Command::new("python3");
-    command.arg("-B").arg(&client).args(["127.0.0.1", &port, "ada", "hello"]);
-    let mut child = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().expect("python3 starts");
+    let port = listener.local_addr().expect("bound").port();
+    let Some(child) = start_python_client(&directory.0, port, "ada", "hello") else { return };
 
-    // A client that does not even compile never connects: wait for a connection, but not for ever.
-    listener.set_nonblocking(true).expect("a listener");
-    let mut stream = (0..1000).find_map(|_| {
-        let stream = listener.accept().ok();
-        if stream.is_none() {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        stream
+    // A client that does not even compile never connects: its end does, so that nothing waits for ever.
+    let ended = std::thread::spawn(move || {
+        let output = child.wait_with_output().expect("it ends");
+        let _ = TcpStream::connect(("127.0.0.1", port));
+        output
     });
-    let (stream, _) = stream.as_mut().expect("the client connects within ten seconds");
-    stream.set_nonblocking(false).expect("a stream");
+    let (mut stream, _) = listener.accept().expect("a connection");
+    let stream = &mut stream;
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
 
     let hello = read_frame(stream);
@@ -501,10 +513,149 @@ fn the_client_of_the_appendix_compiles_and_talks_to_a_relay() {
     let ending = Goodbye(Reason::new(Code::ShuttingDown, "restarting"));
     stream.write_all(&control(numbered(0), ending)).expect("written");
 
-    let mut printed = String::new();
-    child.stdout.take().expect("piped").read_to_string(&mut printed).expect("text");
-    assert!(child.wait().expect("it ends").success());
-    std::fs::remove_dir_all(&directory).expect("removed");
+    let output = ended.join().expect("it was waited for");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let printed = String::from_utf8(output.stdout).expect("text");
     let expected = "I am 4000000001000001\n4000000002000002: good morning\nframe 2: code 1005\nframe 0: code 2001\n";
     assert_eq!(printed, expected);
+}
+
+// ---- a real relay ----
+
+#[test]
+fn the_client_of_the_appendix_talks_to_the_relay() {
+    let directory = Directory::new("relay");
+    let relay = Relay::start();
+    let mut bob = relay.connect();
+    bob.write_all(&control(numbered(1), Hello::new(Profile::named("bob")))).expect("written");
+    let bob_id = welcomed(&read_frame(&mut bob));
+    bob.write_all(&control(numbered(2), control::Watch { room: None })).expect("written");
+    read_frame(&mut bob);
+
+    let Some(mut ada) = start_python_client(&directory.0, relay.port(), "ada", "hello") else { return };
+    let delta = read_frame(&mut bob);
+    let arrived = control::presence(&delta[HEADER_BYTES..]).find_map(|said| match said {
+        Ok(Presence::Arrived(member)) => Some(member),
+        _ => None,
+    });
+    let ada_id = arrived.filter(|member| member.profile.name == Some("ada")).expect("ada arrives").client;
+    let send = Header::new(Type::Send).flagged(Flags::NO_ECHO).correlating(2).to(Id::ALL);
+    assert_eq!(read_frame(&mut bob), from(ada_id, &plain(of_kind(send, kind::TEXT), b"hello")));
+
+    let morning = of_kind(Header::new(Type::Send).flagged(Flags::RECEIPT).correlating(3).to(ada_id), kind::TEXT);
+    bob.write_all(&plain(morning, b"good morning")).expect("written");
+    let written = control::Receipt { stage: control::Stage::Written.number(), ..control::Receipt::default() };
+    assert_eq!(read_frame(&mut bob), control(numbered(3).to(bob_id), written));
+    bob.write_all(&control(numbered(4).to(ada_id), control::Ping { clock_us: Some(5) })).expect("written");
+    let pong = plain(Header::new(Type::Pong).correlating(4).to(bob_id), b"");
+    assert_eq!(read_frame(&mut bob), from(ada_id, &pong));
+
+    // Names are taken once: another client of this name is refused, and ends by itself.
+    let second = start_python_client(&directory.0, relay.port(), "ada", "hello").expect("python3 has started before");
+    let second = second.wait_with_output().expect("it ends");
+    assert_eq!((second.status.success(), second.stdout.as_slice()), (true, &b"frame 1: code 3006\n"[..]));
+
+    // What is left is a connection that breaks off.
+    drop(relay);
+    let mut printed = String::new();
+    ada.stdout.take().expect("piped").read_to_string(&mut printed).expect("text");
+    assert_eq!(ada.wait().expect("it ends").code(), Some(1));
+    assert_eq!(printed, format!("I am {ada_id}\n{bob_id}: good morning\n"));
+}
+
+#[test]
+fn the_conversation_takes_place_as_it_is_written() {
+    let relay = Relay::start();
+    let mut clients: BTreeMap<String, TcpStream> = BTreeMap::new();
+    // The ids of the document and those that this relay has given.
+    let mut ids: BTreeMap<Id, Id> = BTreeMap::new();
+    for (from, to, frame) in document().conversation() {
+        if from == "relay" {
+            let stream = clients.get_mut(&to).expect("the client spoke first");
+            let received = read_frame(stream);
+            if Header::read(&frame).frame_type() == Some(Type::Welcome) {
+                ids.insert(welcomed(&frame), welcomed(&received));
+            }
+            assert_eq!(described(&received, &BTreeMap::new()), described(&frame, &ids), "{from} to {to}");
+        } else {
+            assert_eq!(to, "relay");
+            let stream = clients.entry(from).or_insert_with(|| relay.connect());
+            let header = Header::read(&frame);
+            let to = ids.get(&header.destination).copied().unwrap_or(header.destination);
+            stream.write_all(&plain(header.to(to), &frame[HEADER_BYTES..])).expect("written");
+        }
+    }
+    for (name, stream) in &mut clients {
+        assert_eq!(stream.read(&mut [0]).expect("an orderly end"), 0, "{name}");
+    }
+}
+
+/// A client of this relay, with the HELLO that `profile` makes and a limit on payloads.
+fn client(relay: &Relay, profile: Profile<'_>, payload_bytes_max: u32) -> (TcpStream, Id) {
+    let mut stream = relay.connect();
+    let hello = Hello { payload_bytes_max: Some(payload_bytes_max), ..Hello::new(profile) };
+    stream.write_all(&control(numbered(1), hello)).expect("written");
+    let id = welcomed(&read_frame(&mut stream));
+    (stream, id)
+}
+
+#[test]
+fn an_error_that_closes_names_the_frame_at_fault() {
+    let relay = Relay::start();
+    let (mut ada, _) = client(&relay, Profile::named("ada"), 0);
+    let hello = |name| control(numbered(9), Hello::new(Profile::named(name)));
+    let mut other_version = hello("bob");
+    other_version[HEADER_BYTES + 4..HEADER_BYTES + 6].fill(2);
+    let mut other_magic = hello("bob");
+    other_magic[HEADER_BYTES] = b'X';
+    let early = plain(Header::new(Type::Send).correlating(9).to(Id::ALL), b"");
+    let refused = [
+        (hello("ada"), Code::HelloNameTaken),
+        (hello(" bob"), Code::HelloBadName),
+        (hello("b\u{7}b"), Code::HelloBadName),
+        (plain(numbered(9), b"SWBD\x01\x01\0\0\x20"), Code::BadHello),
+        (other_version, Code::BadVersion),
+        (other_magic, Code::NotSwitchboard),
+        (early, Code::OutOfOrder),
+    ];
+    let error = |stream: &mut TcpStream| {
+        let frame = read_frame(stream);
+        assert_eq!(stream.read(&mut [0]).expect("an orderly end"), 0);
+        let ErrorBody(reason) = ErrorBody::parse(&frame[HEADER_BYTES..]).expect("an ERROR");
+        (reason.code(), Header::read(&frame).correlation)
+    };
+    for (frame, code) in refused {
+        let mut stream = relay.connect();
+        stream.write_all(&frame).expect("written");
+        assert_eq!(error(&mut stream), (Some(code), 9));
+    }
+    for length in [23, wire::LENGTH_MIN + wire::HELLO_BYTES_MAX + 1, 1 << 31] {
+        let mut stream = relay.connect();
+        stream.write_all(&length.to_be_bytes()).expect("written");
+        assert_eq!(error(&mut stream), (Some(Code::NotSwitchboard), 0), "{length}");
+    }
+    ada.write_all(&hello("ada")).expect("written");
+    assert_eq!(error(&mut ada), (Some(Code::OutOfOrder), 9));
+}
+
+#[test]
+fn what_is_empty_is_left_out_and_what_is_too_large_leaves_a_gap_at_once() {
+    let relay = Relay::start();
+    let mut profile = Profile { station: Some(""), details: Some(b""), ..Profile::named("ada") };
+    profile.endpoints = [Some(""), Some("192.0.2.7:7000"), None, None, None, None, None, None];
+    let (mut ada, ada_id) = client(&relay, profile, 1);
+    ada.write_all(&control(numbered(2), control::Watch { room: None })).expect("written");
+    let snapshot = read_frame(&mut ada);
+    let said: Vec<_> = control::presence(&snapshot[HEADER_BYTES..]).collect::<Result<_, _>>().expect("a SNAPSHOT");
+    let [Presence::Sequence(0), Presence::Member(member)] = said[..] else { panic!("{said:?}") };
+    profile.endpoints = [Some("192.0.2.7:7000"), None, None, None, None, None, None, None];
+    assert_eq!(member.profile, Profile { station: None, details: None, ..profile });
+
+    let (mut bob, _) = client(&relay, Profile::named("bob"), 1 << 16);
+    read_frame(&mut ada);
+    let all = Header::new(Type::Send).flagged(Flags::NO_ECHO).to(Id::ALL);
+    let payload = [0; wire::PAYLOAD_BYTES_FLOOR as usize + 1];
+    bob.write_all(&plain(all, &payload)).expect("written");
+    let gap = control::Gap { frames: 1, bytes: (HEADER_BYTES + payload.len()) as u64 };
+    assert_eq!(read_frame(&mut ada), control(numbered(0).to(ada_id), gap));
 }

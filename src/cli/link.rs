@@ -15,6 +15,9 @@ use crate::client::{Address, Backoff, Client, Closed, ConnectError, Event, Optio
 /// notices a dead connection only at its next look.
 const NAME_GRACE: Duration = Duration::from_secs(5);
 
+/// How long the relay may take to write what is left and close, after a GOODBYE, when nobody wants it any more.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// One thing that the owner of a link is told.
 #[derive(Debug)]
 pub(super) enum Notice {
@@ -162,6 +165,12 @@ impl Link {
             }
         }
         let _ = sender.goodbye();
+        // Closing with bytes unread would reset the connection, and the reset could overtake the GOODBYE.
+        let end = Instant::now() + GOODBYE_TIMEOUT;
+        while !matches!(
+            receiver.recv_timeout(end.saturating_duration_since(Instant::now())),
+            None | Some(Event::Closed(_))
+        ) {}
         None
     }
 

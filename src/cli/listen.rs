@@ -1,5 +1,6 @@
 //! `switchboard listen`: every frame that arrives, to standard output.
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use std::collections::HashMap;
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
@@ -205,7 +206,7 @@ impl Listener {
                     return Err(Trouble::System(format!("cannot join the room {room:?}: {failure}")));
                 }
                 // A closing one is the reason of the end, and told there.
-                if !failure.closes() {
+                if !failure.closes() && !self.directory.refused(failure.correlation) {
                     output::complain(&format!("the relay refused: {failure}"));
                 }
             }
@@ -245,7 +246,7 @@ impl Listener {
         let header = &message.header;
         let (encoding, payload) = match output::payload_text(header.kind, &message.payload) {
             Some(text) => ("text", text.to_owned()),
-            None => ("base64", output::base64(&message.payload)),
+            None => ("base64", BASE64_STANDARD.encode(&message.payload)),
         };
         let mut object = json!({
             "event": "message",

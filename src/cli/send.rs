@@ -27,6 +27,7 @@ const TIMEOUT_DEFAULT: &str = "10";
 ///
 /// The payload is the TEXT of the arguments, the file of --file, or standard input.
 #[derive(Debug, Args)]
+#[command(override_usage = "switchboard send [OPTIONS] [ADDR] (--to <NAME>... | --room <ROOM> | --all) [TEXT...]")]
 #[command(group = ArgGroup::new("target").required(true).args(["to", "room", "all"]))]
 pub(super) struct Arguments {
     /// The relay's address, where it reads host:port, :port, [ipv6]:port or unix:PATH; all other words are TEXT.

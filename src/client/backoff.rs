@@ -6,15 +6,13 @@ use std::time::Duration;
 
 /// The upper bound of the first wait: a relay that restarts at once is found again without much ado.
 pub const DELAY_FIRST: Duration = Duration::from_millis(500);
-/// The upper bound of every wait: a relay that comes back after an hour is found within half a minute.
-pub const DELAY_MAX: Duration = Duration::from_secs(30);
+/// The upper bound of every wait: a relay that comes back after an hour is found within a minute.
+pub const DELAY_MAX: Duration = Duration::from_mins(1);
 /// A connection that stood this long was a good one, and the next failure counts as the first. A relay that
 /// welcomes and closes at once is thereby not hammered.
-pub const STOOD_WELL: Duration = Duration::from_secs(10);
+pub const STOOD_WELL: Duration = Duration::from_mins(1);
 /// The share of a wait that is left to chance, in parts of a hundred.
-const JITTER_PERCENT: u32 = 50;
-/// What is added at most, by chance, to a wait that the relay asked for: it has spread its clients already.
-const RETRY_JITTER_PERCENT: u32 = 10;
+const JITTER_PERCENT: u64 = 50;
 
 /// Counts failures and says how long to wait after each.
 #[derive(Clone, Debug)]
@@ -49,21 +47,18 @@ impl Backoff {
         }
     }
 
-    /// The wait before the next attempt: doubling from half a second to half a minute, half of it by chance,
-    /// and never less than `retry_after`, what the relay asked for.
+    /// The wait before the next attempt: doubling from half a second to a minute, half of it by chance, and
+    /// never less than `retry_after`: what the relay asked for, which differs from client to client already.
     pub fn delay(&mut self, retry_after: Option<Duration>) -> Duration {
         let bound = DELAY_FIRST.saturating_mul(1 << self.failures.min(16)).min(DELAY_MAX);
         self.failures = self.failures.saturating_add(1);
-        let own = bound.saturating_sub(self.share(bound, JITTER_PERCENT));
-        match retry_after {
-            Some(asked) => own.max(asked.saturating_add(self.share(asked, RETRY_JITTER_PERCENT))),
-            None => own,
-        }
+        let own = bound.saturating_sub(self.share(bound));
+        retry_after.map_or(own, |asked| own.max(asked))
     }
 
-    /// By chance up to `percent` of `time`.
-    fn share(&mut self, time: Duration, percent: u32) -> Duration {
-        let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX) / 100 * u64::from(percent);
+    /// By chance up to [`JITTER_PERCENT`] of `bound`.
+    fn share(&mut self, bound: Duration) -> Duration {
+        let milliseconds = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX) / 100 * JITTER_PERCENT;
         Duration::from_millis(self.random.u64(0..=milliseconds))
     }
 }

@@ -28,6 +28,8 @@ enum State {
     Idle,
     /// A WATCH with this correlation was sent, and its first page has not come.
     Asked { correlation: u32 },
+    /// The WATCH was refused as BUSY: another answer is under way, and must end first.
+    Refused,
     /// Pages have come, and more follow.
     Filling { correlation: u32, sequence: u64 },
     /// Every page has come, and every DELTA up to this number.
@@ -81,6 +83,17 @@ impl Directory {
         self.state = State::Asked { correlation };
     }
 
+    /// The relay refused a frame with this correlation. If that was the WATCH of this directory it answers true,
+    /// and calls for another one when the answer that is under way has ended: give it every page that comes,
+    /// the answers to a WHO as well.
+    pub fn refused(&mut self, correlation: u32) -> bool {
+        let mine = self.state == State::Asked { correlation };
+        if mine {
+            self.state = State::Refused;
+        }
+        mine
+    }
+
     /// Every page of the snapshot has come, and no DELTA since is missing.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
@@ -118,28 +131,28 @@ impl Directory {
 
     /// Applies a page.
     pub fn apply_snapshot(&mut self, page: Snapshot) -> Step {
-        let first = match self.state {
-            State::Asked { correlation } if correlation == page.correlation => true,
-            State::Filling { correlation, .. } if correlation == page.correlation => false,
+        // The first page says where the DELTAs go on. Later ones may count DELTAs that are still to come.
+        let sequence = match self.state {
+            State::Asked { correlation } if correlation == page.correlation => {
+                self.peers.clear();
+                self.names.clear();
+                page.sequence
+            }
+            State::Filling { correlation, sequence } if correlation == page.correlation => sequence,
+            State::Refused if !page.more => {
+                self.state = State::Idle;
+                return Step::WatchAgain;
+            }
             _ => return Step::NotMine,
         };
-        if first {
-            self.peers.clear();
-            self.names.clear();
-        } else if let State::Filling { sequence, .. } = self.state
-            && page.sequence > sequence
-        {
-            self.state = State::Idle;
-            return Step::WatchAgain;
-        }
         for peer in page.members {
             self.insert(peer);
         }
         if page.more {
-            self.state = State::Filling { correlation: page.correlation, sequence: page.sequence };
+            self.state = State::Filling { correlation: page.correlation, sequence };
             return Step::Applied;
         }
-        self.state = State::Complete { sequence: page.sequence };
+        self.state = State::Complete { sequence };
         Step::Complete
     }
 
@@ -171,7 +184,7 @@ impl Directory {
     /// number would show; a missing DELTA shows in the next one's number.
     pub fn gap(&mut self) -> Step {
         match self.state {
-            State::Asked { .. } | State::Filling { .. } => {
+            State::Asked { .. } | State::Refused | State::Filling { .. } => {
                 self.state = State::Idle;
                 Step::WatchAgain
             }
@@ -281,11 +294,13 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_counts_on_a_delta_that_never_came_asks_for_a_watch() {
+    fn a_later_page_may_count_a_delta_that_is_still_to_come() {
         let mut directory = Directory::new(None);
         directory.asked(1);
         assert_eq!(directory.apply_snapshot(page(1, 4, true, vec![])), Step::Applied);
-        assert_eq!(directory.apply_snapshot(page(1, 6, false, vec![])), Step::WatchAgain);
+        assert_eq!(directory.apply_snapshot(page(1, 5, false, vec![peer(1, "ada")])), Step::Complete);
+        assert_eq!(directory.apply_delta(delta(5, vec![Change::Arrived(peer(1, "ada"))]), |_| ()), Step::Applied);
+        assert_eq!(directory.apply_delta(delta(7, vec![]), |_| ()), Step::WatchAgain);
     }
 
     #[test]
@@ -296,6 +311,18 @@ mod tests {
         directory.asked(2);
         assert_eq!(directory.apply_snapshot(page(2, 4, false, vec![])), Step::Complete);
         assert_eq!(directory.gap(), Step::Applied);
+    }
+
+    #[test]
+    fn a_refused_watch_is_repeated_when_the_answer_under_way_has_ended() {
+        let mut directory = Directory::new(None);
+        directory.asked(2);
+        assert!(!directory.refused(1));
+        assert!(directory.refused(2));
+        assert_eq!(directory.apply_snapshot(page(1, 4, true, vec![peer(1, "ada")])), Step::NotMine);
+        assert_eq!(directory.apply_snapshot(page(1, 4, false, vec![])), Step::WatchAgain);
+        directory.asked(3);
+        assert_eq!(directory.apply_snapshot(page(3, 4, false, vec![peer(1, "ada")])), Step::Complete);
     }
 
     #[test]
@@ -320,6 +347,17 @@ mod tests {
         assert_eq!(step, Step::Applied);
         assert_eq!(told, ["ada>ann", "bob>ada", "-ann 3"]);
         assert_eq!(names(&directory), ["ada"]);
+        assert_eq!(directory.by_name("ada").map(|peer| peer.id), Some(Id::client(2, 1)));
+    }
+
+    #[test]
+    fn a_name_that_passed_on_before_its_old_bearer_left_stays_with_the_new_one() {
+        let mut directory = Directory::new(None);
+        directory.asked(1);
+        assert_eq!(directory.apply_snapshot(page(1, 0, false, vec![peer(1, "ada"), peer(2, "bob")])), Step::Complete);
+        let changes =
+            vec![Change::Changed(peer(2, "ada")), Change::Departed { client: Id::client(1, 1), code_number: 1 }];
+        assert_eq!(directory.apply_delta(delta(1, changes), |_| ()), Step::Applied);
         assert_eq!(directory.by_name("ada").map(|peer| peer.id), Some(Id::client(2, 1)));
     }
 

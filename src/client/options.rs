@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::wire::control::{Hello, Profile};
 use crate::wire::{
-    DETAILS_BYTES_MAX, ENDPOINT_BYTES_MAX, ENDPOINTS_MAX, PAYLOAD_BYTES_CEILING, PAYLOAD_BYTES_DEFAULT, TEXT_BYTES_MAX,
-    is_valid_name,
+    DETAILS_BYTES_MAX, ENDPOINT_BYTES_MAX, ENDPOINTS_MAX, PAYLOAD_BYTES_CEILING, PAYLOAD_BYTES_DEFAULT,
+    PAYLOAD_BYTES_FLOOR, TEXT_BYTES_MAX, is_valid_name,
 };
 
 /// How long looking up, connecting and being welcomed may take together, unless the options say otherwise:
@@ -25,7 +25,7 @@ pub struct Options {
     pub endpoints: Vec<String>,
     /// Whatever it wants others to know; at most 1024 bytes; empty: nothing.
     pub details: Vec<u8>,
-    /// The largest payload, in bytes, that it takes; the relay may agree to less.
+    /// The largest payload, in bytes, that it takes, 4 KiB to 16 MiB; the relay may agree to less.
     pub payload_bytes_max: u32,
     /// The silence after which either side asks for a sign of life; the relay decides, and without a wish
     /// takes its own value.
@@ -68,8 +68,8 @@ impl Options {
         if self.details.len() > DETAILS_BYTES_MAX {
             return Some("details have at most 1024 bytes");
         }
-        if self.payload_bytes_max > PAYLOAD_BYTES_CEILING {
-            return Some("payloads have at most 16 MiB");
+        if !(PAYLOAD_BYTES_FLOOR..=PAYLOAD_BYTES_CEILING).contains(&self.payload_bytes_max) {
+            return Some("the limit on payloads is 4 KiB to 16 MiB");
         }
         None
     }
@@ -108,6 +108,7 @@ mod tests {
             Options { endpoints: vec![String::new()], ..good.clone() },
             Options { details: vec![0; 1025], ..good.clone() },
             Options { payload_bytes_max: u32::MAX, ..good.clone() },
+            Options { payload_bytes_max: 4095, ..good.clone() },
         ] {
             assert!(bad.fault().is_some(), "{bad:?}");
         }

@@ -13,10 +13,13 @@ use super::event::{Closed, Event, Failure};
 use super::inbox::Inbox;
 use super::sender::{Sender, Session, Shared};
 use crate::wire::control::{Body, Ping, Pong};
-use crate::wire::{Header, Id, PAYLOAD_BYTES_DEFAULT, Type};
+use crate::wire::{Header, Id, Type};
 
 /// The correlation of the PINGs by which the receiver watches the relay; senders never draw it.
 const KEEPALIVE_CORRELATION: u32 = 0;
+
+/// How long the relay may take to end the connection after its last word.
+const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The receiving half of a connection. Dropping it leaves the connection to its senders.
 #[derive(Debug)]
@@ -28,7 +31,7 @@ pub struct Receiver {
     /// When it was asked for a sign of life that has not come yet.
     asked: Option<Instant>,
     /// The closing ERROR or the GOODBYE: why the connection is about to end.
-    last_word: Option<Failure>,
+    last_word: Option<(Failure, Instant)>,
     closed: Option<Closed>,
     /// Events that were put back by whoever waited for another one.
     put_back: VecDeque<Event>,
@@ -115,8 +118,7 @@ impl Receiver {
 
     /// The next event that lies in the inbox.
     fn next_event(&mut self) -> Result<Option<Event>, Closed> {
-        // The relay's own pages of presence keep to the default limit even where less was agreed.
-        let limit = self.shared.session.payload_bytes_max.max(PAYLOAD_BYTES_DEFAULT);
+        let limit = self.shared.session.payload_bytes_max;
         loop {
             let Some((header, payload)) = self.inbox.frame(limit).map_err(Closed::BadFrame)? else {
                 return Ok(None);
@@ -127,8 +129,10 @@ impl Receiver {
             }
             let event = Event::read(header, payload, self.shared.clock_us());
             match &event {
-                Some(Event::Goodbye(failure)) => self.last_word = Some(failure.clone()),
-                Some(Event::Error(failure)) if failure.closes() => self.last_word = Some(failure.clone()),
+                Some(Event::Goodbye(failure)) => self.last_word = Some((failure.clone(), Instant::now())),
+                Some(Event::Error(failure)) if failure.closes() => {
+                    self.last_word = Some((failure.clone(), Instant::now()));
+                }
                 Some(Event::Pong(pong)) if pong.from == Id::RELAY && pong.correlation == KEEPALIVE_CORRELATION => {
                     continue;
                 }
@@ -152,6 +156,10 @@ impl Receiver {
     /// How long to wait at most; asks the relay for a sign of life when it is due, and gives it up when none came.
     fn watch_relay(&mut self, now: Instant, deadline: Option<Instant>) -> Result<Option<Duration>, Closed> {
         let left = |end: Instant| end.saturating_duration_since(now);
+        if let Some((_, said)) = &self.last_word {
+            let end = *said + LAST_WORD_TIMEOUT;
+            return if end <= now { Err(Closed::Ended) } else { Ok(Some(left(deadline.map_or(end, |d| d.min(end))))) };
+        }
         let keepalive = self.shared.session.keepalive;
         if keepalive.is_zero() {
             return Ok(deadline.map(left));
@@ -207,7 +215,7 @@ impl Receiver {
     fn end(&mut self, closed: Closed) {
         self.shared.socket.shutdown();
         self.closed = Some(match (closed, self.last_word.take()) {
-            (Closed::Ended | Closed::Broken { .. }, Some(last_word)) => Closed::ByRelay(last_word),
+            (Closed::Ended | Closed::Broken { .. }, Some((last_word, _))) => Closed::ByRelay(last_word),
             (closed, _) => closed,
         });
     }

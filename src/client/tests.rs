@@ -319,6 +319,56 @@ fn a_blocked_sender_does_not_keep_the_receiver_from_reading() {
 }
 
 #[test]
+fn an_answer_that_fell_due_behind_a_blocked_sender_is_sent_when_the_sender_is_done() {
+    const FRAMES: usize = 300;
+    let (seen, wait) = std::sync::mpsc::channel();
+    let (client, handle) = welcomed(0, move |mut line| {
+        // The sender is in the midst of its frames once their first has come.
+        assert_eq!(line.read().0.frame_type(), Some(Type::Send));
+        line.write(header().correlating(9), &Ping { clock_us: Some(1) });
+        line.write(header(), &control::Gap { frames: 1, bytes: 1 });
+        wait.recv_timeout(PATIENCE).expect("the client has read the PING");
+        for _ in 1..FRAMES {
+            assert_eq!(line.read().0.frame_type(), Some(Type::Send));
+        }
+        assert_eq!(line.read().0.correlation, 9);
+    });
+    let (sender, mut receiver) = client.split();
+    let mut frames = Vec::new();
+    for _ in 0..FRAMES {
+        Header::new(Type::Send).to(OTHER).write_frame(&mut frames, |out| out.resize(out.len() + 60_000, 7));
+    }
+    let sending = thread::spawn(move || sender.send_frames(&frames).expect("sent"));
+    assert!(matches!(receiver.recv(), Event::Gap { .. }));
+    seen.send(()).expect("the relay waits");
+    assert!(matches!(receiver.recv(), Event::Closed(_)));
+    sending.join().expect("all sent");
+    handle.join().expect("the relay is content");
+}
+
+#[test]
+fn a_relay_that_answered_while_nobody_looked_is_not_given_up() {
+    let keepalive = Duration::from_millis(400);
+    let (go, wait) = std::sync::mpsc::channel();
+    let (done, answered) = std::sync::mpsc::channel();
+    let (mut client, handle) = welcomed(400, move |mut line| {
+        assert_eq!(line.read().0.frame_type(), Some(Type::Ping));
+        wait.recv_timeout(PATIENCE).expect("the client has stopped looking");
+        line.write(header(), &control::Gap { frames: 1, bytes: 1 });
+        done.send(()).expect("the client waits");
+        let _ = wait.recv();
+    });
+    assert!(client.receiver().recv_timeout(keepalive + keepalive / 4).is_none());
+    go.send(()).expect("the relay waits");
+    answered.recv_timeout(PATIENCE).expect("answered");
+    // This is the time under test: more of it passes than a relay may be silent.
+    thread::sleep(keepalive);
+    assert!(matches!(client.receiver().recv(), Event::Gap { .. }));
+    drop(go);
+    handle.join().expect("the relay is content");
+}
+
+#[test]
 fn the_end_of_the_connection_wakes_a_sender_that_waits_for_room() {
     let (client, handle) = welcomed(40, |line| {
         // Reads nothing, says nothing: the client gives it up, and its sender must not wait for ever.

@@ -7,187 +7,13 @@ use std::io::{self, IoSlice};
 
 use slab::Slab;
 
+use super::connection::{CloseReason, ConnId, Connection, Phase, flag};
 use super::input::{BufferPool, Lease};
 use super::queue::{BlockPool, MessageBytes, OutQueue};
 use super::wheel::Wheel;
 use super::{Counters, Limits, PeerAddr, Stream, Transport};
 use crate::outgoing::{Lane, Outgoing, SendError};
 use crate::time::{Tick, Time};
-
-/// A connection: a slot and the generation of its user. Never reused within the life of a reactor.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(transparent)]
-pub struct ConnId(u64);
-
-impl ConnId {
-    const INDEX_BITS: u32 = 24;
-    /// The largest slot number: 16.7 million.
-    pub const INDEX_MAX: usize = (1 << Self::INDEX_BITS) - 1;
-    /// The largest generation: 38 bits.
-    pub const GENERATION_MAX: u64 = (1 << 38) - 1;
-
-    /// The connection in slot `index` with this generation, which is at least 1.
-    #[must_use]
-    pub const fn new(index: usize, generation: u64) -> Self {
-        debug_assert!(index <= Self::INDEX_MAX && generation <= Self::GENERATION_MAX);
-        Self((generation << Self::INDEX_BITS) | index as u64)
-    }
-
-    /// The slot.
-    #[must_use]
-    pub const fn index(self) -> usize {
-        (self.0 & Self::INDEX_MAX as u64) as usize
-    }
-
-    /// The generation.
-    #[must_use]
-    pub const fn generation(self) -> u64 {
-        self.0 >> Self::INDEX_BITS
-    }
-
-    pub(super) const fn bits(self) -> u64 {
-        self.0
-    }
-
-    pub(super) const fn from_bits(bits: u64) -> Self {
-        Self(bits)
-    }
-}
-
-impl std::fmt::Debug for ConnId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}", self.index(), self.generation())
-    }
-}
-
-/// Why a connection has ended. Closed: what is not here cannot happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CloseReason {
-    /// The service closed it, and everything queued was written.
-    Finished,
-    /// The service ended it at once.
-    Aborted,
-    /// The peer reset it, or the network lost it.
-    Reset,
-    /// A message stayed incomplete for too long.
-    InputOverdue,
-    /// A message is larger than may be held.
-    InputTooLarge,
-    /// The oldest unsent byte was not taken in time.
-    WriteOverdue,
-    /// The memory for all queues was used up, and this was the largest.
-    MemoryPressure,
-}
-
-impl CloseReason {
-    /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 7] = [
-        Self::Finished,
-        Self::Aborted,
-        Self::Reset,
-        Self::InputOverdue,
-        Self::InputTooLarge,
-        Self::WriteOverdue,
-        Self::MemoryPressure,
-    ];
-}
-
-/// Why a peer is not let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// There are as many connections as there may be.
-    Connections,
-    /// The system has no file descriptor left.
-    Descriptors,
-}
-
-/// Where a connection stands between its beginning and its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// Bytes flow in both directions.
-    Open,
-    /// No more is read; what is queued is being written.
-    Flushing,
-    /// Everything is written; what arrives is discarded until the peer has closed too.
-    Lingering,
-    /// It is freed at the end of the turn.
-    Condemned,
-}
-
-/// Conditions of a connection, one bit each.
-pub(super) mod flag {
-    /// The socket may hold bytes that have not been read.
-    pub(in crate::reactor) const READABLE: u16 = 1 << 0;
-    /// It is on the ready list.
-    pub(in crate::reactor) const READY: u16 = 1 << 1;
-    /// A short read proves nothing: the end of the stream or an error has been announced.
-    pub(in crate::reactor) const READ_TO_END: u16 = 1 << 2;
-    /// The end of the stream has been read.
-    pub(in crate::reactor) const ENDED: u16 = 1 << 3;
-    /// The service wants to be shown no bytes for now.
-    pub(in crate::reactor) const PAUSED: u16 = 1 << 4;
-    /// The lease holds bytes that the service has not been asked about since it was paused.
-    pub(in crate::reactor) const HELD: u16 = 1 << 5;
-    /// The socket took less than it was offered; a writable event will come.
-    pub(in crate::reactor) const BLOCKED: u16 = 1 << 6;
-    /// It is on the dirty list.
-    pub(in crate::reactor) const DIRTY: u16 = 1 << 7;
-    /// The service wants to know what has been written.
-    pub(in crate::reactor) const NOTIFY: u16 = 1 << 8;
-    /// The service has been told of the end.
-    pub(in crate::reactor) const TOLD: u16 = 1 << 9;
-}
-
-const NONE: u32 = u32::MAX;
-
-/// A connection at rest is this and nothing else: no buffer, no queue, no timer object.
-#[derive(Debug)]
-pub(super) struct Connection<T> {
-    pub(super) transport: T,
-    generation: u64,
-    /// Bytes handed to the transport since it was opened.
-    pub(super) written: u64,
-    pub(super) peer: PeerAddr,
-    lease: u32,
-    queue: u32,
-    /// When the service wants to be called; while lingering, when to give up.
-    pub(super) deadline: Tick,
-    /// The earliest entry in the wheel: a later one is stale.
-    pub(super) check_at: Tick,
-    pub(super) flags: u16,
-    pub(super) phase: Phase,
-}
-
-// One cache line. At a million connections every byte here is a megabyte. (mio's sockets carry a check of
-// their own in debug builds.)
-#[cfg(not(debug_assertions))]
-const _: () = assert!(size_of::<Option<Connection<Stream>>>() <= 64);
-
-impl<T> Connection<T> {
-    pub(super) const fn has(&self, flag: u16) -> bool {
-        self.flags & flag != 0
-    }
-
-    pub(super) fn set(&mut self, flag: u16, on: bool) {
-        if on {
-            self.flags |= flag;
-        } else {
-            self.flags &= !flag;
-        }
-    }
-
-    pub(super) fn lease(&self) -> Option<usize> {
-        (self.lease != NONE).then_some(self.lease as usize)
-    }
-
-    pub(super) fn set_lease(&mut self, lease: Option<usize>) {
-        self.lease = lease.map_or(NONE, |key| key as u32);
-    }
-
-    pub(super) fn queue(&self) -> Option<usize> {
-        (self.queue != NONE).then_some(self.queue as usize)
-    }
-}
 
 /// All connections of a reactor, as a service sees them.
 #[derive(Debug)]
@@ -210,14 +36,14 @@ pub struct Connections<T = Stream> {
     pub(super) condemned: Vec<(ConnId, CloseReason)>,
     pub(super) limits: Limits,
     pub(super) counters: Counters,
-    /// Bytes in all queues of connections that are not condemned.
-    pub(super) queued_total_bytes: usize,
+    /// Bytes in the queues and leases of all connections that are not condemned.
+    pub(super) buffered_total_bytes: usize,
     pub(super) lingering: usize,
     pub(super) listening: bool,
     /// The time of this turn, in the grain of deadlines.
     pub(super) tick: Tick,
     generation: u64,
-    message_bytes: MessageBytes,
+    pub(super) message_bytes: MessageBytes,
 }
 
 /// Emptied queues that are kept for the next use.
@@ -238,7 +64,7 @@ impl<T: Transport> Connections<T> {
             condemned: Vec::new(),
             limits,
             counters: Counters::default(),
-            queued_total_bytes: 0,
+            buffered_total_bytes: 0,
             lingering: 0,
             listening: true,
             tick: Tick::at(Time::ZERO),
@@ -247,7 +73,8 @@ impl<T: Transport> Connections<T> {
         }
     }
 
-    /// Queues whole messages for `conn`, or writes them at once if they are long and nothing waits.
+    /// Queues whole messages for `conn`, or writes them at once if they are long and nothing waits. A queue
+    /// that is empty takes what it is given, however long: a message above the limit could never be sent.
     ///
     /// # Errors
     /// [`SendError::Gone`] if the connection has ended; [`SendError::Full`] if its queue has no room for all
@@ -257,6 +84,9 @@ impl<T: Transport> Connections<T> {
             return Err(SendError::Gone);
         };
         let length = outgoing.bytes().len();
+        if length == 0 {
+            return Ok(());
+        }
         let mut start = 0;
         if let Some(key) = connection.queue() {
             let reserve = if lane == Lane::Control { self.limits.queue_reserve_bytes } else { 0 };
@@ -304,44 +134,74 @@ impl<T: Transport> Connections<T> {
 
     fn enqueue(&mut self, conn: ConnId, outgoing: &mut Outgoing<'_>, start: usize) -> Result<(), SendError> {
         let more = outgoing.bytes().len() - start;
-        if self.queued_total_bytes + more > self.limits.queued_total_bytes_max {
+        let open = |connections: &Self| connections.slots[conn.index()].phase == Phase::Open;
+        if open(self) && self.buffered_total_bytes + more > self.limits.buffered_total_bytes_max {
             self.relieve(more);
         }
-        let connection = &mut self.slots[conn.index()];
-        if connection.phase != Phase::Open {
+        if !open(self) {
             // The write failed, or this queue was the largest.
             return Err(SendError::Gone);
         }
+        let connection = &mut self.slots[conn.index()];
+        let was_empty = connection.queue().is_none();
         let key = if let Some(key) = connection.queue() {
             key
         } else {
             let mut queue = self.spare_queues.pop().unwrap_or_else(|| OutQueue::new(conn));
             queue.owner = conn;
             let key = self.queues.insert(queue);
-            connection.queue = key as u32;
+            connection.set_queue(Some(key));
             key
         };
         self.queues[key].push(outgoing, start, self.tick, &mut self.blocks, self.message_bytes);
-        self.queued_total_bytes += more;
-        if !connection.has(flag::DIRTY | flag::BLOCKED) {
-            connection.set(flag::DIRTY, true);
-            self.dirty.push(conn);
-        } else if start > 0 {
+        self.buffered_total_bytes += more;
+        if !connection.has(flag::BLOCKED) {
+            self.mark_dirty(conn);
+        } else if was_empty {
+            // The write just now found it out, and no flush will look before there is room again.
             self.watch_queue(conn);
         }
         Ok(())
     }
 
-    /// Ends the connections with the largest queues until `more` bytes fit the budget.
+    /// Ends the connections that hold the most until `more` bytes fit the budget.
     ///
-    /// A scan is enough: it happens when hundreds of megabytes are queued, and frees the largest part of them.
+    /// A scan is enough: it happens when hundreds of megabytes are held. It frees an eighth more than it must,
+    /// so that it does not happen again at once.
     fn relieve(&mut self, more: usize) {
-        while self.queued_total_bytes + more > self.limits.queued_total_bytes_max {
-            let slots = &self.slots;
-            let alive = |queue: &&OutQueue| slots[queue.owner.index()].phase != Phase::Condemned;
-            let largest = self.queues.iter().map(|(_, queue)| queue).filter(alive).max_by_key(|queue| queue.len());
-            let Some(owner) = largest.map(|queue| queue.owner) else { return };
+        let most = self.limits.buffered_total_bytes_max;
+        if self.buffered_total_bytes + more <= most {
+            return;
+        }
+        while self.buffered_total_bytes + more > most - most / 8 {
+            let queues = self.queues.iter().map(|(_, queue)| (queue.len(), queue.owner));
+            let leases = self.leases.iter().map(|(_, lease)| (lease.accounted_bytes, lease.owner));
+            let alive = |(_, owner): &(usize, ConnId)| self.slots[owner.index()].phase != Phase::Condemned;
+            let Some((_, owner)) = queues.chain(leases).filter(alive).max() else { return };
             self.condemn(owner, CloseReason::MemoryPressure);
+        }
+    }
+
+    /// Keeps the beginning of a message; `held` if the service has not been asked about it.
+    pub(super) fn hold(&mut self, conn: ConnId, bytes: &[u8], wanted: usize, held: bool) {
+        let key = self.leases.insert(Lease::new(conn, bytes, wanted, self.tick, &mut self.buffers));
+        let connection = &mut self.slots[conn.index()];
+        connection.set_lease(Some(key));
+        connection.set(flag::HELD, held);
+        if !held {
+            self.watch_lease(conn);
+        }
+        self.account_lease(key);
+    }
+
+    /// Has the budget know how large a lease has become.
+    pub(super) fn account_lease(&mut self, key: usize) {
+        let lease = &mut self.leases[key];
+        let grown = lease.buffer.len() - lease.accounted_bytes;
+        if grown > 0 {
+            lease.accounted_bytes = lease.buffer.len();
+            self.buffered_total_bytes += grown;
+            self.relieve(0);
         }
     }
 
@@ -392,9 +252,20 @@ impl<T: Transport> Connections<T> {
         }
         connection.phase = Phase::Condemned;
         if let Some(key) = connection.queue() {
-            self.queued_total_bytes -= self.queues[key].len();
+            self.buffered_total_bytes -= self.queues[key].len();
+        }
+        if let Some(key) = connection.lease() {
+            self.buffered_total_bytes -= self.leases[key].accounted_bytes;
         }
         self.condemned.push((conn, reason));
+    }
+
+    /// Counts the end of a connection, which the service is about to be told of.
+    pub(super) fn count_end(&mut self, conn: ConnId, reason: CloseReason) {
+        let connection = &mut self.slots[conn.index()];
+        connection.set(flag::TOLD, true);
+        self.counters.closed[reason as usize] += 1;
+        self.counters.silent += u64::from(!connection.has(flag::HEARD));
     }
 
     /// Has [`super::Service::on_deadline`] called at `at`, or not at all; replaces what was set before.
@@ -477,10 +348,10 @@ impl<T: Transport> Connections<T> {
         self.slots.is_empty()
     }
 
-    /// Bytes that wait in all queues.
+    /// Bytes that wait in all queues, and buffers for messages that are incomplete.
     #[must_use]
-    pub const fn queued_total_bytes(&self) -> usize {
-        self.queued_total_bytes
+    pub const fn buffered_total_bytes(&self) -> usize {
+        self.buffered_total_bytes
     }
 
     /// What has been done so far.
@@ -507,18 +378,7 @@ impl<T: Transport> Connections<T> {
             return None;
         }
         self.generation = self.generation % ConnId::GENERATION_MAX + 1;
-        self.slots.insert(Connection {
-            transport,
-            generation: self.generation,
-            written: 0,
-            peer,
-            lease: NONE,
-            queue: NONE,
-            deadline: Tick::NEVER,
-            check_at: Tick::NEVER,
-            flags: 0,
-            phase: Phase::Open,
-        });
+        self.slots.insert(Connection::new(transport, peer, self.generation));
         Some(ConnId::new(index, self.generation))
     }
 
@@ -551,7 +411,11 @@ impl<T: Transport> Connections<T> {
         if let Some(key) = connection.lease() {
             connection.set_lease(None);
             connection.set(flag::HELD, false);
-            self.leases.remove(key).release(&mut self.buffers);
+            let lease = self.leases.remove(key);
+            if connection.phase != Phase::Condemned {
+                self.buffered_total_bytes -= lease.accounted_bytes;
+            }
+            lease.release(&mut self.buffers);
         }
     }
 
@@ -570,7 +434,7 @@ impl<T: Transport> Connections<T> {
         let empty = queue.is_empty();
         self.counters.writes += 1;
         self.counters.written_bytes += count as u64;
-        self.queued_total_bytes -= count;
+        self.buffered_total_bytes -= count;
         self.slots[conn.index()].written += count as u64;
         if empty {
             self.release_queue(conn);
@@ -580,7 +444,7 @@ impl<T: Transport> Connections<T> {
     pub(super) fn release_queue(&mut self, conn: ConnId) {
         let connection = &mut self.slots[conn.index()];
         if let Some(key) = connection.queue() {
-            connection.queue = NONE;
+            connection.set_queue(None);
             let mut queue = self.queues.remove(key);
             queue.clear(&mut self.blocks);
             if self.spare_queues.len() < SPARE_QUEUES_MAX {
@@ -594,7 +458,7 @@ impl<T: Transport> Connections<T> {
     /// # Panics
     /// If anything disagrees. For tests and simulations: it looks at every connection.
     pub fn check_consistency(&self) {
-        let mut queued = 0;
+        let mut buffered = 0;
         let (mut lease_count, mut queue_count, mut lingering) = (0, 0, 0);
         for (index, connection) in &self.slots {
             let conn = ConnId::new(index, connection.generation);
@@ -607,6 +471,13 @@ impl<T: Transport> Connections<T> {
             if connection.has(flag::HELD) {
                 assert!(connection.lease().is_some(), "{conn:?} holds bytes without a lease");
             }
+            if let Some(key) = connection.lease() {
+                let lease = &self.leases[key];
+                assert_eq!((lease.owner, lease.accounted_bytes), (conn, lease.buffer.len()), "the account of a lease");
+                if connection.phase != Phase::Condemned {
+                    buffered += lease.accounted_bytes;
+                }
+            }
             if let Some(key) = connection.queue() {
                 queue_count += 1;
                 let queue = &self.queues[key];
@@ -616,13 +487,13 @@ impl<T: Transport> Connections<T> {
                 let most = self.limits.queue_bytes_max + self.limits.queue_reserve_bytes;
                 assert!(queue.len() <= most.max(self.limits.input_bytes_max), "{conn:?} has a queue over its limit");
                 if connection.phase != Phase::Condemned {
-                    queued += queue.len();
+                    buffered += queue.len();
                     assert!(connection.has(flag::BLOCKED | flag::DIRTY), "{conn:?} has bytes that nothing will write");
                 }
             }
         }
-        assert_eq!(queued, self.queued_total_bytes, "bytes in all queues");
-        assert!(queued <= self.limits.queued_total_bytes_max.max(self.limits.input_bytes_max), "the memory budget");
+        assert_eq!(buffered, self.buffered_total_bytes, "bytes in all queues and leases");
+        assert!(buffered <= self.limits.buffered_total_bytes_max.max(self.limits.input_bytes_max), "the memory budget");
         assert_eq!(
             (lease_count, queue_count),
             (self.leases.len(), self.queues.len()),

@@ -6,8 +6,8 @@
 
 use std::io::{self, IoSliceMut};
 
-use super::connections::{Connection, Phase, flag};
-use super::input::Lease;
+use super::connection::{Connection, Phase, flag};
+use super::wheel::Wheel;
 use super::{CloseReason, ConnId, Connections, Counters, Limits, PeerAddr, Progress, Service, Transport, Unsent};
 use crate::time::{Tick, Time};
 
@@ -34,7 +34,7 @@ pub struct Engine<T: Transport> {
     /// Swapped with the lists of [`Connections`], so that neither loses its memory.
     ready: Vec<ConnId>,
     dirty: Vec<ConnId>,
-    due: Vec<ConnId>,
+    due: Vec<(u32, ConnId)>,
     unsent: Vec<u8>,
 }
 
@@ -102,12 +102,13 @@ impl<T: Transport> Engine<T> {
             self.connections.mark_dirty(conn);
         }
         let connection = &mut self.connections.slots[conn.index()];
-        if readiness.readable || readiness.ends {
+        if readiness.failed && connection.phase != Phase::Lingering && connection.has(flag::PAUSED | flag::ENDED) {
+            // No read will find it out: none is made in a pause, or after the end.
+            self.connections.condemn(conn, CloseReason::Reset);
+        } else if readiness.readable || readiness.ends {
             connection.set(flag::READABLE, true);
             if !connection.has(flag::PAUSED) || connection.phase == Phase::Lingering {
                 self.connections.mark_ready(conn);
-            } else if readiness.failed {
-                self.connections.condemn(conn, CloseReason::Reset);
             }
         }
     }
@@ -153,6 +154,12 @@ impl<T: Transport> Engine<T> {
         let result = if let Some(key) = connection.lease() {
             let lease = &mut connections.leases[key];
             lease.reserve(lease.goal(), &mut connections.buffers);
+            connections.account_lease(key);
+            let connection = &mut connections.slots[conn.index()];
+            if connection.phase != Phase::Open {
+                return Reading::Over; // The budget is used up, and this connection held the most.
+            }
+            let lease = &mut connections.leases[key];
             let (filled, limit) = (lease.filled, lease.limit());
             lease_room = limit - filled;
             let mut buffers = [IoSliceMut::new(&mut lease.buffer[filled..limit]), IoSliceMut::new(&mut self.scratch)];
@@ -160,6 +167,7 @@ impl<T: Transport> Engine<T> {
         } else {
             connection.transport.read_vectored(&mut [IoSliceMut::new(&mut self.scratch)])
         };
+        let connection = &mut connections.slots[conn.index()];
         match result {
             Ok(0) => {
                 connection.set(flag::ENDED, true);
@@ -168,6 +176,7 @@ impl<T: Transport> Engine<T> {
                 Reading::Over
             }
             Ok(count) => {
+                connection.set(flag::HEARD, true);
                 connections.counters.reads += 1;
                 connections.counters.read_bytes += count as u64;
                 *budget = budget.saturating_sub(count);
@@ -198,7 +207,6 @@ impl<T: Transport> Engine<T> {
 
     /// Shows the service bytes of the scratch, and keeps what it leaves in a lease.
     fn offer_scratch<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, start: usize, end: usize, now: Time) {
-        let scratch_bytes = self.scratch.len();
         let data = &mut self.scratch[start..end];
         let Progress { consumed, wanted } = service.on_data(&mut self.connections, conn, data, now);
         let connections = &mut self.connections;
@@ -206,19 +214,12 @@ impl<T: Transport> Engine<T> {
             return;
         }
         let rest = &data[consumed..];
-        if wanted.max(rest.len()) > connections.limits.input_bytes_max.max(scratch_bytes) {
+        let paused = connections.slots[conn.index()].has(flag::PAUSED);
+        if !paused && wanted.max(rest.len()) > connections.limits.input_bytes_max {
             connections.condemn(conn, CloseReason::InputTooLarge);
             return;
         }
-        let lease = Lease::new(rest, wanted, connections.tick, &mut connections.buffers);
-        let key = connections.leases.insert(lease);
-        let connection = &mut connections.slots[conn.index()];
-        connection.set_lease(Some(key));
-        if connection.has(flag::PAUSED) {
-            connection.set(flag::HELD, true);
-        } else {
-            connections.watch_lease(conn);
-        }
+        connections.hold(conn, rest, wanted, paused);
     }
 
     /// Shows the service what a lease holds, topping it up from the first `more` bytes of the scratch as far
@@ -248,38 +249,31 @@ impl<T: Transport> Engine<T> {
                 connections.release_lease(conn);
                 if taken < more {
                     if paused {
-                        self.hold_scratch(conn, taken, more);
+                        self.connections.hold(conn, &self.scratch[taken..more], 0, true);
                     } else {
                         self.offer_scratch(service, conn, taken, more, now);
                     }
                 }
                 return;
             }
-            if lease.goal() > connections.limits.input_bytes_max.max(self.scratch.len()) {
+            // What a pause holds back may be many messages: at most one lease and one read's worth.
+            if !paused && progress.wanted.max(lease.filled) > connections.limits.input_bytes_max {
                 connections.condemn(conn, CloseReason::InputTooLarge);
                 return;
             }
-            taken += lease.pull(&self.scratch[taken..more], paused, &mut connections.buffers);
-            let complete = lease.filled >= lease.limit();
+            let pulled = lease.pull(&self.scratch[taken..more], paused, &mut connections.buffers);
+            taken += pulled;
+            let worth_asking = pulled > 0 && lease.filled >= progress.wanted;
             connection.set(flag::HELD, paused);
-            if paused {
+            connections.account_lease(key);
+            if paused || connections.slots[conn.index()].phase != Phase::Open {
                 return;
             }
-            if !complete || (taken == more && progress.consumed == 0 && progress.wanted <= filled) {
+            if !worth_asking {
                 connections.watch_lease(conn);
                 return;
             }
         }
-    }
-
-    /// Keeps bytes of the scratch for a service that takes none at the moment.
-    fn hold_scratch(&mut self, conn: ConnId, start: usize, end: usize) {
-        let connections = &mut self.connections;
-        let lease = Lease::new(&self.scratch[start..end], 0, connections.tick, &mut connections.buffers);
-        let key = connections.leases.insert(lease);
-        let connection = &mut connections.slots[conn.index()];
-        connection.set_lease(Some(key));
-        connection.set(flag::HELD, true);
     }
 
     /// Reads what a lingering connection still sends, and forgets it.
@@ -301,13 +295,13 @@ impl<T: Transport> Engine<T> {
         let tick = self.connections.tick;
         let mut due = std::mem::take(&mut self.due);
         self.connections.wheel.advance(tick, &mut due);
-        for conn in due.drain(..) {
+        for (slot, conn) in due.drain(..) {
             let Some(connection) = self.connections.get_mut(conn) else { continue };
             if connection.check_at > tick {
-                // A later round of the wheel, or an entry that an earlier one has replaced; putting it in
-                // again is right for the one and harmless for the other.
+                // The entry is for a later round of the wheel, or an earlier one has replaced it. The latter
+                // is dropped: put in again, it would stay as long as its connection, with all its like.
                 let check_at = connection.check_at;
-                if check_at != Tick::NEVER {
+                if check_at != Tick::NEVER && slot == Wheel::slot(check_at) {
                     self.connections.wheel.insert(check_at, conn);
                 }
                 continue;
@@ -399,22 +393,25 @@ impl<T: Transport> Engine<T> {
             }
         }
         let connection = &connections.slots[conn.index()];
-        let (written, empty) = (connection.written, connection.queue().is_none());
         if connection.has(flag::NOTIFY) {
+            let written = connection.written;
             service.on_written(connections, conn, written, now);
         }
-        if empty && self.connections.slots[conn.index()].phase == Phase::Flushing {
+        // The service may just have sent a last word and closed.
+        let connection = &self.connections.slots[conn.index()];
+        if connection.queue().is_none() && connection.phase == Phase::Flushing {
             self.finish(service, conn, now);
         }
     }
 
     /// Everything is written: tells the service, tells the peer, and waits for the peer to close too.
     fn finish<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, now: Time) {
-        self.connections.slots[conn.index()].set(flag::TOLD, true);
+        self.connections.count_end(conn, CloseReason::Finished);
         let unsent = Unsent { written: self.connections.slots[conn.index()].written, ..Unsent::default() };
         service.on_close(&mut self.connections, conn, CloseReason::Finished, unsent, now);
-        self.connections.counters.closed[CloseReason::Finished as usize] += 1;
-        self.linger(conn, now);
+        if self.connections.slots[conn.index()].phase == Phase::Flushing {
+            self.linger(conn, now);
+        }
     }
 
     /// Has a connection wait for its peer's end, so that a reset does not overtake the last bytes.
@@ -443,14 +440,16 @@ impl<T: Transport> Engine<T> {
             let written = connection.written;
             let (mut cut, mut cut_bytes) = ([0; 32], 0);
             if !told {
-                connection.set(flag::TOLD, true);
-                self.connections.counters.closed[reason as usize] += 1;
+                self.connections.count_end(conn, reason);
                 self.unsent.clear();
-                if let Some(key) = connection.queue() {
+                if let Some(key) = self.connections.slots[conn.index()].queue() {
                     let queue = &self.connections.queues[key];
                     queue.copy_unsent(&mut self.unsent);
-                    cut_bytes = queue.cut().len();
-                    cut[..cut_bytes].copy_from_slice(queue.cut());
+                    if !queue.cut().is_empty() {
+                        // What follows a short message in the queue is no part of it.
+                        cut_bytes = queue.cut().len().min((self.connections.message_bytes)(queue.cut()));
+                        cut[..cut_bytes].copy_from_slice(&queue.cut()[..cut_bytes]);
+                    }
                 }
             }
             self.connections.release_lease(conn);
@@ -465,5 +464,65 @@ impl<T: Transport> Engine<T> {
         if self.unsent.capacity() > self.connections.limits.queue_bytes_max / 4 {
             self.unsent = Vec::new();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Nothing comes and nothing goes.
+    struct Silence;
+
+    impl Transport for Silence {
+        fn read_vectored(&mut self, _: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+
+        fn write_vectored(&mut self, _: &[io::IoSlice<'_>]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+
+        fn shutdown_write(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Sets a far deadline whenever a near one has come.
+    struct Idle(u32);
+
+    impl Service<Silence> for Idle {
+        fn on_data(&mut self, _: &mut Connections<Silence>, _: ConnId, data: &mut [u8], _: Time) -> Progress {
+            Progress::all(data)
+        }
+
+        fn on_deadline(&mut self, io: &mut Connections<Silence>, conn: ConnId, now: Time) {
+            self.0 += 1;
+            io.set_deadline(conn, Some(now + Duration::from_mins(5)));
+        }
+    }
+
+    #[test]
+    fn entries_that_earlier_ones_replaced_do_not_pile_up_in_the_wheel() {
+        let mut engine = Engine::new::<Idle>(Limits::default());
+        let conn = engine.open(Silence, PeerAddr::UNIX).expect("a slot");
+        let mut service = Idle(0);
+        let mut now = Time::ZERO;
+        for round in 0..5000 {
+            // An idle deadline far away, and again and again one that comes before it.
+            engine.connections.set_deadline(conn, Some(now + Duration::from_mins(5)));
+            engine.connections.set_deadline(conn, Some(now + Duration::from_secs(2)));
+            let end = now + Duration::from_secs(3);
+            while let Some(wait) = engine.wait(now).filter(|wait| now + *wait <= end) {
+                now += wait;
+                engine.begin_turn(now);
+                engine.expire(&mut service, now);
+            }
+            now = end;
+            assert!(engine.connections.wheel.len() < 200, "{} in round {round}", engine.connections.wheel.len());
+        }
+        assert_eq!(service.0, 5000, "every deadline came");
     }
 }

@@ -3,6 +3,7 @@
 //! At rest a connection owns no read buffer. What a service does not consume is held in a lease, which
 //! grows to what the service says it wants and is given back as soon as it is empty.
 
+use super::ConnId;
 use crate::time::Tick;
 
 /// The smallest lease: it holds a header and a short message.
@@ -27,6 +28,9 @@ impl BufferPool {
 
     fn give(&mut self, buffer: Vec<u8>) {
         let length = buffer.len();
+        if length == 0 {
+            return; // Its memory is lent to a service, which has closed the connection meanwhile.
+        }
         let free = self.class(length);
         if (free.len() + 1) * length <= FREE_BYTES_MAX {
             free.push(buffer);
@@ -49,13 +53,17 @@ pub(super) struct Lease {
     wanted: usize,
     /// Since when the message in front has been incomplete.
     pub(super) since: Tick,
+    /// Whose beginning it is.
+    pub(super) owner: ConnId,
+    /// The length of `buffer` that the budget for all buffers knows of.
+    pub(super) accounted_bytes: usize,
 }
 
 impl Lease {
-    pub(super) fn new(bytes: &[u8], wanted: usize, now: Tick, pool: &mut BufferPool) -> Self {
+    pub(super) fn new(owner: ConnId, bytes: &[u8], wanted: usize, now: Tick, pool: &mut BufferPool) -> Self {
         let mut buffer = pool.take(wanted.max(bytes.len() + 1));
         buffer[..bytes.len()].copy_from_slice(bytes);
-        Self { buffer, filled: bytes.len(), wanted, since: now }
+        Self { buffer, filled: bytes.len(), wanted, since: now, owner, accounted_bytes: 0 }
     }
 
     pub(super) fn release(self, pool: &mut BufferPool) {
@@ -107,10 +115,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_lease_that_is_released_while_its_buffer_is_lent_leaves_nothing_in_the_pool() {
+        let mut pool = BufferPool::default();
+        let mut lease = Lease::new(ConnId::new(1, 1), b"abc", 28, Tick::NEVER, &mut pool);
+        let buffer = std::mem::take(&mut lease.buffer);
+        lease.release(&mut pool);
+        assert!(pool.free.iter().all(Vec::is_empty));
+        assert_eq!(buffer.len(), LEASE_BYTES_MIN);
+    }
+
+    #[test]
     fn a_lease_grows_to_what_is_wanted_and_keeps_its_bytes() {
         let now = Tick::at(crate::time::Time::ZERO);
         let mut pool = BufferPool::default();
-        let mut lease = Lease::new(b"abc", 28, now, &mut pool);
+        let mut lease = Lease::new(ConnId::new(1, 1), b"abc", 28, now, &mut pool);
         assert_eq!((lease.buffer.len(), lease.limit(), lease.goal()), (256, 28, 28));
         assert_eq!(lease.pull(&[b'x'; 1000], false, &mut pool), 25);
         lease.consume(0, 5000, now);

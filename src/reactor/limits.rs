@@ -18,7 +18,8 @@ pub struct Limits {
     pub read_scratch_bytes: usize,
     /// Bytes read from a connection in a turn before it is the others' turn.
     pub read_turn_bytes_max: usize,
-    /// Bytes of an incomplete message that may wait for its end.
+    /// Bytes of an incomplete message that may wait for its end. What a pause holds back, which may be many
+    /// messages, is bounded by this and one read.
     pub input_bytes_max: usize,
     /// Time to complete a message that has begun: a slow peer on a bad line makes it, an idle attacker
     /// does not hold a buffer for ever.
@@ -27,8 +28,9 @@ pub struct Limits {
     pub queue_bytes_max: usize,
     /// Bytes beyond that for what the service itself must say ([`super::Lane::Control`]).
     pub queue_reserve_bytes: usize,
-    /// Bytes that may wait in all queues together; past it the largest queue goes first.
-    pub queued_total_bytes_max: usize,
+    /// Bytes that may wait for all connections together, in queues and in buffers for incomplete messages; past
+    /// it the connection that holds the most goes first.
+    pub buffered_total_bytes_max: usize,
     /// From this length on a message for an empty queue is written at once instead of copied: measured,
     /// a copy and its place in the cache cost more than a second write.
     pub write_through_bytes_min: usize,
@@ -56,7 +58,7 @@ impl Default for Limits {
             input_deadline: Duration::from_secs(30),
             queue_bytes_max: 1024 * 1024,
             queue_reserve_bytes: 256 * 1024,
-            queued_total_bytes_max: 256 * 1024 * 1024,
+            buffered_total_bytes_max: 256 * 1024 * 1024,
             write_through_bytes_min: 2048,
             write_turn_bytes_max: 1024 * 1024,
             write_deadline: Duration::from_secs(30),
@@ -76,6 +78,8 @@ pub struct Counters {
     pub refused_connections: u64,
     /// Connections refused because the system had no file descriptor for them.
     pub refused_descriptors: u64,
+    /// Connections that ended without having sent a byte: port scans and health checks.
+    pub silent: u64,
     /// Failures to accept for any other reason.
     pub accept_errors: u64,
     /// Bytes read.

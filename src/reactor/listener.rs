@@ -136,9 +136,13 @@ fn bind_tcp(address: SocketAddr, options: SocketOptions) -> io::Result<mio::net:
 fn bind_unix(path: &Path, options: SocketOptions) -> io::Result<mio::net::UnixListener> {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
     if is_socket {
-        match std::os::unix::net::UnixStream::connect(path) {
-            Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
-            Err(_) => std::fs::remove_file(path)?,
+        // Only a refusal proves that nobody is there: a listener that is overloaded, or a socket of another
+        // kind or owner, answers otherwise. The probe must not wait for one that hangs.
+        let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        probe.set_nonblocking(true)?;
+        match probe.connect(&socket2::SockAddr::unix(path)?) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+            _ => return Err(io::ErrorKind::AddrInUse.into()),
         }
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -211,4 +215,29 @@ pub(super) fn concerns_one_connection(error: &io::Error) -> bool {
                 | Errno::PERM
         )
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn accepted_sockets_have_the_options_of_their_listener() {
+        let address = "127.0.0.1:0".parse().expect("an address");
+        for user_timeout in [None, Some(Duration::from_secs(7))] {
+            let options = SocketOptions { user_timeout, ..SocketOptions::default() };
+            let listener = Listener::bind(&Endpoint::Tcp(address), options).expect("a port");
+            let Endpoint::Tcp(bound) = listener.endpoint else { panic!("TCP was asked for") };
+            let client = std::net::TcpStream::connect(bound).expect("it listens");
+            let (Stream::Tcp(stream), peer) = listener.accept().expect("it has come") else {
+                panic!("TCP was asked for")
+            };
+            assert_eq!(peer.socket_addr(), client.local_addr().ok());
+            let socket = socket2::SockRef::from(&stream);
+            assert!(socket.tcp_nodelay().expect("a socket"));
+            assert_eq!(socket.tcp_user_timeout().expect("a socket"), user_timeout);
+            assert!(socket.nonblocking().expect("a socket"));
+        }
+    }
 }

@@ -19,6 +19,7 @@
 
 mod address;
 mod clock;
+mod connection;
 mod connections;
 mod engine;
 mod event_loop;
@@ -33,7 +34,8 @@ mod wheel;
 pub use crate::outgoing::{Lane, Outgoing, SendError};
 pub use address::PeerAddr;
 pub use clock::Clock;
-pub use connections::{CloseReason, ConnId, Connections, Refusal};
+pub use connection::{CloseReason, ConnId, Refusal};
+pub use connections::Connections;
 pub use engine::{Engine, Readiness};
 pub use event_loop::Reactor;
 pub use limits::{Counters, Limits};

@@ -33,7 +33,9 @@ pub trait Service<T: Transport = Stream> {
     }
 
     /// Bytes have arrived: `data` begins with the first byte that was not consumed yet. The service may
-    /// change them in place. It is not called again for a connection that it pauses or closes meanwhile.
+    /// change them in place, and consumes every message that is whole: it is asked again when more bytes
+    /// have come or after a pause, not for what it left. It is not called again for a connection that it
+    /// pauses or closes meanwhile.
     fn on_data(&mut self, io: &mut Connections<T>, conn: ConnId, data: &mut [u8], now: Time) -> Progress;
 
     /// The peer will send no more, and everything it sent has been shown. By default the connection is
@@ -55,8 +57,8 @@ pub trait Service<T: Transport = Stream> {
         let _ = (io, conn, now);
     }
 
-    /// Something was written to a connection for which [`Connections::set_notify`] is on: `written` bytes
-    /// since it was opened.
+    /// The queue of a connection for which [`Connections::set_notify`] is on has had its turn: `written`
+    /// bytes since it was opened, which may be no more than at the last call.
     fn on_written(&mut self, io: &mut Connections<T>, conn: ConnId, written: u64, now: Time) {
         let _ = (io, conn, written, now);
     }
@@ -77,7 +79,7 @@ pub trait Service<T: Transport = Stream> {
     }
 
     /// What to tell a peer that is not let in, without a connection: sent at best.
-    fn refusal(&self, why: Refusal) -> &[u8] {
+    fn refusal(&mut self, why: Refusal) -> &[u8] {
         let _ = why;
         &[]
     }

@@ -2,7 +2,8 @@
 //!
 //! Inserting is O(1), and a deadline that moves away costs nothing: a connection is looked at when its
 //! earliest known deadline comes, and if that has moved, it is put in again. So a frame that resets an
-//! idle timer touches no timer. Entries are never removed; the connection knows which of them counts.
+//! idle timer touches no timer. Entries are not removed before their slot comes; the connection knows which
+//! of them counts, and the others are dropped then.
 
 use std::time::Duration;
 
@@ -26,15 +27,20 @@ impl Wheel {
         Self { slots: vec![Vec::new(); SLOTS as usize], occupied: [0; SLOTS as usize / 64], done: Tick::at(Time::ZERO) }
     }
 
+    /// The slot of a tick that is not over.
+    pub(super) const fn slot(tick: Tick) -> u32 {
+        tick.number() % SLOTS
+    }
+
     /// Has `id` come up at `tick`, or at the next tick if that is over.
     pub(super) fn insert(&mut self, tick: Tick, id: ConnId) {
-        let slot = tick.max(self.done.after(1)).number() % SLOTS;
+        let slot = Self::slot(tick.max(self.done.after(1)));
         self.slots[slot as usize].push(id);
         self.occupied[slot as usize / 64] |= 1 << (slot % 64);
     }
 
-    /// Moves what lies in the slots up to `now` into `due`, that of later rounds included.
-    pub(super) fn advance(&mut self, now: Tick, due: &mut Vec<ConnId>) {
+    /// Moves what lies in the slots up to `now` into `due`, that of later rounds included, each with its slot.
+    pub(super) fn advance(&mut self, now: Tick, due: &mut Vec<(u32, ConnId)>) {
         let steps = now.number().saturating_sub(self.done.number()).min(SLOTS);
         for step in 1..=steps {
             let slot = (now.number() - steps + step) % SLOTS;
@@ -43,10 +49,16 @@ impl Wheel {
             if *word & bit != 0 {
                 *word &= !bit;
                 // Its memory goes with it: a storm would else leave every slot at its largest.
-                due.append(&mut std::mem::take(&mut self.slots[slot as usize]));
+                due.extend(std::mem::take(&mut self.slots[slot as usize]).into_iter().map(|id| (slot, id)));
             }
         }
         self.done = self.done.max(now);
+    }
+
+    /// Entries in all slots, those that no longer count included.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.slots.iter().map(Vec::len).sum()
     }
 
     /// How long until the next slot with anything in it.
@@ -94,7 +106,7 @@ mod tests {
             wheel.advance(tick(at - 1), &mut due);
             assert!(due.is_empty(), "base {base}, tick {at}");
             wheel.advance(tick(at), &mut due);
-            assert_eq!(due, [id(1)]);
+            assert_eq!(due, [(at % SLOTS, id(1))]);
             assert_eq!(wheel.wait(tick(at).time()), None);
         }
     }
@@ -106,7 +118,7 @@ mod tests {
         wheel.insert(tick(5), id(1));
         let mut due = Vec::new();
         wheel.advance(tick(101), &mut due);
-        assert_eq!(due, [id(1)]);
+        assert_eq!(due, [(101, id(1))]);
     }
 
     #[test]

@@ -130,8 +130,8 @@ impl Relay {
                 skip(peer, frame.len(), out);
             }
         }
-        if out.queued_bytes(to) == 0 {
-            // Nothing will be written that could bring the GAP along.
+        // Frames that were too large for a client that keeps up: no write will come that the GAP waits for.
+        if peer.has_gap && out.queued_bytes(to) <= self.settings.queue_bytes_max / 2 {
             send_gap(peer, &mut self.counters, out);
         }
         (queued, skipped)
@@ -199,7 +199,9 @@ impl Relay {
         }
         let Some(peer) = self.peers.registered(id) else { return };
         if out.queued_bytes(id) <= self.settings.queue_bytes_max / 2 {
-            send_gap(peer, &mut self.counters, out);
+            if peer.has_gap {
+                send_gap(peer, &mut self.counters, out);
+            }
             if peer.paused {
                 peer.paused = false;
                 out.pause(id, false);
@@ -240,8 +242,8 @@ impl Relay {
     pub(super) fn refuse_with(&mut self, to: Id, correlation: u32, refused: &Refused, out: &mut impl Outbox) {
         self.counters.refused[refused.code.ordinal()] += 1;
         let header = Header::new(Type::Error).to(to).correlating(correlation);
-        let text = if refused.text.is_empty() { refused.code.meaning() } else { &refused.text };
-        self.say(to, out, |frame| ErrorBody(Reason::new(refused.code, text)).write_frame(header, frame));
+        let reason = Reason::new(refused.code, refused.text());
+        self.say(to, out, |frame| ErrorBody(reason).write_frame(header, frame));
     }
 
     pub(super) fn receipt_done(&mut self, to: Id, correlation: u32, out: &mut impl Outbox) {
@@ -275,7 +277,7 @@ impl Relay {
 /// Queues frames of a client for another.
 ///
 /// Once something was skipped, nothing more is queued until half of the queue has been written: GAPs and
-/// frames would else alternate, one by one.
+/// frames would else alternate, one by one. Nor is a GAP queued in front of a frame that does not fit behind it.
 fn deliver(
     peer: &mut Peer,
     outgoing: &mut Outgoing<'_>,
@@ -288,8 +290,13 @@ fn deliver(
         // An empty queue takes a message of any length, but a run is not one.
         return Err(Code::QueueFull);
     }
-    if peer.has_gap && (out.queued_bytes(peer.id) > settings.queue_bytes_max / 2 || !send_gap(peer, counters, out)) {
-        return Err(Code::QueueFull);
+    if peer.has_gap {
+        let queued = out.queued_bytes(peer.id);
+        let both = queued + GAP_FRAME_BYTES + outgoing.bytes().len();
+        let fits = queued <= settings.queue_bytes_max / 2 && both <= settings.queue_bytes_max;
+        if !fits || !send_gap(peer, counters, out) {
+            return Err(Code::QueueFull);
+        }
     }
     out.send(peer.id, outgoing, Lane::Traffic).map_err(|error| match error {
         SendError::Full => Code::QueueFull,
@@ -313,7 +320,10 @@ pub(super) fn say_to(
     counters: &mut Counters,
     out: &mut impl Outbox,
 ) {
-    let fits = send_gap(peer, counters, out);
+    // A GAP for which there is room, but not for the frame behind it, would be followed by the next GAP.
+    let both = out.queued_bytes(peer.id) + GAP_FRAME_BYTES + outgoing.bytes().len();
+    let room = settings.queue_bytes_max + settings.queue_reserve_bytes;
+    let fits = !peer.has_gap || both <= room && send_gap(peer, counters, out);
     if !fits || out.send(peer.id, outgoing, Lane::Control) == Err(SendError::Full) {
         counters.control_skipped += 1;
         skip(peer, outgoing.bytes().len(), out);
@@ -336,11 +346,8 @@ fn skip(peer: &mut Peer, bytes: usize, out: &mut impl Outbox) {
     }
 }
 
-/// Queues the GAP for what a client has missed, if there is any; says whether nothing is left to be told.
+/// Queues the GAP for what a client has missed; says whether there was room for it.
 pub(super) fn send_gap(peer: &mut Peer, counters: &mut Counters, out: &mut impl Outbox) -> bool {
-    if !peer.has_gap {
-        return true;
-    }
     let id = peer.id;
     let extra = peer.extra();
     let gap = Gap { frames: extra.gap_frames, bytes: extra.gap_bytes };

@@ -139,7 +139,7 @@ impl Relay {
             Input::Frames(run) => self.frames(from, run, now, out),
             Input::Connected => self.connected(from, now, out),
             Input::Broken(error) => self.broken(from, error, now, out),
-            Input::Overdue => self.fail(from, 0, Code::FrameTimeout, "", now, out),
+            Input::Overdue => self.fail(from, Code::FrameTimeout, "", now, out),
             Input::Ended => self.ended(from, now, out),
             Input::Deadline => self.deadline(from, now, out),
             Input::Written(written) => self.written(from, written, out),
@@ -182,7 +182,8 @@ impl Relay {
             }
             Some(Type::Goodbye) => return self.goodbye(from, now, out),
             Some(Type::Hello) => {
-                return self.fail(from, header.correlation, Code::OutOfOrder, "HELLO has been said already", now, out);
+                let refused = Refused::because(Code::OutOfOrder, "HELLO has been said already");
+                return self.fail_with(from, header.correlation, &refused, now, out);
             }
             Some(Type::Watch) => (self.watch(from, header, payload, out), true),
             Some(Type::Who) => (self.who(from, header, payload, out), true),
@@ -232,5 +233,9 @@ impl Refused {
 
     fn because(code: Code, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
+    }
+
+    fn text(&self) -> &str {
+        if self.text.is_empty() { self.code.meaning() } else { &self.text }
     }
 }

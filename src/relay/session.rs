@@ -12,8 +12,8 @@ use super::{Refused, Relay};
 use crate::time::Time;
 use crate::wire::control::{Body, ErrorBody, Goodbye, Hello, Member, Ping, Pong, Profile, Reason, Welcome};
 use crate::wire::{
-    BodyError, Code, FrameError, Header, Id, PAYLOAD_BYTES_CEILING, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_FLOOR, Run,
-    Tag, Type, VERSION, is_valid_name,
+    BodyError, Code, FrameError, Header, Id, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_FLOOR, Run, Tag, Type, VERSION,
+    is_valid_name,
 };
 
 impl Relay {
@@ -25,12 +25,14 @@ impl Relay {
     /// The first frame of a connection.
     pub(super) fn greet(&mut self, from: Id, run: &Run<'_>, now: Time, out: &mut impl Outbox) {
         let header = run.header();
-        if header.frame_type() != Some(Type::Hello) {
-            return self.fail(from, header.correlation, Code::OutOfOrder, "the first frame must be a HELLO", now, out);
-        }
-        match self.check_hello(run.payload()) {
+        let checked = if header.frame_type() == Some(Type::Hello) {
+            self.check_hello(run.payload())
+        } else {
+            Err(Refused::because(Code::OutOfOrder, "the first frame must be a HELLO"))
+        };
+        match checked {
             Ok(hello) => self.welcome(from, &header, &hello, now, out),
-            Err(refused) => self.fail(from, header.correlation, refused.code, &refused.text, now, out),
+            Err(refused) => self.fail_with(from, header.correlation, &refused, now, out),
         }
     }
 
@@ -63,7 +65,8 @@ impl Relay {
         let wish = hello.payload_bytes_max.unwrap_or(PAYLOAD_BYTES_DEFAULT).max(PAYLOAD_BYTES_FLOOR);
         let payload_bytes_max = wish.min(settings.payload_bytes_max);
         let wish = hello.keepalive_ms.map_or(settings.keepalive, |ms| Duration::from_millis(ms.into()));
-        let keepalive_ms = wish.clamp(settings.keepalive_min, settings.keepalive_max).as_millis() as u32;
+        let keepalive = wish.clamp(settings.keepalive_min, settings.keepalive_max);
+        let keepalive_ms = u32::try_from(keepalive.as_millis()).unwrap_or(u32::MAX);
 
         let card = card(&hello.profile, &address);
         self.peers.set_card(id, card);
@@ -101,7 +104,7 @@ impl Relay {
     pub(super) fn deadline(&mut self, id: Id, now: Time, out: &mut impl Outbox) {
         let Some(peer) = self.peers.get(id) else { return };
         match peer.state {
-            State::Greeting => self.fail(id, 0, Code::HelloTimeout, "", now, out),
+            State::Greeting => self.fail(id, Code::HelloTimeout, "", now, out),
             State::Registered => self.check_life(id, now, out),
             State::Leaving => {}
         }
@@ -117,7 +120,7 @@ impl Relay {
             peer.is_asked = false;
             out.set_deadline(id, Some(now + keepalive));
         } else if peer.is_asked && idle >= keepalive * 2 {
-            self.fail(id, 0, Code::IdleTimeout, "", now, out);
+            self.fail(id, Code::IdleTimeout, "", now, out);
         } else if idle >= keepalive * 9 / 10 {
             // Nobody is given up unasked: who only listens has said nothing for as long as its queue was busy.
             peer.is_asked = true;
@@ -153,7 +156,7 @@ impl Relay {
 
     /// Lets a client go that reads to the end: what it has missed is the last that it is told.
     fn leave_in_order(&mut self, id: Id, code: Code, now: Time, out: &mut impl Outbox) {
-        if let Some(peer) = self.peers.registered(id) {
+        if let Some(peer) = self.peers.registered(id).filter(|peer| peer.has_gap) {
             send_gap(peer, &mut self.counters, out);
         }
         self.depart(id, code, now, out);
@@ -163,21 +166,25 @@ impl Relay {
     pub(super) fn broken(&mut self, id: Id, error: FrameError, now: Time, out: &mut impl Outbox) {
         let Some(peer) = self.peers.get(id) else { return };
         let code = match error {
-            // Another protocol's first bytes are a length like any other, but text makes a huge one.
-            FrameError::TooLarge { payload_bytes, .. } if payload_bytes <= PAYLOAD_BYTES_CEILING => Code::FrameTooLarge,
+            // Another protocol's first bytes are a length like any other.
             _ if peer.state == State::Greeting => Code::NotSwitchboard,
             FrameError::Malformed { .. } => Code::BadFrame,
             FrameError::TooLarge { .. } => Code::FrameTooLarge,
         };
-        self.fail(id, 0, code, &error.to_string(), now, out);
+        self.fail(id, code, &error.to_string(), now, out);
     }
 
-    /// Closes a connection with an ERROR that says why; `text` may be empty. `correlation` is that of the frame
-    /// at fault, 0 if it is no frame's.
-    pub(super) fn fail(&mut self, id: Id, correlation: u32, code: Code, text: &str, now: Time, out: &mut impl Outbox) {
-        let text = if text.is_empty() { code.meaning() } else { text };
+    /// Closes a connection with an ERROR that no frame is to blame for; `text` may be empty.
+    pub(super) fn fail(&mut self, id: Id, code: Code, text: &str, now: Time, out: &mut impl Outbox) {
+        self.fail_with(id, 0, &Refused::because(code, text), now, out);
+    }
+
+    /// Closes a connection with an ERROR that says why and names the frame at fault.
+    pub(super) fn fail_with(&mut self, id: Id, correlation: u32, refused: &Refused, now: Time, out: &mut impl Outbox) {
+        let code = refused.code;
         let versions = (code == Code::BadVersion).then_some((VERSION, VERSION));
-        let reason = Reason { versions, ..Reason::new(code, text) };
+        let retry_ms = (code == Code::ShuttingDown).then(|| self.retry_ms());
+        let reason = Reason { retry_ms, versions, ..Reason::new(code, refused.text()) };
         let header = Header::new(Type::Error).to(id).correlating(correlation);
         self.say(id, out, |frame| ErrorBody(reason).write_frame(header, frame));
         self.depart(id, code, now, out);
@@ -237,6 +244,12 @@ impl Relay {
         self.peers.remove(id);
     }
 
+    /// When a client may come back, in milliseconds: another time for each, so that they do not come together.
+    pub fn retry_ms(&mut self) -> u32 {
+        let mean = u32::try_from(self.settings.retry_delay.as_millis()).unwrap_or(u32::MAX).min(u32::MAX / 2);
+        mean / 2 + self.random.u32(0..=mean)
+    }
+
     /// Says GOODBYE to all and closes them; whoever connects from now on is refused.
     pub fn shut_down(&mut self, now: Time, out: &mut impl Outbox) {
         self.stopping = true;
@@ -245,26 +258,28 @@ impl Relay {
         for (id, state) in ids {
             match state {
                 State::Registered => {
-                    let mean = self.settings.retry_delay.as_millis() as u32;
-                    let retry_ms = Some(mean / 2 + self.random.u32(0..=mean));
+                    let retry_ms = Some(self.retry_ms());
                     let reason = Reason { retry_ms, ..Reason::new(Code::ShuttingDown, Code::ShuttingDown.meaning()) };
                     self.say(id, out, |frame| Goodbye(reason).write_frame(Header::new(Type::Goodbye).to(id), frame));
                     self.depart(id, Code::ShuttingDown, now, out);
                     out.close(id);
                 }
-                State::Greeting => self.fail(id, 0, Code::ShuttingDown, "", now, out),
+                State::Greeting => self.fail(id, Code::ShuttingDown, "", now, out),
                 State::Leaving => {}
             }
         }
     }
 }
 
-/// What others are told of a client.
+/// What others are told of a client. What it has left empty is as if it had not been said.
 pub(super) fn card(profile: &Profile<'_>, address: &str) -> Box<[u8]> {
+    let profile = Profile {
+        name: profile.name,
+        station: profile.station.filter(|station| !station.is_empty()),
+        endpoints: profile.endpoints.map(|endpoint| endpoint.filter(|text| !text.is_empty())),
+        details: profile.details.filter(|details| !details.is_empty()),
+    };
     let mut card = Vec::new();
-    // An empty endpoint says that there is none.
-    let endpoints = profile.endpoints.map(|endpoint| endpoint.filter(|text| !text.is_empty()));
-    let profile = Profile { endpoints, ..*profile };
     Member { client: Id::RELAY, profile, address, code_number: 0 }.write_card(&mut card);
     card.into_boxed_slice()
 }

@@ -10,17 +10,14 @@ use crate::time::Time;
 use crate::wire::control::{Body, ErrorBody, Reason};
 use crate::wire::{Code, Header, Id, LENGTH_BYTES, Next, Type, next_run};
 
-/// Milliseconds after which a client that was not let in may try again.
-const REFUSED_RETRY_MS: u32 = 1000;
-
 /// The relay, between its reactor and its clients.
 #[derive(Debug)]
 pub struct RelayService {
     relay: Relay,
     log_frames: bool,
     signalled: bool,
-    connections_full: Vec<u8>,
-    descriptors_out: Vec<u8>,
+    /// What the last peer was told that was not let in.
+    refusal: Vec<u8>,
 }
 
 impl RelayService {
@@ -31,8 +28,7 @@ impl RelayService {
             relay,
             log_frames: log_frames && log_enabled!(target: frame_log::TARGET, log::Level::Info),
             signalled: false,
-            connections_full: refusal(Code::ConnectionsFull),
-            descriptors_out: refusal(Code::DescriptorsOut),
+            refusal: Vec::new(),
         }
     }
 
@@ -64,7 +60,7 @@ impl RelayService {
         let (relay, reactor) = (self.relay.counters(), io.counters());
         info!(
             "{} clients, {} connections, {} rooms; {} frames in, {} queued, {} skipped, {} lost with their recipient; \
-             {} bytes read, {} written, {} queued now; accepted {}, refused {} for the limit and {} for descriptors",
+             {} bytes read, {} written, {} held now; accepted {}, of which {} never sent a byte; refused {} for the limit and {} for descriptors",
             self.relay.clients(),
             io.len(),
             self.relay.rooms(),
@@ -74,8 +70,9 @@ impl RelayService {
             relay.frames_lost,
             reactor.read_bytes,
             reactor.written_bytes,
-            io.queued_total_bytes(),
+            io.buffered_total_bytes(),
             reactor.accepted,
+            reactor.silent,
             reactor.refused_connections,
             reactor.refused_descriptors,
         );
@@ -161,11 +158,15 @@ impl<T: Transport> Service<T> for RelayService {
         self.relay.end_turn(&mut Link { io, log_frames: self.log_frames });
     }
 
-    fn refusal(&self, why: Refusal) -> &[u8] {
-        match why {
-            Refusal::Connections => &self.connections_full,
-            Refusal::Descriptors => &self.descriptors_out,
-        }
+    fn refusal(&mut self, why: Refusal) -> &[u8] {
+        let code = match why {
+            Refusal::Connections => Code::ConnectionsFull,
+            Refusal::Descriptors => Code::DescriptorsOut,
+        };
+        let reason = Reason { retry_ms: Some(self.relay.retry_ms()), ..Reason::new(code, code.meaning()) };
+        self.refusal.clear();
+        ErrorBody(reason).write_frame(Header::new(Type::Error), &mut self.refusal);
+        &self.refusal
     }
 
     fn message_bytes(head: &[u8]) -> usize {
@@ -235,11 +236,4 @@ const fn client_id(conn: ConnId) -> Id {
 
 const fn conn_id(id: Id) -> ConnId {
     ConnId::new(id.index(), id.generation())
-}
-
-fn refusal(code: Code) -> Vec<u8> {
-    let mut frame = Vec::new();
-    let reason = Reason { retry_ms: Some(REFUSED_RETRY_MS), ..Reason::new(code, code.meaning()) };
-    ErrorBody(reason).write_frame(Header::new(Type::Error), &mut frame);
-    frame
 }

@@ -54,7 +54,7 @@ numbered! {
         HelloTimeout = 2005 "HELLO_TIMEOUT",
         /// A frame was begun and not completed in time.
         FrameTimeout = 2006 "FRAME_TIMEOUT",
-        /// The relay's memory for queues is used up, and this client's queue was the largest.
+        /// The relay's memory for what it holds is used up, and this client held the most.
         MemoryPressure = 2007 "MEMORY_PRESSURE",
         /// The system has no file descriptor for another connection.
         DescriptorsOut = 2008 "OUT_OF_DESCRIPTORS",

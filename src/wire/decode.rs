@@ -11,11 +11,7 @@
 use std::fmt;
 
 use super::header::is_routed;
-use super::{Flags, HEADER_BYTES, Header, Id, LENGTH_BYTES, LENGTH_MIN, RECIPIENTS_MAX};
-
-/// The most frames of a run: each may be answered by an ERROR, and its sender is stopped between runs only.
-/// As many as the recipients of a SEND_MANY, so that the same reserve holds the answers.
-const RUN_FRAMES_MAX: u32 = RECIPIENTS_MAX as u32;
+use super::{Flags, HEADER_BYTES, Header, Id, LENGTH_BYTES, LENGTH_MIN};
 
 /// What stands at the front of a buffer.
 #[derive(Debug)]
@@ -79,6 +75,10 @@ impl<'a> Iterator for Frames<'a> {
         Some(frame)
     }
 }
+
+/// The most frames in one run. What the relay answers to them all must fit the reserve of the sender's queue,
+/// and it is asked to pause only between runs: 1,024 ERRORs have 120 KiB, as those for a SEND_MANY.
+const RUN_FRAMES_MAX: u32 = 1024;
 
 /// Why a length field ends the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,6 +263,16 @@ mod tests {
             Header::new(Type::Ping).write_frame(&mut pings, |_| {});
         }
         let Ok(Next::Run(run)) = next_run(&mut pings, ME, 1000) else { panic!() };
+        assert_eq!(run.frames, 1);
+    }
+
+    #[test]
+    fn a_run_has_no_more_frames_than_can_be_answered() {
+        let mut stream = frame(Id::ALL, 1, b"").repeat(RUN_FRAMES_MAX as usize + 1);
+        let Ok(Next::Run(run)) = next_run(&mut stream, ME, 1000) else { panic!() };
+        let taken = run.bytes.len();
+        assert_eq!((run.frames, taken), (RUN_FRAMES_MAX, HEADER_BYTES * RUN_FRAMES_MAX as usize));
+        let Ok(Next::Run(run)) = next_run(&mut stream[taken..], ME, 1000) else { panic!() };
         assert_eq!(run.frames, 1);
     }
 

@@ -112,6 +112,18 @@ impl Document {
         }
         examples
     }
+
+    /// The frames of the conversation in order: who sends it, who receives it, its bytes.
+    pub(crate) fn conversation(&self) -> Vec<(String, String, Vec<u8>)> {
+        let mut frames = Vec::new();
+        for block in &self.blocks {
+            let Some(title) = block.text.strip_prefix("# talk-") else { continue };
+            let words: Vec<&str> = title.split_whitespace().take(4).collect();
+            let [_, from, "to", to] = words[..] else { panic!("talk-{title} does not say who speaks to whom") };
+            frames.push((from.to_owned(), to.trim_end_matches([':', ';']).to_owned(), bytes_of(&block.text)));
+        }
+        frames
+    }
 }
 
 /// A number as the document writes it: `0x1F`, `1,024`.

@@ -27,6 +27,16 @@ pub(crate) fn numbered(correlation: u32) -> Header {
     Header::new(Type::Hello).correlating(correlation)
 }
 
+/// A header of the relay for ada.
+fn to_ada(correlation: u32) -> Header {
+    numbered(correlation).to(ADA)
+}
+
+/// A reason with the text that the relay gives.
+fn saying(code: Code) -> Reason<'static> {
+    Reason::new(code, code.meaning())
+}
+
 pub(crate) fn of_kind(header: Header, kind: u16) -> Header {
     Header { kind, ..header }
 }
@@ -49,7 +59,7 @@ pub(crate) fn welcome(client: Id, address: &str, clock_us: u64) -> Vec<u8> {
         address,
         agent: "switchboard/0.1.0",
     };
-    control(numbered(1), welcome)
+    control(numbered(1).to(client), welcome)
 }
 
 pub(crate) fn card(profile: Profile<'_>, address: &str) -> Vec<u8> {
@@ -97,21 +107,21 @@ pub(crate) fn session() -> Vec<(&'static str, Vec<u8>)> {
         agent: Some("example/1.0"),
         ..Hello::new(profile)
     };
-    let queue_full = Reason { client: Some(BOB), ..Reason::new(Code::QueueFull, "queue full") };
-    let bad_version = Reason { versions: Some((1, 1)), ..Reason::new(Code::BadVersion, "no common version") };
-    let shutting_down = Reason { retry_ms: Some(2350), ..Reason::new(Code::ShuttingDown, "restarting") };
+    let queue_full = Reason { client: Some(BOB), ..saying(Code::QueueFull) };
+    let bad_version = Reason { versions: Some((1, 1)), ..saying(Code::BadVersion) };
+    let shutting_down = Reason { retry_ms: Some(2350), ..saying(Code::ShuttingDown) };
     let pong = control::Pong { ping_clock_us: Some(120_000_000), clock_us: Some(5_001_500) };
     vec![
         ("hello", control(numbered(1), Hello::new(Profile::named("ada")))),
         ("hello-full", control(numbered(1), full)),
         ("welcome", welcome(ADA, ADA_ADDRESS, 90_000_000)),
         ("auth", plain(Header::new(Type::Auth), b"")),
-        ("error-queue-full", control(numbered(7), ErrorBody(queue_full))),
-        ("error-bad-version", control(numbered(1), ErrorBody(bad_version))),
+        ("error-queue-full", control(to_ada(7), ErrorBody(queue_full))),
+        ("error-bad-version", control(numbered(1).to(CAROL), ErrorBody(bad_version))),
         ("goodbye", control(numbered(0), Goodbye(Reason::default()))),
-        ("goodbye-shutting-down", control(numbered(0), Goodbye(shutting_down))),
-        ("ping", control(numbered(3), control::Ping { clock_us: Some(120_000_000) })),
-        ("pong", control(numbered(3), pong)),
+        ("goodbye-shutting-down", control(to_ada(0), Goodbye(shutting_down))),
+        ("ping", control(to_ada(0), control::Ping { clock_us: Some(120_000_000) })),
+        ("pong", control(numbered(0), pong)),
     ]
 }
 
@@ -134,9 +144,9 @@ pub(crate) fn traffic() -> Vec<(&'static str, Vec<u8>)> {
         ("send-room", plain(room, br#"{"x":1}"#)),
         ("send-many", plain(many, &list)),
         ("send-many-delivered", from(ADA, &plain(text(9).to(Id::MANY), b"hello"))),
-        ("receipt-written", control(numbered(7), stage(control::Stage::Written))),
-        ("receipt-queued", control(numbered(8), queued)),
-        ("receipt-done", control(numbered(12), stage(control::Stage::Done))),
+        ("receipt-written", control(to_ada(7), stage(control::Stage::Written))),
+        ("receipt-queued", control(to_ada(8), queued)),
+        ("receipt-done", control(to_ada(12), stage(control::Stage::Done))),
         ("ack-delivered", from(BOB, &ack)),
         ("ack", ack),
         ("gap", control(numbered(0).to(BOB), control::Gap { frames: 3, bytes: 1284 })),
@@ -151,7 +161,7 @@ pub(crate) fn traffic() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 pub(crate) fn presence() -> Vec<(&'static str, Vec<u8>)> {
-    let snapshot = |correlation| Header::new(Type::Snapshot).correlating(correlation);
+    let snapshot = |correlation| Header::new(Type::Snapshot).to(ADA).correlating(correlation);
     let ada = simple_card("ada", ADA_ADDRESS);
     let mut bob = Profile::named("bob");
     bob.station = Some("desk 4");
@@ -159,7 +169,7 @@ pub(crate) fn presence() -> Vec<(&'static str, Vec<u8>)> {
     let bob_at_desk = card(bob, BOB_ADDRESS);
     let bob_on_train = card(Profile { station: Some("train"), ..Profile::named("bob") }, BOB_ADDRESS);
     let carol = simple_card("carol", "203.0.113.9:61000");
-    let delta = presence_frame(Header::new(Type::Delta), None, 43, |out| {
+    let delta = presence_frame(Header::new(Type::Delta).to(Id::ALL), None, 43, |out| {
         control::put_member(out, Tag::ARRIVED, CAROL, &carol);
         control::put_member(out, Tag::CHANGED, BOB, &bob_on_train);
         put_departed(out, ADA, Code::Left.number());
@@ -181,7 +191,7 @@ pub(crate) fn presence() -> Vec<(&'static str, Vec<u8>)> {
         ("update", control(asking(12), control::Update(update))),
         ("unwatch", control(numbered(15), control::Unwatch { room: None })),
         ("join", control(numbered(16), control::Join { name: "lobby" })),
-        ("joined", control(numbered(16), control::Joined { room: LOBBY, name: "lobby", members: 5 })),
+        ("joined", control(to_ada(16), control::Joined { room: LOBBY, name: "lobby", members: 5 })),
         ("leave", control(asking(17), control::Leave { room: LOBBY.bits() })),
     ]
 }
@@ -192,15 +202,16 @@ pub(crate) fn conversation() -> Vec<(&'static str, Vec<u8>)> {
     let lunch = plain(text(3).flagged(Flags::RECEIPT), b"lunch?");
     let ack = plain(Header::new(Type::Ack).correlating(3).to(ADA), b"");
     let written = control::Receipt { stage: control::Stage::Written.number(), ..control::Receipt::default() };
-    let gone = Reason { client: Some(BOB), ..Reason::new(Code::NoSuchClient, "no such client") };
+    let gone = Reason { client: Some(BOB), ..saying(Code::NoSuchClient) };
     let goodbye = control(numbered(0), Goodbye(Reason::default()));
-    let snapshot = presence_frame(Header::new(Type::Snapshot).correlating(2), None, 1, |out| {
+    let snapshot = presence_frame(Header::new(Type::Snapshot).to(ADA).correlating(2), None, 0, |out| {
         control::put_member(out, Tag::MEMBER, ADA, &simple_card("ada", ADA_ADDRESS));
     });
-    let arrived = presence_frame(Header::new(Type::Delta), None, 2, |out| {
+    let to_all = Header::new(Type::Delta).to(Id::ALL);
+    let arrived = presence_frame(to_all, None, 1, |out| {
         control::put_member(out, Tag::ARRIVED, BOB, &simple_card("bob", BOB_ADDRESS));
     });
-    let departed = presence_frame(Header::new(Type::Delta), None, 3, |out| put_departed(out, BOB, Code::Left.number()));
+    let departed = presence_frame(to_all, None, 2, |out| put_departed(out, BOB, Code::Left.number()));
     vec![
         ("talk-01", hello("ada")),
         ("talk-02", welcome(ADA, ADA_ADDRESS, 90_000_000)),
@@ -211,13 +222,13 @@ pub(crate) fn conversation() -> Vec<(&'static str, Vec<u8>)> {
         ("talk-07", arrived),
         ("talk-09", from(ADA, &lunch)),
         ("talk-08", lunch),
-        ("talk-10", control(numbered(3), written)),
+        ("talk-10", control(to_ada(3), written)),
         ("talk-12", from(BOB, &ack)),
         ("talk-11", ack),
         ("talk-13", goodbye.clone()),
         ("talk-14", departed),
         ("talk-15", plain(text(4), b"noon")),
-        ("talk-16", control(numbered(4), ErrorBody(gone))),
+        ("talk-16", control(to_ada(4), ErrorBody(gone))),
         ("talk-17", goodbye),
     ]
 }

@@ -140,7 +140,6 @@ fn a_full_queue_delays_nobody_else() {
     let mut world = World::new(small_queues());
     let [ada, bob, eve] = [world.client("ada"), world.client("bob"), world.client("eve")];
     world.fill(ada, bob);
-    world.net.wire(bob).effects.clear();
     let to_eve = send(1, eve, b"on time");
     let stream = [send(2, bob, &[0; 100]), to_eve.clone(), send(3, bob, &[0; 100])].concat();
     world.send(ada, &stream);

@@ -86,7 +86,7 @@ fn a_hello_over_its_limit_is_told_so_before_it_is_there() {
     let mut world = World::new(Settings::default());
     for payload_bytes in [HELLO_BYTES_MAX + 1, PAYLOAD_BYTES_CEILING] {
         let length = (24 + payload_bytes).to_be_bytes();
-        assert_eq!(refusal(&mut world, &length), Got::error(0, Code::FrameTooLarge, None));
+        assert_eq!(refusal(&mut world, &length), Got::error(0, Code::NotSwitchboard, None));
     }
     let mut largest = hello_payload("ada");
     largest.resize(HELLO_BYTES_MAX as usize - 4, 0);

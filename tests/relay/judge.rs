@@ -16,7 +16,6 @@ use switchboard::wire::{
 };
 
 use super::frames::{Got, Routed, send_flagged, stamped_bytes};
-use super::world::Effect;
 
 /// A client as it ought to be.
 #[derive(Debug, Default)]
@@ -30,6 +29,8 @@ pub(crate) struct Record {
     /// Frames and bytes that no GAP has told; the bytes of the relay's own frames are not known here.
     pub(crate) missed_frames: u64,
     missed_bytes: Option<u64>,
+    /// So many DELTAs may have found no room as well: more than one client watches.
+    maybe_missed: u64,
     /// Where the next frame begins in its stream.
     end: u64,
     /// Frames of others that are queued, and where they end.
@@ -75,9 +76,12 @@ struct Step {
     totals: HashMap<u32, (u64, u64)>,
     queued: HashMap<u32, u64>,
     refused: HashMap<u32, u64>,
-    /// What others cause, and how much of it found no room.
+    /// What others cause.
     indirect: BTreeMap<Id, Vec<Got>>,
-    full: BTreeMap<Id, u64>,
+    /// The turn ends, and DELTAs go out.
+    is_turn: bool,
+    /// DELTAs that found no room in this very turn, and a GAP has told it already.
+    told: u64,
 }
 
 /// What has been seen in all steps.
@@ -100,6 +104,7 @@ pub(crate) struct Judge {
     /// By correlation, which is unique among all frames of all clients.
     sent: HashMap<u32, Sent>,
     step: Step,
+    control_skipped: u64,
     pub(crate) tally: Tally,
 }
 
@@ -324,39 +329,37 @@ impl Judge {
         }
     }
 
-    /// Nothing but what others cause is about to happen.
+    /// Nothing is about to happen that anybody is owed an answer for.
     pub(crate) fn foresee_nothing(&mut self) {
         self.step = Step::default();
     }
 
-    /// Holds what the relay has done in this step against what it had to do.
-    pub(crate) fn judge(&mut self, effects: Vec<(Id, Vec<Effect>)>) {
-        for (id, effects) in effects {
-            for effect in effects {
-                match effect {
-                    Effect::ControlFull => self.control_full(id),
-                    Effect::Taken(frame) => self.taken(id, &frame),
-                }
+    /// The turn is about to end.
+    pub(crate) fn foresee_turn(&mut self) {
+        self.step = Step { is_turn: true, ..Step::default() };
+    }
+
+    /// Holds what the relay has queued in this step, and how many of its own frames found no room so far,
+    /// against what it had to do.
+    pub(crate) fn judge(&mut self, queued: Vec<(Id, Vec<Vec<u8>>)>, control_skipped: u64) {
+        for (id, frames) in queued {
+            for (place, frame) in frames.iter().enumerate() {
+                self.taken(id, frame, &frames[place + 1..]);
             }
         }
-        self.end_step();
+        let skipped = control_skipped - self.control_skipped;
+        self.control_skipped = control_skipped;
+        self.tally.full += skipped;
+        self.end_step(skipped);
     }
 
-    fn control_full(&mut self, id: Id) {
-        *self.step.full.entry(id).or_default() += 1;
-        self.tally.full += 1;
-        let record = self.clients.get_mut(&id).expect("it is connected");
-        record.missed_frames += 1;
-        record.missed_bytes = None;
-    }
-
-    fn taken(&mut self, id: Id, frame: &[u8]) {
+    fn taken(&mut self, id: Id, frame: &[u8], behind: &[Vec<u8>]) {
         let record = self.clients.get_mut(&id).unwrap_or_else(|| panic!("{id:?} is gone"));
         record.end += frame.len() as u64;
         let end = record.end;
         let got = Got::read(frame);
         if let Got::Gap { frames, bytes } = got {
-            return self.gap(id, frames, bytes);
+            return self.gap(id, frames, bytes, behind);
         }
         assert_eq!(record.missed_frames, 0, "{id:?} gets {got:?} before it is told what it has missed");
         match got {
@@ -383,23 +386,40 @@ impl Judge {
         }
     }
 
-    fn gap(&mut self, id: Id, frames: u64, bytes: u64) {
+    fn gap(&mut self, id: Id, frames: u64, bytes: u64, behind: &[Vec<u8>]) {
         self.tally.gaps += 1;
-        let record = self.clients.get_mut(&id).expect("it is connected");
+        // What was missed in this very step stands in front of what is queued next, or ends the step. Frames of
+        // a step are for one destination: if that is a client, none of them is missed.
         let due = self.step.due.entry(id).or_default();
-        // What was missed in this very step, before the GAP.
-        while record.missed_frames < frames {
-            let correlation = due.pop_front().unwrap_or_else(|| panic!("{id:?} has not missed {frames} frames"));
-            let sent = &self.sent[&correlation];
-            assert!(sent.fans_out, "a refused frame is not counted");
-            self.tally.skipped += 1;
-            record.missed_frames += 1;
-            record.missed_bytes = record.missed_bytes.map(|missed| missed + sent.bytes.len() as u64);
+        let fans_out = due.front().is_some_and(|correlation| self.sent[correlation].fans_out);
+        let next = behind.iter().map(|frame| Header::read(frame)).find(|header| header.source != Id::RELAY);
+        let next = next.and_then(|next| due.iter().position(|due| *due == next.correlation));
+        let missed = if fans_out { next.unwrap_or(due.len()) } else { 0 };
+        for correlation in due.drain(..missed).collect::<Vec<_>>() {
+            self.missed(id, correlation);
         }
-        assert_eq!(record.missed_frames, frames, "what {id:?} has missed");
-        assert!(record.missed_bytes.is_none_or(|missed| missed == bytes), "the bytes that {id:?} has missed");
-        record.missed_frames = 0;
-        record.missed_bytes = Some(0);
+        let record = self.clients.get_mut(&id).expect("it is connected");
+        let deltas = frames.checked_sub(record.missed_frames);
+        let deltas = deltas
+            .unwrap_or_else(|| panic!("{id:?} has missed {} frames and is told of {frames}", record.missed_frames));
+        if self.step.is_turn {
+            self.step.told += deltas.saturating_sub(record.maybe_missed);
+        } else {
+            assert!(deltas <= record.maybe_missed, "{id:?} is told of {deltas} frames that it has not missed");
+        }
+        let is_known = deltas == 0 && record.missed_bytes.is_some();
+        assert!(!is_known || record.missed_bytes == Some(bytes), "the bytes that {id:?} has missed");
+        (record.missed_frames, record.missed_bytes, record.maybe_missed) = (0, Some(0), 0);
+    }
+
+    /// A frame for a room or for all was not queued for one of those that it was meant for.
+    fn missed(&mut self, id: Id, correlation: u32) {
+        let sent = &self.sent[&correlation];
+        assert!(sent.fans_out, "frame {correlation} for {id:?} is neither queued nor refused");
+        self.tally.skipped += 1;
+        let record = self.clients.get_mut(&id).expect("it is connected");
+        record.missed_frames += 1;
+        record.missed_bytes = record.missed_bytes.map(|missed| missed + sent.bytes.len() as u64);
     }
 
     fn delivered(&mut self, id: Id, bytes: &[u8], end: u64) {
@@ -450,7 +470,7 @@ impl Judge {
         panic!("{id:?} gets {answer:?}, which answers nothing");
     }
 
-    fn end_step(&mut self) {
+    fn end_step(&mut self, mut skipped: u64) {
         let step = std::mem::take(&mut self.step);
         assert!(step.answers.is_empty(), "answers that never came: {:?}", step.answers);
         assert!(step.joins.is_empty(), "JOINs without an answer: {:?}", step.joins);
@@ -463,23 +483,35 @@ impl Judge {
             );
         }
         for (id, due) in step.due {
-            let record = self.clients.get_mut(&id).expect("it is connected");
             for correlation in due {
-                let sent = &self.sent[&correlation];
-                assert!(sent.fans_out, "frame {correlation} for {id:?} is neither queued nor refused");
-                self.tally.skipped += 1;
-                record.missed_frames += 1;
-                record.missed_bytes = record.missed_bytes.map(|missed| missed + sent.bytes.len() as u64);
+                self.missed(id, correlation);
             }
         }
+        if step.is_turn {
+            // Who of them has missed the DELTAs that nobody was told of is not known.
+            assert!(step.told <= skipped, "GAPs tell of more DELTAs than were missed");
+            skipped -= step.told;
+            for record in self.clients.values_mut() {
+                record.maybe_missed += skipped;
+            }
+            return;
+        }
+        // What others cause can find no room; a client's own frames are all answered.
+        let mut for_nobody = 0;
         for (id, missing) in step.indirect {
-            if self.clients.get(&id).is_some_and(|record| record.registered && !record.broken) {
-                let full = step.full.get(&id).copied().unwrap_or_default();
-                assert_eq!(missing.len() as u64, full, "{id:?} never hears of {missing:?}");
+            let record = self.clients.get_mut(&id).filter(|record| record.registered);
+            let Some(record) = record.filter(|_| !missing.is_empty()) else { continue };
+            let missing_frames = missing.len() as u64;
+            if record.broken {
+                // Whether it is counted for one that will never read it does not matter.
+                for_nobody += missing_frames;
+                continue;
             }
+            assert!(missing_frames <= skipped, "{id:?} never hears of {missing:?}");
+            skipped -= missing_frames;
+            record.missed_frames += missing_frames;
+            record.missed_bytes = None;
         }
-        if let Some(actor) = step.actor.filter(|actor| self.is_registered(*actor)) {
-            assert_eq!(step.full.get(&actor), None, "an answer to {actor:?} found no room");
-        }
+        assert!(skipped <= for_nobody, "frames of the relay's own that a client waits for found no room");
     }
 }

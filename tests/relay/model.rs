@@ -129,7 +129,7 @@ impl Model {
                 Err(_) => self.judge.foresee_broken(id),
             }
             self.world.step(id);
-            self.judge.judge(self.world.take_effects());
+            self.judge();
             if let Ok(run) = run {
                 self.note_subscriptions(id, &run);
             }
@@ -168,7 +168,7 @@ impl Model {
         if wire.closing && wire.queued == 0 && !wire.gone {
             self.judge.foresee_end(id, self.world.net.wire(id).written);
             self.world.close(id, None);
-            self.judge.judge(self.world.take_effects());
+            self.judge();
         }
         if !self.world.is_here(id) {
             self.players.remove(&id);
@@ -309,7 +309,7 @@ impl Model {
         }
         self.world.flush(id, count);
         self.world.net.wire(id).closing |= closing;
-        self.judge.judge(self.world.take_effects());
+        self.judge();
         for got in self.world.seen(id) {
             self.apply(id, &got);
         }
@@ -333,16 +333,21 @@ impl Model {
         }
     }
 
+    fn judge(&mut self) {
+        let queued = self.world.take_queued();
+        self.judge.judge(queued, self.world.counters().control_skipped);
+    }
+
     fn end_turn(&mut self) {
-        self.judge.foresee_nothing();
+        self.judge.foresee_turn();
         self.world.end_turn();
-        self.judge.judge(self.world.take_effects());
+        self.judge();
     }
 
     fn lose(&mut self, id: Id) {
         self.judge.foresee_end(id, self.world.net.wire(id).written);
         self.world.lose(id);
-        self.judge.judge(self.world.take_effects());
+        self.judge();
         self.players.remove(&id);
     }
 
@@ -351,7 +356,7 @@ impl Model {
         if !self.world.net.wire(id).broken {
             self.judge.depart(id);
             self.world.handle(id, Input::Ended);
-            self.judge.judge(self.world.take_effects());
+            self.judge();
             self.bury(id);
         }
     }

@@ -35,7 +35,7 @@ fn what_an_update_leaves_out_stays_as_it_was() {
     expected.station = Some("attic".to_owned());
     assert_eq!(profile_of(&mut world, ada), expected);
     world.say(ada, &Update(Profile { details: Some(b""), ..Profile::named("eve") }));
-    (expected.details, expected.name) = (Some(Vec::new()), "eve".to_owned());
+    (expected.details, expected.name) = (None, "eve".to_owned());
     assert_eq!(profile_of(&mut world, ada), expected);
     assert_eq!(expected.address, "203.0.113.5:50812");
 }
@@ -55,13 +55,14 @@ fn one_endpoint_replaces_all_and_an_empty_one_clears_them() {
 }
 
 #[test]
-fn an_empty_endpoint_in_a_hello_means_none_as_well() {
+fn what_is_empty_in_a_hello_is_as_if_it_had_not_been_said() {
     let mut world = World::new(Settings::default());
-    let mut profile = Profile::named("ada");
+    let mut profile = Profile { station: Some(""), details: Some(b""), ..Profile::named("ada") };
     profile.endpoints[0] = Some("");
     profile.endpoints[1] = Some("host:1");
     let ada = world.client_with(&Hello::new(profile));
-    assert_eq!(profile_of(&mut world, ada).endpoints, ["host:1"]);
+    let seen = profile_of(&mut world, ada);
+    assert_eq!((seen.station, seen.endpoints, seen.details), (None, vec!["host:1".to_owned()], None));
 }
 
 #[test]

@@ -20,15 +20,6 @@ pub(crate) const EPOCH: Duration = Duration::from_hours(490_896);
 /// From this length on a message for an empty queue is offered to the socket at once, as the reactor does.
 const WRITE_THROUGH_BYTES_MIN: usize = 2048;
 
-/// What the relay did with a queue, in its order.
-#[derive(Debug)]
-pub(crate) enum Effect {
-    /// This frame was taken.
-    Taken(Vec<u8>),
-    /// A frame of the relay's own found no room.
-    ControlFull,
-}
-
 /// One connection, seen from the relay's side.
 #[derive(Debug, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "the bits of a connection, each on its own")]
@@ -52,13 +43,14 @@ pub(crate) struct Wire {
     pub(crate) broken: bool,
     pub(crate) gone: bool,
     deadline: Option<Time>,
-    pub(crate) effects: Vec<Effect>,
+    /// Frames that were queued since a test asked for them.
+    taken: Vec<Vec<u8>>,
 }
 
 impl Wire {
     fn push(&mut self, frames: &[u8]) {
         for frame in Frames::new(frames) {
-            self.effects.push(Effect::Taken(frame.to_vec()));
+            self.taken.push(frame.to_vec());
             self.queue.push_back(frame.to_vec());
         }
         self.queued += frames.len();
@@ -122,9 +114,6 @@ impl Outbox for Net {
         assert_eq!(Frames::new(bytes).map(<[u8]>::len).sum::<usize>(), bytes.len(), "only whole frames are sent");
         let was_empty = wire.queued == 0;
         if !was_empty && wire.queued + bytes.len() > bytes_max {
-            if lane == Lane::Control {
-                wire.effects.push(Effect::ControlFull);
-            }
             return Err(SendError::Full);
         }
         wire.push(bytes);
@@ -372,12 +361,12 @@ impl World {
         frames
     }
 
-    /// What the relay has done with every queue since this was asked last.
-    pub(crate) fn take_effects(&mut self) -> Vec<(Id, Vec<Effect>)> {
-        let wires = self.net.wires.iter_mut().filter(|(_, wire)| !wire.effects.is_empty());
-        let mut effects: Vec<_> = wires.map(|(id, wire)| (*id, std::mem::take(&mut wire.effects))).collect();
-        effects.sort_by_key(|(id, _)| *id);
-        effects
+    /// What the relay has queued for whom since this was asked last.
+    pub(crate) fn take_queued(&mut self) -> Vec<(Id, Vec<Vec<u8>>)> {
+        let wires = self.net.wires.iter_mut().filter(|(_, wire)| !wire.taken.is_empty());
+        let mut taken: Vec<_> = wires.map(|(id, wire)| (*id, std::mem::take(&mut wire.taken))).collect();
+        taken.sort_by_key(|(id, _)| *id);
+        taken
     }
 
     /// Whether the connection exists, closing or not.

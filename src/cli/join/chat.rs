@@ -94,6 +94,11 @@ impl Chat {
         self.sender.is_some() && self.directory.is_complete() && self.pending.values().all(independent)
     }
 
+    /// There is a connection.
+    pub(super) fn is_connected(&self) -> bool {
+        self.sender.is_some()
+    }
+
     /// Every line and request has its answer.
     pub(super) fn is_answered(&self) -> bool {
         self.pending.is_empty()
@@ -160,7 +165,7 @@ impl Chat {
             }
             Event::Joined(joined) => self.joined(joined),
             Event::Pong(pong) => self.pong(&pong),
-            Event::Goodbye(failure) => self.show(format!("* the relay is leaving: {failure}")),
+
             Event::Unreadable { type_number, correlation, error } => {
                 self.pending.remove(&correlation);
                 self.show(format!("* a frame of type {type_number:#04x} could not be read: {error}"));
@@ -169,7 +174,8 @@ impl Chat {
                 let name = self.name_of(from);
                 self.show(format!("* {name} has taken a message"));
             }
-            Event::Closed(_) => {}
+            // Told as the reason of the end, which follows.
+            Event::Goodbye(_) | Event::Closed(_) => {}
         }
     }
 
@@ -204,6 +210,9 @@ impl Chat {
     fn failure(&mut self, failure: &Failure) {
         if failure.closes() {
             // Told as the reason of the end.
+            return;
+        }
+        if self.directory.refused(failure.correlation) {
             return;
         }
         let recipient = failure.client.map(|client| self.name_of(client));
@@ -250,6 +259,11 @@ impl Chat {
         let (correlation, more) = (page.correlation, page.more);
         if let Some(Pending::Who { peers, .. }) = self.pending.get_mut(&correlation) {
             peers.extend(page.members);
+            // A WATCH may be waiting for this answer to end.
+            if self.directory.apply_snapshot(Snapshot { correlation, more, ..Snapshot::default() }) == Step::WatchAgain
+            {
+                self.watch();
+            }
             if !more && let Some(Pending::Who { room, peers }) = self.pending.remove(&correlation) {
                 let place = room.map_or_else(|| "here".to_owned(), |room| format!("in #{room}"));
                 self.show(words::who(&place, peers.iter().collect()));

@@ -26,6 +26,9 @@ use crate::wire::PAYLOAD_BYTES_CEILING;
 
 /// How long answers may be outstanding after the end of input.
 const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a terminal's prompt waits for the answer to the last line, so that pasted lines build on one another.
+/// A person hardly notices it, and only a slow relay takes so long.
+const PROMPT_HELD_MAX: Duration = Duration::from_millis(300);
 /// How long the relay may take to close the connection after GOODBYE.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -101,7 +104,8 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
     }
     let (screen, prompts) = Screen::open(move |input| items.send(Item::Input(input)).is_ok())?;
     let chat = Chat::new(arguments.addr.to_string(), name, arguments.room, options);
-    let mut room = Conversation { chat, screen, prompts, leave, asked: false, ending: None };
+    let mut room =
+        Conversation { chat, screen, prompts, leave, asked: false, held_until: Instant::now(), ending: None };
     let done = room.run(early, &inbox);
     room.screen.close(room.asked);
     done
@@ -114,6 +118,8 @@ struct Conversation {
     leave: Arc<Leave>,
     /// A line has been asked for and has not come.
     asked: bool,
+    /// When a terminal is asked for its next line though the last one has no answer.
+    held_until: Instant,
     /// No more lines are wanted: when to leave at the latest, and whether GOODBYE has been said.
     ending: Option<Ending>,
 }
@@ -133,9 +139,9 @@ impl Conversation {
             self.show()?;
             self.ask_for_a_line();
             self.leave_when_answered();
-            let item = match self.ending {
+            let item = match self.next_deadline() {
                 None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(ending) => inbox.recv_timeout(ending.deadline.saturating_duration_since(Instant::now())),
+                Some(deadline) => inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())),
             };
             match item {
                 Ok(Item::LinkOver(over)) => {
@@ -144,9 +150,11 @@ impl Conversation {
                 }
                 Ok(item) => self.take(item)?,
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
-                Err(RecvTimeoutError::Timeout) => match &mut self.ending {
-                    Some(ending) if !ending.said => self.say_goodbye(),
-                    _ => return self.unanswered(),
+                Err(RecvTimeoutError::Timeout) => match self.ending {
+                    Some(ending) if ending.said => return self.unanswered(),
+                    Some(_) => self.say_goodbye(),
+                    // The prompt has been held long enough.
+                    None => {}
                 },
             }
         }
@@ -157,6 +165,7 @@ impl Conversation {
             Item::Link(notice) => self.chat.note(notice),
             Item::Input(Input::Line(line)) => {
                 self.asked = false;
+                self.held_until = Instant::now() + PROMPT_HELD_MAX;
                 if self.chat.line(&line).is_break() {
                     self.say_goodbye();
                 }
@@ -185,10 +194,17 @@ impl Conversation {
     }
 
     fn ask_for_a_line(&mut self) {
-        let ready = self.screen.is_terminal() || self.chat.is_settled();
+        let held = self.screen.is_terminal() && self.chat.is_connected() && Instant::now() < self.held_until;
+        let ready = self.chat.is_settled() || (self.screen.is_terminal() && !held);
         if !self.asked && self.ending.is_none() && ready {
             self.asked = self.prompts.send(self.chat.prompt()).is_ok();
         }
+    }
+
+    /// When the loop has to look again though nothing has come.
+    fn next_deadline(&self) -> Option<Instant> {
+        let held = (self.screen.is_terminal() && !self.asked).then_some(self.held_until);
+        self.ending.map(|ending| ending.deadline).or(held)
     }
 
     fn leave_when_answered(&mut self) {

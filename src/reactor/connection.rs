@@ -1,0 +1,200 @@
+//! One connection: its name, its record, where it stands, and why it ends.
+
+use super::PeerAddr;
+use crate::time::Tick;
+
+/// A connection: a slot and the generation of its user. Never reused within the life of a reactor.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct ConnId(u64);
+
+impl ConnId {
+    const INDEX_BITS: u32 = 24;
+    /// The largest slot number: 16.7 million.
+    pub const INDEX_MAX: usize = (1 << Self::INDEX_BITS) - 1;
+    /// The largest generation: 38 bits.
+    pub const GENERATION_MAX: u64 = (1 << 38) - 1;
+
+    /// The connection in slot `index` with this generation, which is at least 1.
+    #[must_use]
+    pub const fn new(index: usize, generation: u64) -> Self {
+        debug_assert!(index <= Self::INDEX_MAX && generation <= Self::GENERATION_MAX);
+        Self((generation << Self::INDEX_BITS) | index as u64)
+    }
+
+    /// The slot.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        (self.0 & Self::INDEX_MAX as u64) as usize
+    }
+
+    /// The generation.
+    #[must_use]
+    pub const fn generation(self) -> u64 {
+        self.0 >> Self::INDEX_BITS
+    }
+
+    pub(super) const fn bits(self) -> u64 {
+        self.0
+    }
+
+    pub(super) const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+}
+
+impl std::fmt::Debug for ConnId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.index(), self.generation())
+    }
+}
+
+/// Why a connection has ended. Closed: what is not here cannot happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The service closed it, and everything queued was written.
+    Finished,
+    /// The service ended it at once.
+    Aborted,
+    /// The peer reset it, or the network lost it.
+    Reset,
+    /// A message stayed incomplete for too long.
+    InputOverdue,
+    /// A message is larger than may be held.
+    InputTooLarge,
+    /// The oldest unsent byte was not taken in time.
+    WriteOverdue,
+    /// The memory for all buffers was used up, and this connection held the most.
+    MemoryPressure,
+}
+
+impl CloseReason {
+    /// Every reason, in the order of the counters.
+    pub const ALL: [Self; 7] = [
+        Self::Finished,
+        Self::Aborted,
+        Self::Reset,
+        Self::InputOverdue,
+        Self::InputTooLarge,
+        Self::WriteOverdue,
+        Self::MemoryPressure,
+    ];
+}
+
+/// Why a peer is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There are as many connections as there may be.
+    Connections,
+    /// The system has no file descriptor left.
+    Descriptors,
+}
+
+/// Where a connection stands between its beginning and its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Bytes flow in both directions.
+    Open,
+    /// No more is read; what is queued is being written.
+    Flushing,
+    /// Everything is written; what arrives is discarded until the peer has closed too.
+    Lingering,
+    /// It is freed at the end of the turn.
+    Condemned,
+}
+
+/// Conditions of a connection, one bit each.
+pub(super) mod flag {
+    /// The socket may hold bytes that have not been read.
+    pub(in crate::reactor) const READABLE: u16 = 1 << 0;
+    /// It is on the ready list.
+    pub(in crate::reactor) const READY: u16 = 1 << 1;
+    /// A short read proves nothing: the end of the stream or an error has been announced.
+    pub(in crate::reactor) const READ_TO_END: u16 = 1 << 2;
+    /// The end of the stream has been read.
+    pub(in crate::reactor) const ENDED: u16 = 1 << 3;
+    /// The service wants to be shown no bytes for now.
+    pub(in crate::reactor) const PAUSED: u16 = 1 << 4;
+    /// The lease holds bytes that the service has not been asked about since it was paused.
+    pub(in crate::reactor) const HELD: u16 = 1 << 5;
+    /// The socket took less than it was offered; a writable event will come.
+    pub(in crate::reactor) const BLOCKED: u16 = 1 << 6;
+    /// It is on the dirty list.
+    pub(in crate::reactor) const DIRTY: u16 = 1 << 7;
+    /// The service wants to know what has been written.
+    pub(in crate::reactor) const NOTIFY: u16 = 1 << 8;
+    /// Something has been read.
+    pub(in crate::reactor) const HEARD: u16 = 1 << 10;
+    /// The service has been told of the end.
+    pub(in crate::reactor) const TOLD: u16 = 1 << 9;
+}
+
+const NONE: u32 = u32::MAX;
+
+/// A connection at rest is this and nothing else: no buffer, no queue, no timer object.
+#[derive(Debug)]
+pub(super) struct Connection<T> {
+    pub(super) transport: T,
+    pub(super) generation: u64,
+    /// Bytes handed to the transport since it was opened.
+    pub(super) written: u64,
+    pub(super) peer: PeerAddr,
+    lease: u32,
+    queue: u32,
+    /// When the service wants to be called; while lingering, when to give up.
+    pub(super) deadline: Tick,
+    /// The earliest entry in the wheel: a later one is stale.
+    pub(super) check_at: Tick,
+    pub(super) flags: u16,
+    pub(super) phase: Phase,
+}
+
+// One cache line. At a million connections every byte here is a megabyte. (mio's sockets carry a check of
+// their own in debug builds.)
+#[cfg(not(debug_assertions))]
+const _: () = assert!(size_of::<Option<Connection<super::Stream>>>() <= 64);
+
+impl<T> Connection<T> {
+    pub(super) const fn new(transport: T, peer: PeerAddr, generation: u64) -> Self {
+        Self {
+            transport,
+            generation,
+            written: 0,
+            peer,
+            lease: NONE,
+            queue: NONE,
+            deadline: Tick::NEVER,
+            check_at: Tick::NEVER,
+            flags: 0,
+            phase: Phase::Open,
+        }
+    }
+
+    pub(super) const fn has(&self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
+
+    pub(super) fn set(&mut self, flag: u16, on: bool) {
+        if on {
+            self.flags |= flag;
+        } else {
+            self.flags &= !flag;
+        }
+    }
+
+    pub(super) fn lease(&self) -> Option<usize> {
+        (self.lease != NONE).then_some(self.lease as usize)
+    }
+
+    pub(super) fn set_lease(&mut self, lease: Option<usize>) {
+        self.lease = lease.map_or(NONE, |key| key as u32);
+    }
+
+    pub(super) fn set_queue(&mut self, queue: Option<usize>) {
+        self.queue = queue.map_or(NONE, |key| key as u32);
+    }
+
+    pub(super) fn queue(&self) -> Option<usize> {
+        (self.queue != NONE).then_some(self.queue as usize)
+    }
+}

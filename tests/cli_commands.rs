@@ -1,0 +1,285 @@
+//! The commands as a person or a script uses them: pipes, exit codes, signals.
+
+mod client_support;
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+use client_support::{BINARY, Relay, Running, assert_code, run, signal, stderr, stdout};
+use rustix::process::Signal;
+use serde_json::Value;
+
+#[test]
+fn what_makes_no_sense_exits_2_and_says_what_to_change() {
+    for (arguments, says) in [
+        (&["send", "hello"][..], "--to"),
+        (&["send", "--to", "ada", "--all", "hello"], "cannot be used with"),
+        (&["send", "--to", "ada", "--kind", "x", "hello"], "text, json, bytes"),
+        (&["send", "--to", "ada", "--file", "x", "hello"], "--file"),
+        (&["send", "--to", "ada", "--name", " x", "hello"], "name"),
+        (&["send", "--to", "ada", "--timeout", "0", "hello"], "time"),
+        (&["listen", "host:0"], "port"),
+        (&["listen", "--raw", "--json"], "--json"),
+        (&["listen", "--count", "0"], "--count"),
+        (&["join"], "--name"),
+        (&["join", "--name", "a\u{1b}b"], "name"),
+    ] {
+        let output = run("127.0.0.1:1", arguments, b"");
+        assert_code(&output, 2);
+        assert!(stderr(&output).contains(says), "{arguments:?}: {}", stderr(&output));
+    }
+    let output = run("host:0", &["send", "--to", "ada", "hello"], b"");
+    assert_code(&output, 2);
+    assert!(stderr(&output).contains("SWITCHBOARD_ADDR"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_relay_that_is_not_there_exits_1_with_one_line_and_a_hint() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port");
+    for arguments in [&["send", "--to", "ada", "hello"][..], &["listen"], &["join", "--name", "ada"]] {
+        let output = run(&gone.to_string(), arguments, b"");
+        assert_code(&output, 1);
+        assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
+        assert!(stderr(&output).contains("switchboard serve"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn text_files_and_standard_input_arrive_at_a_listener() {
+    let relay = Relay::start();
+    let ear = Running::listen(&relay.address, &["--name", "ear", "--count", "4"]);
+    let path = std::env::temp_dir().join(format!("switchboard-send-{}", std::process::id()));
+    std::fs::write(&path, "from a file\n").expect("written");
+    assert_code(&run(&relay.address, &["send", "--to", "ear", "--name", "ada", "hello", "there"], b""), 0);
+    assert_code(&run(&relay.address, &["send", "--to", "ear", "--file", path.to_str().expect("UTF-8")], b""), 0);
+    assert_code(&run(&relay.address, &["send", "--to", "ear", "--receipt"], b"\xff\x00"), 0);
+    let address = relay.address.as_str();
+    assert_code(&run("ignored:1", &["send", address, "--all", "--receipt", "--", "to all"], b""), 0);
+    std::fs::remove_file(&path).expect("removed");
+    let (code, lines) = ear.end();
+    assert_eq!(code, Some(0));
+    assert_eq!(lines[0], "ada: hello there");
+    assert!(lines[1].ends_with(": from a file\\n") && lines[2].ends_with(": [2 bytes: ff 00]"), "{lines:?}");
+    assert!(lines[3].ends_with(": to all"), "{lines:?}");
+}
+
+#[test]
+fn each_line_is_a_frame_of_its_own_and_all_of_them_are_receipted() {
+    let relay = Relay::start();
+    let ear = Running::listen(&relay.address, &["--name", "ear", "--count", "1000"]);
+    let input = (0..1000).map(|n| format!("line {n}")).collect::<Vec<_>>().join("\n");
+    assert_code(
+        &run(&relay.address, &["send", "--to", "ear", "--name", "ada", "--lines", "--receipt"], input.as_bytes()),
+        0,
+    );
+    let (code, lines) = ear.end();
+    assert_eq!(code, Some(0));
+    assert!(lines.iter().enumerate().all(|(n, line)| *line == format!("ada: line {n}")), "{:?}", lines.first());
+}
+
+#[test]
+fn send_fails_when_it_cannot_be_delivered() {
+    let relay = Relay::start();
+    for (arguments, says) in [
+        (&["send", "--to", "nobody", "x"][..], "nobody here is called \"nobody\""),
+        (&["send", "--all", "--receipt", "x"], "nobody else is here"),
+        (&["send", "--room", "empty", "--receipt", "x"], "nobody else is in the room"),
+    ] {
+        let output = run(&relay.address, arguments, b"");
+        assert_code(&output, 1);
+        assert!(stderr(&output).contains(says), "{}", stderr(&output));
+    }
+    let _ear = Running::listen(&relay.address, &["--name", "ear"]);
+    let output = run(&relay.address, &["send", "--to", "ear"], &vec![b'x'; 70_000]);
+    assert_code(&output, 1);
+    assert!(stderr(&output).contains("70000") && stderr(&output).contains("65536"), "{}", stderr(&output));
+    let output = run(&relay.address, &["send", "--to", "ear", "--name", "ear", "x"], b"");
+    assert_code(&output, 1);
+    assert!(stderr(&output).contains("HELLO_NAME_TAKEN"), "{}", stderr(&output));
+}
+
+#[test]
+fn several_recipients_and_a_room_each_get_one() {
+    let relay = Relay::start();
+    let one = Running::listen(&relay.address, &["--name", "one", "--room", "lobby", "--count", "2"]);
+    let two = Running::listen(&relay.address, &["--name", "two", "--room", "lobby", "--count", "2"]);
+    assert_code(&run(&relay.address, &["send", "--to", "one", "--to", "two", "--receipt", "a pair"], b""), 0);
+    assert_code(&run(&relay.address, &["send", "--room", "lobby", "--receipt", "a room"], b""), 0);
+    for ear in [one, two] {
+        let (code, lines) = ear.end();
+        assert_eq!(code, Some(0));
+        assert!(lines[0].ends_with(": a pair") && lines[1].ends_with(": a room"), "{lines:?}");
+    }
+}
+
+#[test]
+fn json_lines_hold_what_the_frame_said() {
+    let relay = Relay::start();
+    let ear = Running::listen(&relay.address, &["--name", "ear", "--json", "--presence"]);
+    assert_code(
+        &run(&relay.address, &["send", "--to", "ear", "--name", "ada", "--kind", "json", "{\"a\": 1}"], b""),
+        0,
+    );
+    let parse = |line: String| -> Value { serde_json::from_str(&line).expect("JSON") };
+    let arrived = parse(ear.line("arrived"));
+    assert_eq!((&arrived["name"], &arrived["event"]), (&"ada".into(), &"arrived".into()));
+    let message = parse(ear.line("message"));
+    assert_eq!(message["source"], arrived["client"]);
+    assert_eq!((&message["source_name"], &message["encoding"]), (&"ada".into(), &"text".into()));
+    assert_eq!((&message["payload"], &message["type_name"]), (&"{\"a\": 1}".into(), &"SEND".into()));
+    assert_eq!((&message["kind"], &message["destination_kind"]), (&2.into(), &"client".into()));
+    let departed = parse(ear.line("departed"));
+    assert_eq!((&departed["name"], &departed["reason"]), (&"ada".into(), &"LEFT".into()));
+    assert_code(&run(&relay.address, &["send", "--to", "ear", "--kind", "700"], b"\xff\xfe\xfd"), 0);
+    let message = parse(ear.line("message"));
+    assert_eq!((&message["encoding"], &message["payload"]), (&"base64".into(), &"//79".into()));
+    assert_eq!((&message["kind"], &message["payload_bytes"]), (&700.into(), &3.into()));
+}
+
+#[test]
+fn raw_output_is_the_payload_and_nothing_else() {
+    let relay = Relay::start();
+    let mut child = Command::new(BINARY)
+        .args(["listen", &relay.address, "--name", "ear", "--raw", "--count", "2"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let payload: Vec<u8> = (0..60_000u32).map(|n| n as u8).collect();
+    // It may take a moment until the listener is registered; only then can it be found.
+    while !run(&relay.address, &["send", "--to", "ear", "--receipt"], &payload).status.success() {}
+    assert_code(&run(&relay.address, &["send", "--to", "ear", "--receipt"], &payload), 0);
+    let mut bytes = Vec::new();
+    child.stdout.take().expect("piped").read_to_end(&mut bytes).expect("read");
+    assert!(child.wait().expect("ended").success());
+    assert_eq!(bytes, [payload.clone(), payload].concat());
+}
+
+#[test]
+fn a_reader_that_has_had_enough_is_no_error() {
+    let relay = Relay::start();
+    let mut child = Command::new(BINARY)
+        .args(["listen", &relay.address, "--name", "ear"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    drop(child.stdout.take());
+    while !run(&relay.address, &["send", "--to", "ear", "--receipt", "into the void"], b"").status.success() {}
+    let output = child.wait_with_output().expect("ended");
+    assert_code(&output, 0);
+    assert!(!stderr(&output).contains("panicked"), "{}", stderr(&output));
+    let mut help = Command::new(BINARY).arg("--help").stdout(Stdio::piped()).spawn().expect("started");
+    drop(help.stdout.take());
+    assert!(help.wait().expect("ended").success());
+}
+
+#[test]
+fn an_interrupt_ends_a_listener_in_good_order() {
+    let relay = Relay::start();
+    let watcher = Running::listen(&relay.address, &["--name", "watcher", "--presence"]);
+    let ear = Running::listen(&relay.address, &["--name", "ear"]);
+    signal(&ear.child, Signal::INT);
+    assert_eq!(ear.end(), (Some(0), vec![]));
+    assert_eq!(watcher.line("- ear"), "- ear (LEFT)");
+}
+
+#[test]
+fn time_that_is_over_is_a_failure_only_when_frames_were_counted_on() {
+    let relay = Relay::start();
+    assert_code(&run(&relay.address, &["listen", "--timeout", "0.05"], b""), 0);
+    let output = run(&relay.address, &["listen", "--timeout", "0.05", "--count", "3"], b"");
+    assert_code(&output, 1);
+    assert!(stderr(&output).contains("0 of 3"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_listener_ends_with_its_relay_unless_it_is_to_come_back() {
+    let relay = Relay::start();
+    let address = relay.address.clone();
+    let ends = Running::listen(&address, &["--name", "ends"]);
+    let stays = Running::listen(&address, &["--name", "stays", "--room", "lobby", "--reconnect", "--count", "1"]);
+    relay.stop();
+    ends.error_line("is gone");
+    assert_eq!(ends.end().0, Some(1));
+    stays.error_line("lost:");
+    let relay = Relay::start_at(&address, &[]);
+    stays.error_line("listening at");
+    assert_code(&run(&relay.address, &["send", "--room", "lobby", "--receipt", "--name", "ada", "again"], b""), 0);
+    assert_eq!(stays.end(), (Some(0), vec!["ada: again".to_owned()]));
+}
+
+#[test]
+fn two_people_talk_through_pipes() {
+    let relay = Relay::start();
+    let mut ada = Running::start(&relay.address, &["join", "--name", "ada", "--station", "desk"]);
+    ada.line("nobody else is here");
+    let mut bob = Running::start(&relay.address, &["join", "--name", "bob", "--room", "lobby"]);
+    assert!(bob.line("connected").ends_with("here: ada"));
+    ada.line("+ bob is here");
+    ada.type_line("good morning");
+    assert_eq!(bob.line("morning"), "ada: good morning");
+    bob.type_line("/to ada");
+    bob.type_line("only you");
+    assert_eq!(ada.line("only"), "bob -> you: only you");
+    ada.type_line("/join lobby");
+    ada.type_line("/to #lobby");
+    ada.type_line("//in the room");
+    assert_eq!(bob.line("room"), "ada #lobby: /in the room");
+    ada.type_line("/who #lobby");
+    ada.line("2 in #lobby");
+    ada.type_line("/rename lady");
+    bob.line("ada is now called lady");
+    bob.type_line("/msg ada lost?");
+    bob.line("ada is not here and did not get it");
+    bob.type_line("/ping lady");
+    bob.line("lady: round trip");
+    bob.type_line("/rename lady");
+    bob.line("somebody else is called lady");
+    bob.type_line("/quit");
+    assert_eq!(bob.end().0, Some(0));
+    ada.line("bob has left: said goodbye");
+    ada.type_line("exit");
+    assert_eq!(ada.end().0, Some(0));
+}
+
+#[test]
+fn a_script_that_joins_is_answered_in_full_before_it_leaves() {
+    let relay = Relay::start();
+    let ear = Running::listen(&relay.address, &["--name", "ear", "--count", "2"]);
+    let script = b"/join lobby\n/to #lobby\nanybody?\n/to ear\nyou!\n/ping\n/to all\nall!";
+    let output = run(&relay.address, &["join", "--name", "script"], script);
+    assert_code(&output, 0);
+    let said = stdout(&output);
+    for expected in ["you are in #lobby", "nobody else was there", "the relay: round trip", "you now talk to all"] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    assert_eq!(ear.end(), (Some(0), vec!["script: you!".to_owned(), "script: all!".to_owned()]));
+}
+
+#[test]
+fn a_person_stays_while_the_relay_restarts_and_is_back_in_the_rooms() {
+    let relay = Relay::start();
+    let address = relay.address.clone();
+    let mut ada = Running::start(&address, &["join", "--name", "ada", "--room", "lobby"]);
+    ada.line("you are in #lobby");
+    ada.type_line("/to #lobby");
+    ada.line("you now talk to #lobby");
+    relay.stop();
+    ada.line("not connected");
+    let relay = Relay::start_at(&address, &[]);
+    ada.line("you are in #lobby");
+    let ear = Running::listen(&relay.address, &["--name", "ear", "--room", "lobby", "--count", "1"]);
+    ada.type_line("still here");
+    assert_eq!(ear.end(), (Some(0), vec!["ada: still here".to_owned()]));
+    ada.end_input();
+    assert_eq!(ada.end().0, Some(0));
+}
+
+#[test]
+fn strangers_bytes_do_not_reach_the_terminal_as_they_are() {
+    let relay = Relay::start();
+    let ada = Running::start(&relay.address, &["join", "--name", "ada"]);
+    ada.line("connected");
+    assert_code(&run(&relay.address, &["send", "--to", "ada", "--name", "eve"], b"\x1b[2Jgotcha\x07"), 0);
+    assert_eq!(ada.line("gotcha"), "eve -> you: \\u{1b}[2Jgotcha\\u{7}");
+}

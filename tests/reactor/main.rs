@@ -1,0 +1,15 @@
+//! The reactor under attack: on a transport that the test controls byte by byte, and on real sockets.
+//!
+//! ```text
+//! support.rs   a transport, a service and a loop for tests, on fake time
+//! reading.rs   leases, budgets, pauses, ends and deadlines of what comes in
+//! writing.rs   queues, limits and deadlines of what goes out
+//! random.rs    random operations against a model
+//! sockets.rs   the same promises on sockets of the system, and what only they have
+//! ```
+
+mod random;
+mod reading;
+mod sockets;
+mod support;
+mod writing;

@@ -1,0 +1,562 @@
+//! What goes out: queues, their limits and their deadlines, and how a connection ends.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use switchboard::reactor::{CloseReason, ConnId, Lane, Limits, Outgoing, SendError};
+
+use crate::support::{Bench, Peer, Script, Told, closed, message, small};
+
+fn send(bench: &mut Bench, conn: ConnId, bytes: &[u8]) -> Result<(), SendError> {
+    let sent = bench.io().send(conn, &mut Outgoing::to_one(bytes), Lane::Traffic);
+    bench.engine.connections.check_consistency();
+    sent
+}
+
+/// A connection that takes `room` bytes and then blocks.
+fn open_with_room(bench: &mut Bench, room: usize) -> (ConnId, Peer) {
+    let (conn, peer) = bench.open();
+    peer.take(room);
+    bench.settle();
+    (conn, peer)
+}
+
+#[test]
+fn everything_arrives_in_order_however_little_a_write_takes() {
+    for write_max in [1, 2, 7, 100, 4095, 4096, 4097] {
+        let mut bench = Bench::new(small(), Script::messages());
+        let (conn, peer) = bench.open();
+        peer.wire().write_max = write_max;
+        let mut all = Vec::new();
+        for (length, filling) in [3, 100, 5000, 2048, 2, 2047, 4096].into_iter().zip(1..) {
+            all.extend(message(length, filling));
+            send(&mut bench, conn, &message(length, filling)).expect("room");
+        }
+        bench.settle();
+        assert!(peer.output() == all, "{write_max} bytes at a time");
+        assert_eq!(bench.io().written_bytes(conn), all.len() as u64);
+        assert_eq!((bench.io().queued_bytes(conn), bench.io().buffered_total_bytes()), (0, 0));
+    }
+}
+
+#[test]
+fn everything_arrives_in_order_however_often_the_network_blocks() {
+    for room in [1, 3, 500, 2048, 4096, 5000] {
+        let mut bench = Bench::new(small(), Script::messages());
+        let (conn, peer) = open_with_room(&mut bench, room);
+        let mut all = Vec::new();
+        for (length, filling) in [2048, 3, 100, 5000, 2048, 2].into_iter().zip(1..) {
+            all.extend(message(length, filling));
+            send(&mut bench, conn, &message(length, filling)).expect("room");
+            bench.settle();
+        }
+        while peer.output().len() < all.len() {
+            let before = peer.output().len();
+            peer.take(room);
+            bench.settle();
+            assert!(peer.output().len() > before, "it has stopped after {before} bytes");
+        }
+        assert!(peer.output() == all, "{room} bytes at a time");
+    }
+}
+
+#[test]
+fn a_turn_s_small_messages_are_one_write() {
+    let mut bench = Bench::new(small(), Script::messages());
+    let (conn, peer) = bench.open();
+    for filling in 0..50 {
+        send(&mut bench, conn, &message(100, filling)).expect("room");
+    }
+    assert_eq!(peer.wire().write_calls, 0, "nothing is written within a handler");
+    bench.settle();
+    assert_eq!(peer.wire().write_calls, 1);
+    assert_eq!(peer.output().len(), 5000);
+}
+
+#[test]
+fn a_long_message_is_written_at_once_only_where_nothing_waits() {
+    let mut bench = Bench::new(small(), Script::messages());
+    let (idle, idle_peer) = bench.open();
+    let (busy, busy_peer) = bench.open();
+    send(&mut bench, idle, &message(2048, 1)).expect("room");
+    assert_eq!(idle_peer.output(), message(2048, 1), "written through");
+    send(&mut bench, busy, &message(10, 2)).expect("room");
+    send(&mut bench, busy, &message(2048, 3)).expect("room");
+    assert!(busy_peer.output().is_empty(), "it would overtake what waits");
+    send(&mut bench, idle, &message(2047, 4)).expect("room");
+    assert_eq!(idle_peer.output().len(), 2048, "a short one is written with others");
+    bench.settle();
+    assert_eq!(busy_peer.output(), [message(10, 2), message(2048, 3)].concat());
+    assert_eq!(idle_peer.output(), [message(2048, 1), message(2047, 4)].concat());
+}
+
+#[test]
+fn a_message_for_many_reaches_each_of_them_whole_whatever_each_one_takes() {
+    let mut bench = Bench::new(small(), Script::messages());
+    let rooms = [usize::MAX, 0, 1, 1000, 5000, 4999];
+    let peers: Vec<_> = rooms.iter().map(|room| open_with_room(&mut bench, *room)).collect();
+    let text = message(5000, 9);
+    for round in 0..2 {
+        let mut outgoing = Outgoing::to_many(&text);
+        for (conn, _) in &peers {
+            bench.io().send(*conn, &mut outgoing, Lane::Traffic).expect("room");
+        }
+        bench.settle();
+        assert_eq!(peers[0].1.output().len(), (round + 1) * text.len());
+    }
+    for (_, peer) in &peers {
+        peer.take(usize::MAX);
+    }
+    bench.settle();
+    for (_, peer) in &peers {
+        assert!(peer.output() == text.repeat(2));
+    }
+}
+
+#[test]
+fn a_full_queue_refuses_traffic_whole_and_keeps_its_reserve_for_the_service() {
+    let limits = Limits { queue_bytes_max: 1000, queue_reserve_bytes: 100, ..small() };
+    let mut bench = Bench::new(limits, Script::messages());
+    let (conn, peer) = open_with_room(&mut bench, 0);
+    send(&mut bench, conn, &message(600, 1)).expect("room");
+    send(&mut bench, conn, &message(400, 2)).expect("room to the last byte");
+    assert_eq!(send(&mut bench, conn, &message(2, 3)), Err(SendError::Full));
+    let control = |bench: &mut Bench, length| {
+        let text = message(length, 4);
+        bench.io().send(conn, &mut Outgoing::to_one(&text), Lane::Control)
+    };
+    control(&mut bench, 60).expect("the reserve");
+    assert_eq!(control(&mut bench, 41), Err(SendError::Full));
+    control(&mut bench, 40).expect("the reserve to its last byte");
+    assert_eq!((bench.io().queued_bytes(conn), bench.engine.counters().refused_sends), (1100, 2));
+    peer.take(usize::MAX);
+    bench.settle();
+    assert_eq!(peer.output(), [message(600, 1), message(400, 2), message(60, 4), message(40, 4)].concat());
+    send(&mut bench, conn, &message(600, 5)).expect("there is room again");
+}
+
+#[test]
+fn past_the_budget_of_all_queues_the_largest_goes_and_the_others_stay() {
+    let limits = Limits { buffered_total_bytes_max: 10_000, ..small() };
+    let mut bench = Bench::new(limits, Script::messages());
+    let peers: Vec<_> = (0..4).map(|_| open_with_room(&mut bench, 0)).collect();
+    for ((conn, _), length) in peers.iter().zip([1000, 5000, 3000, 1000]) {
+        send(&mut bench, *conn, &message(length, 1)).expect("room");
+        bench.settle();
+    }
+    send(&mut bench, peers[0].0, &message(500, 2)).expect("room is made");
+    assert_eq!(bench.io().buffered_total_bytes(), 5500);
+    assert_eq!(send(&mut bench, peers[1].0, &message(2, 2)), Err(SendError::Gone));
+    bench.settle();
+    let end = Told::Close { reason: CloseReason::MemoryPressure, cut: Vec::new(), whole: message(5000, 1) };
+    assert_eq!(bench.service.end_of(peers[1].0), Some(end));
+    assert!(peers.iter().all(|(conn, peer)| peer.wire().closed == (*conn == peers[1].0)));
+    // Even if the largest is the one that is sent to.
+    send(&mut bench, peers[2].0, &message(4000, 3)).expect("room");
+    assert_eq!(send(&mut bench, peers[2].0, &message(1000, 4)), Err(SendError::Gone));
+    assert_eq!(bench.io().buffered_total_bytes(), 2500);
+    bench.settle();
+}
+
+#[test]
+fn unfinished_messages_count_in_the_budget_and_the_largest_goes_first() {
+    let limits = Limits { buffered_total_bytes_max: 10_000, ..small() };
+    let mut bench = Bench::new(limits, Script::messages());
+    let peers: Vec<_> = (0..6).map(|_| bench.open()).collect();
+    // A beginning each, of a message that will need a buffer of 1, 4 or 2 KiB.
+    for ((_, peer), length) in peers.iter().zip([1000, 4000, 2000, 1000, 1000]) {
+        peer.send(&message(length, 1)[..10]);
+        bench.settle();
+    }
+    assert_eq!(bench.io().buffered_total_bytes(), 1024 + 4096 + 2048 + 1024 + 1024);
+    peers[5].1.send(&message(2000, 1)[..10]);
+    bench.settle();
+    assert_eq!(bench.service.end_of(peers[1].0), Some(closed(CloseReason::MemoryPressure)));
+    assert_eq!(bench.io().buffered_total_bytes(), 1024 + 2048 + 1024 + 1024 + 2048);
+    // The others finish their messages, and nothing is held any more.
+    for ((conn, peer), length) in
+        peers.iter().zip([1000, 4000, 2000, 1000, 1000, 2000]).filter(|((_, p), _)| !p.wire().closed)
+    {
+        peer.send(&message(length, 1)[10..]);
+        bench.settle();
+        assert_eq!(bench.service.messages_of(*conn), [message(length, 1)]);
+    }
+    assert_eq!(bench.io().buffered_total_bytes(), 0);
+}
+
+#[test]
+fn a_connection_that_fails_while_it_is_written_to_costs_no_other_one_its_queue() {
+    let limits = Limits { buffered_total_bytes_max: 10_000, ..small() };
+    let mut bench = Bench::new(limits, Script::messages());
+    let (waiting, _) = open_with_room(&mut bench, 0);
+    send(&mut bench, waiting, &message(9000, 1)).expect("room");
+    let (failing, peer) = open_with_room(&mut bench, usize::MAX);
+    peer.wire().write_max = usize::MAX;
+    peer.reset();
+    assert_eq!(send(&mut bench, failing, &message(3000, 2)), Err(SendError::Gone));
+    bench.settle();
+    assert_eq!(bench.service.end_of(failing), Some(closed(CloseReason::Reset)));
+    assert_eq!(bench.service.end_of(waiting), None);
+}
+
+#[test]
+fn sending_nothing_leaves_nothing() {
+    let mut bench = Bench::new(small(), Script::messages());
+    let (conn, peer) = bench.open();
+    send(&mut bench, conn, b"").expect("room for nothing");
+    bench.settle();
+    assert!(peer.output().is_empty());
+    assert_eq!(peer.wire().write_calls, 0);
+}
+
+#[test]
+fn what_was_not_sent_is_handed_back_in_whole_messages() {
+    let messages = [message(10, 1), message(300, 2), message(5000, 3), message(2, 4), message(4000, 5)];
+    let all = messages.concat();
+    // In a queue from the beginning, and after a part was written through.
+    for one_by_one in [true, false] {
+        for room in [0, 1, 9, 10, 11, 310, 311, 5309, 5310, 5311, 5312, 5313, all.len() - 1] {
+            let mut bench = Bench::new(small(), Script::messages());
+            let (conn, peer) = open_with_room(&mut bench, room);
+            if one_by_one {
+                for message in &messages {
+                    send(&mut bench, conn, message).expect("room");
+                }
+            } else {
+                send(&mut bench, conn, &all).expect("room");
+            }
+            bench.settle();
+            assert_eq!(peer.output(), all[..room]);
+            bench.io().abort(conn, CloseReason::Aborted);
+            bench.settle();
+            let (mut cut, mut boundary) = (&[][..], 0);
+            for message in &messages {
+                if boundary < room {
+                    boundary += message.len();
+                    cut = if boundary > room { &message[..message.len().min(32)] } else { &[] };
+                }
+            }
+            let end = Told::Close { reason: CloseReason::Aborted, cut: cut.to_vec(), whole: all[boundary..].to_vec() };
+            assert!(bench.service.end_of(conn) == Some(end), "{room} bytes were taken, one by one: {one_by_one}");
+        }
+    }
+}
+
+#[test]
+fn who_takes_nothing_or_a_byte_a_second_is_closed_when_the_oldest_byte_is_too_old() {
+    let limits = Limits { write_deadline: Duration::from_secs(10), ..small() };
+    // Blocked in a queue; blocked while written through; and blocked before its first byte.
+    let cases = [(&[100_usize, 100][..], 5), (&[4000], 5), (&[4000], 0), (&[100], 0)];
+    for (trickles, (lengths, room)) in cases.iter().flat_map(|case| [(false, case), (true, case)]) {
+        let mut bench = Bench::new(limits, Script::messages());
+        let (conn, peer) = open_with_room(&mut bench, *room);
+        for length in *lengths {
+            send(&mut bench, conn, &message(*length, 1)).expect("room");
+        }
+        for second in 0..9 {
+            bench.pass(Duration::from_secs(1));
+            assert_eq!(bench.service.end_of(conn), None, "after {second} seconds");
+            peer.take(usize::from(trickles));
+        }
+        bench.pass(Duration::from_millis(1200));
+        let Some(Told::Close { reason, .. }) = bench.service.end_of(conn) else {
+            panic!("{lengths:?} with room for {room} are watched by nobody, trickles: {trickles}");
+        };
+        assert_eq!(reason, CloseReason::WriteOverdue);
+        assert!(peer.wire().closed);
+    }
+}
+
+#[test]
+fn a_long_message_that_finds_the_network_full_is_watched_with_notification_as_well() {
+    let limits = Limits { write_deadline: Duration::from_secs(10), ..small() };
+    for room in [2048, 2050] {
+        let mut bench = Bench::new(limits, Script::messages());
+        let (conn, _) = open_with_room(&mut bench, room);
+        bench.io().set_notify(conn, true);
+        // The first one is taken whole, and marks the connection as one to be notified of.
+        send(&mut bench, conn, &message(2048, 1)).expect("room");
+        send(&mut bench, conn, &message(2048, 2)).expect("room");
+        bench.pass(Duration::from_secs(11));
+        let end = bench.service.end_of(conn);
+        assert!(matches!(end, Some(Told::Close { reason: CloseReason::WriteOverdue, .. })), "{end:?}, room for {room}");
+    }
+}
+
+#[test]
+fn who_is_slow_but_keeps_the_oldest_byte_young_lives() {
+    let limits = Limits { write_deadline: Duration::from_secs(10), ..small() };
+    let mut bench = Bench::new(limits, Script::messages());
+    let (conn, peer) = open_with_room(&mut bench, 0);
+    // 1,000 bytes a second come and go, 5,000 always wait.
+    for filling in 0..5 {
+        send(&mut bench, conn, &message(1000, filling)).expect("room");
+        bench.pass(Duration::from_secs(1));
+    }
+    for _ in 0..100 {
+        send(&mut bench, conn, &message(1000, 9)).expect("room");
+        peer.take(1000);
+        bench.pass(Duration::from_secs(1));
+        assert_eq!((bench.io().queued_bytes(conn), bench.service.end_of(conn)), (5000, None));
+    }
+    bench.pass(Duration::from_secs(4));
+    assert_eq!(bench.service.end_of(conn), None);
+    bench.pass(Duration::from_secs(2));
+    assert!(bench.service.end_of(conn).is_some(), "and when it stops, it is closed");
+}
+
+#[test]
+fn a_queue_that_is_empty_again_in_time_has_no_deadline_left() {
+    let limits = Limits { write_deadline: Duration::from_secs(10), ..small() };
+    let mut bench = Bench::new(limits, Script::messages());
+    let (conn, peer) = open_with_room(&mut bench, 50);
+    for _ in 0..20 {
+        send(&mut bench, conn, &message(100, 1)).expect("room");
+        bench.pass(Duration::from_secs(9));
+        peer.take(100);
+        bench.pass(Duration::from_secs(9));
+        assert_eq!((bench.io().queued_bytes(conn) <= 50, bench.service.end_of(conn)), (true, None));
+        peer.take(1000);
+        bench.settle();
+        peer.take(50);
+    }
+}
+
+#[test]
+fn closing_writes_what_waits_and_tells_the_peer_and_waits_for_it() {
+    let mut bench = Bench::new(small(), Script::messages());
+    let (conn, peer) = open_with_room(&mut bench, 100);
+    send(&mut bench, conn, &message(1000, 1)).expect("room");
+    bench.io().close(conn);
+    assert_eq!(send(&mut bench, conn, &message(2, 2)), Err(SendError::Gone));
+    bench.settle();
+    assert!(bench.service.end_of(conn).is_none() && !peer.wire().shut, "it is still writing");
+    // What the peer sends meanwhile is nobody's business.
+    peer.send(&message(100, 3));
+    peer.take(usize::MAX);
+    bench.settle();
+    assert_eq!(bench.service.of(conn), [closed(CloseReason::Finished)]);
+    assert!(peer.wire().shut && !peer.wire().closed, "it lingers");
+    peer.send(&[0; 5000]);
+    bench.settle();
+    assert!(!peer.wire().closed);
+    peer.end();
+    bench.settle();
+    assert!(peer.wire().closed);
+    assert_eq!(bench.service.of(conn).len(), 1);
+    assert_eq!(peer.output(), message(1000, 1));
+}
+
+#[test]
+fn a_peer_that_neither_ends_nor_stops_sending_lingers_only_for_its_time() {
+    let mut bench = Bench::new(Limits { linger: Duration::from_secs(2), ..small() }, Script::messages());
+    let (silent, silent_peer) = bench.open();
+    let (noisy, noisy_peer) = bench.open();
+    for conn in [silent, noisy] {
+        bench.io().close(conn);
+    }
+    for _ in 0..19 {
+        bench.pass(Duration::from_millis(100));
+        noisy_peer.send(&[0; 3000]);
+        assert!(!silent_peer.wire().closed && !noisy_peer.wire().closed);
+    }
+    bench.pass(Duration::from_millis(200));
+    assert!(silent_peer.wire().closed && noisy_peer.wire().closed);
+    assert!(bench.io().is_empty());
+}
+
+#[test]
+fn who_was_paused_when_it_was_closed_lingers_like_others() {
+    let mut bench = Bench::new(small(), Script::messages());
+    let (conn, peer) = bench.open();
+    bench.io().pause(conn);
+    bench.io().close(conn);
+    bench.settle();
+    peer.send(&[0; 100]);
+    bench.settle();
+    peer.end();
+    bench.settle();
+    assert!(peer.wire().closed, "its end is seen without waiting for a deadline");
+}
+
+#[test]
+fn only_so_many_linger() {
+    let mut bench = Bench::new(Limits { lingering_max: 3, ..small() }, Script::messages());
+    let peers: Vec<_> = (0..5).map(|_| bench.open()).collect();
+    for (conn, _) in &peers {
+        bench.io().close(*conn);
+    }
+    bench.settle();
+    assert_eq!(peers.iter().filter(|(_, peer)| peer.wire().closed).count(), 2);
+    assert!(
+        peers.iter().all(|(conn, peer)| peer.wire().shut && bench.service.of(*conn) == [closed(CloseReason::Finished)])
+    );
+}
+
+#[test]
+fn a_reset_while_output_waits_hands_it_back() {
+    for closing in [false, true] {
+        for paused in [false, true] {
+            let mut bench = Bench::new(small(), Script::messages());
+            let (conn, peer) = open_with_room(&mut bench, 10);
+            send(&mut bench, conn, &[message(20, 1), message(30, 2)].concat()).expect("room");
+            if paused {
+                bench.io().pause(conn);
+            }
+            if closing {
+                bench.io().close(conn);
+            }
+            bench.settle();
+            peer.reset();
+            bench.settle();
+            let end = Told::Close { reason: CloseReason::Reset, cut: message(20, 1), whole: message(30, 2) };
+            assert_eq!(bench.service.of(conn), [end]);
+            assert!(bench.io().is_empty() && bench.io().buffered_total_bytes() == 0);
+        }
+    }
+}
+
+#[test]
+fn a_reset_while_lingering_is_just_the_end() {
+    let mut bench = Bench::new(small(), Script::messages());
+    let (conn, peer) = bench.open();
+    bench.io().close(conn);
+    bench.settle();
+    peer.reset();
+    bench.settle();
+    assert_eq!(bench.service.of(conn), [closed(CloseReason::Finished)]);
+    assert!(peer.wire().closed);
+}
+
+#[test]
+fn a_half_close_while_output_waits_loses_none_of_it() {
+    let mut bench = Bench::new(small(), Script::messages());
+    let (conn, peer) = open_with_room(&mut bench, 10);
+    send(&mut bench, conn, &message(5000, 1)).expect("room");
+    peer.end();
+    bench.settle();
+    assert_eq!(bench.service.of(conn), [Told::End]);
+    peer.take(usize::MAX);
+    bench.settle();
+    assert_eq!(bench.service.of(conn), [Told::End, closed(CloseReason::Finished)]);
+    assert_eq!(peer.output(), message(5000, 1));
+    assert!(peer.wire().closed, "both sides have ended: nothing to linger for");
+}
+
+#[test]
+fn what_a_service_sends_when_it_hears_of_a_write_is_written_before_it_closes() {
+    let mut service = Script::messages();
+    service.written = Some(Box::new(|io, conn| {
+        io.send(conn, &mut Outgoing::to_one(&message(100, 2)), Lane::Traffic).expect("room");
+        io.close(conn);
+    }));
+    let mut bench = Bench::new(small(), service);
+    let (conn, peer) = bench.open();
+    bench.io().set_notify(conn, true);
+    send(&mut bench, conn, &message(100, 1)).expect("room");
+    bench.turn();
+    bench.service.written = None;
+    bench.settle();
+    assert_eq!(peer.output(), [message(100, 1), message(100, 2)].concat());
+    assert_eq!(bench.service.end_of(conn), Some(closed(CloseReason::Finished)));
+}
+
+#[test]
+fn a_service_hears_of_each_write_with_the_bytes_so_far() {
+    let mut bench = Bench::new(small(), Script::messages());
+    let (conn, peer) = open_with_room(&mut bench, 150);
+    bench.io().set_notify(conn, true);
+    send(&mut bench, conn, &message(200, 1)).expect("room");
+    bench.settle();
+    peer.take(1000);
+    bench.settle();
+    peer.take(usize::MAX);
+    bench.settle();
+    send(&mut bench, conn, &message(3000, 1)).expect("written through");
+    bench.settle();
+    bench.io().set_notify(conn, false);
+    send(&mut bench, conn, &message(3, 1)).expect("room");
+    bench.settle();
+    assert_eq!(bench.service.of(conn), [150, 200, 3200].map(Told::Written));
+}
+
+#[test]
+fn a_service_may_do_to_a_connection_what_it_likes_when_that_one_ends() {
+    let mut service = Script::messages();
+    service.close = Some(Box::new(|io, conn| {
+        assert_eq!(io.send(conn, &mut Outgoing::to_one(b"x"), Lane::Control), Err(SendError::Gone));
+        io.pause(conn);
+        io.resume(conn);
+        io.close(conn);
+        io.abort(conn, CloseReason::Aborted);
+    }));
+    let mut bench = Bench::new(small(), service);
+    for end in [
+        |bench: &mut Bench, conn| bench.io().close(conn),
+        |bench: &mut Bench, conn| bench.io().abort(conn, CloseReason::Aborted),
+    ] {
+        let (conn, peer) = bench.open();
+        send(&mut bench, conn, &message(10, 1)).expect("room");
+        end(&mut bench, conn);
+        bench.settle();
+        assert!(bench.service.end_of(conn).is_some() && peer.wire().closed);
+        assert!(bench.io().is_empty());
+    }
+}
+
+#[test]
+fn a_connection_s_end_may_end_others() {
+    let mut bench = Bench::new(small(), Script::messages());
+    let peers: Vec<_> = (0..20).map(|_| bench.open()).collect();
+    let order: Rc<Cell<usize>> = Rc::default();
+    let conns: Vec<_> = peers.iter().map(|(conn, _)| *conn).collect();
+    bench.service.close = Some(Box::new(move |io, _| {
+        order.set(order.get() + 1);
+        if let Some(next) = conns.get(order.get()) {
+            io.abort(*next, CloseReason::Aborted);
+        }
+    }));
+    bench.io().abort(peers[0].0, CloseReason::Aborted);
+    bench.settle();
+    assert!(bench.io().is_empty());
+    assert!(peers.iter().all(|(conn, peer)| bench.service.end_of(*conn).is_some() && peer.wire().closed));
+}
+
+#[test]
+fn a_long_queue_does_not_hold_up_the_others_writes() {
+    let limits = Limits { queue_bytes_max: 1 << 20, write_turn_bytes_max: 8192, ..small() };
+    let mut bench = Bench::new(limits, Script::messages());
+    let (long, long_peer) = open_with_room(&mut bench, 0);
+    for _ in 0..100 {
+        send(&mut bench, long, &message(10_000, 1)).expect("room");
+    }
+    bench.settle();
+    let (short, short_peer) = bench.open();
+    long_peer.take(usize::MAX);
+    long_peer.wire().write_max = 1000;
+    for turn in 1..50 {
+        send(&mut bench, short, &message(10, 1)).expect("room");
+        bench.turn();
+        assert_eq!(short_peer.output().len(), turn * 10);
+        assert_eq!(long_peer.output().len(), turn * 9000, "the budget, and the write that crosses it");
+    }
+    bench.settle();
+    assert_eq!(long_peer.output().len(), 1_000_000);
+}
+
+#[test]
+fn a_stuck_reader_costs_others_nothing() {
+    let mut bench = Bench::new(small(), Script::messages());
+    let (stuck, stuck_peer) = open_with_room(&mut bench, 0);
+    let (quick, quick_peer) = bench.open();
+    while send(&mut bench, stuck, &message(1000, 1)).is_ok() {}
+    bench.settle();
+    let calls = stuck_peer.wire().write_calls;
+    for round in 1..=100 {
+        send(&mut bench, quick, &message(500, 2)).expect("room");
+        bench.settle();
+        assert_eq!(quick_peer.output().len(), round * 500);
+    }
+    assert_eq!(stuck_peer.wire().write_calls, calls, "nothing is tried before the network takes more");
+}

@@ -1,0 +1,97 @@
+//! What an operator gets to see: a start that works, and starts that cannot.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+use switchboard::wire::control::{Body, Hello, Profile};
+use switchboard::wire::{Header, Type};
+
+use crate::support::{RawClient, Relay};
+
+/// Runs `switchboard` with arguments that cannot work; returns its exit code and what it said.
+fn fails(arguments: &[&str]) -> (Option<i32>, String) {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_switchboard")).args(arguments).stdin(Stdio::null()).output().expect("it runs");
+    assert!(output.stdout.is_empty(), "nothing on standard output");
+    (output.status.code(), String::from_utf8(output.stderr).expect("text"))
+}
+
+#[test]
+fn a_start_that_cannot_work_says_in_one_line_what_to_change() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().expect("an address").to_string();
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["serve", "--listen", &taken], 1, "in use already; stop the other process or choose another with --listen"),
+        (&["serve", "--listen", "192.0.2.1:7000"], 1, "this machine does not have this address"),
+        (&["serve", "--listen", "nonsense:port"], 2, "write HOST:PORT"),
+        (&["serve", "--payload-max", "1KiB"], 2, "--payload-max 1.0 KiB must lie between"),
+        (&["serve", "--keepalive", "0s"], 2, "above zero"),
+        (&["serve", "--no-such-flag"], 2, "unexpected argument '--no-such-flag'"),
+        (&["serve", "--log-file", "/no/such/folder/log", "--listen", "127.0.0.1:0"], 1, "cannot write --log-file"),
+        (&["serve", "--listen", "unix:/no/such/folder/socket"], 1, "cannot listen on unix:/no/such/folder/socket"),
+    ];
+    for (arguments, code, says) in cases {
+        let (got, line) = fails(arguments);
+        assert_eq!(got, Some(*code), "{arguments:?}: {line}");
+        assert!(line.contains(says), "{arguments:?}: {line}");
+        assert!(!line.contains("panicked"), "{line}");
+    }
+}
+
+#[test]
+fn a_wildcard_is_announced_as_addresses_that_can_be_reached() {
+    let relay = Relay::start(&["--listen", "0.0.0.0:0"]);
+    let lines = relay.announced(2);
+    assert!(lines.iter().all(|line| !line.contains("0.0.0.0")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.starts_with("listening on 127.0.0.1:")), "{lines:?}");
+}
+
+#[test]
+fn it_listens_on_ipv4_ipv6_and_a_unix_socket_at_once() {
+    let path = std::env::temp_dir().join(format!("switchboard-test-{}", std::process::id()));
+    let endpoint = format!("unix:{}", path.display());
+    let mut relay = Relay::start(&["--listen", "[::1]:0", "--listen", &endpoint]);
+    let mut four = RawClient::connect(relay.address, "four");
+
+    let mut frame = Vec::new();
+    Hello::new(Profile::named("unix")).write_frame(Header::new(Type::Hello), &mut frame);
+    let mut unix = UnixStream::connect(&path).expect("it listens there");
+    unix.write_all(&frame).expect("open");
+    // The newcomer has been registered when the other can write to it by name.
+    loop {
+        four.say(Header::new(Type::Who), &switchboard::wire::control::Who::Named("unix"));
+        if four.frame().0.frame_type() == Some(Type::Snapshot) {
+            break;
+        }
+    }
+    relay.signal(Signal::TERM);
+    drop((four, unix));
+    assert!(relay.wait().success());
+    assert!(!path.exists(), "the socket's file goes with the relay");
+}
+
+#[test]
+fn every_frame_is_logged_on_request_decoded_and_in_hexadecimal() {
+    let mut relay = Relay::start(&["--log-frames"]);
+    let mut client = RawClient::connect(relay.address, "ada");
+    let line = relay.log_line("HELLO");
+    assert!(line.contains("NAME=\"ada\"") && line.contains("53574244 01010000"), "{line}");
+    let line = relay.log_line("WELCOME");
+    assert!(line.contains(&format!("CLIENT={}", client.id)), "{line}");
+    client.send(Header::new(Type::Send).to(client.id).correlating(9), b"hi");
+    assert!(relay.log_line("SEND").contains("correlation 9"));
+}
+
+#[test]
+fn a_log_that_nobody_reads_does_not_stop_the_relay() {
+    // Its standard error is a pipe that this test does not read: it holds 64 KiB, and this is more.
+    let relay = Relay::start(&["--log-frames"]);
+    let mut client = RawClient::connect(relay.address, "ada");
+    for number in 0..2_000 {
+        client.send(Header::new(Type::Send).to(client.id).correlating(number), &[0; 100]);
+        assert_eq!(client.frame_of(Type::Send).0.correlation, number);
+    }
+}
