@@ -164,16 +164,16 @@ fn unfinished_messages_count_in_the_budget_and_the_largest_goes_first() {
     let limits = Limits { buffered_total_bytes_max: 10_000, ..small() };
     let mut bench = Bench::new(limits, Script::messages());
     let peers: Vec<_> = (0..6).map(|_| bench.open()).collect();
-    // A beginning each, of a message that will need a buffer of 1, 4 or 2 KiB.
+    // A beginning each, of a message that will need a buffer of 1, 4 or 2 KiB and room for a header.
     for ((_, peer), length) in peers.iter().zip([1000, 4000, 2000, 1000, 1000]) {
         peer.send(&message(length, 1)[..10]);
         bench.settle();
     }
-    assert_eq!(bench.io().buffered_total_bytes(), 1024 + 4096 + 2048 + 1024 + 1024);
+    assert_eq!(bench.io().buffered_total_bytes(), 1024 + 4096 + 2048 + 1024 + 1024 + 5 * 64);
     peers[5].1.send(&message(2000, 1)[..10]);
     bench.settle();
     assert_eq!(bench.service.end_of(peers[1].0), Some(closed(CloseReason::MemoryPressure)));
-    assert_eq!(bench.io().buffered_total_bytes(), 1024 + 2048 + 1024 + 1024 + 2048);
+    assert_eq!(bench.io().buffered_total_bytes(), 1024 + 2048 + 1024 + 1024 + 2048 + 5 * 64);
     // The others finish their messages, and nothing is held any more.
     for ((conn, peer), length) in
         peers.iter().zip([1000, 4000, 2000, 1000, 1000, 2000]).filter(|((_, p), _)| !p.wire().closed)
