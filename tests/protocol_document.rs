@@ -14,7 +14,7 @@ mod relay;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -458,8 +458,11 @@ fn start_python_client(directory: &Path, port: u16, name: &str, text: &str) -> O
         return None;
     }
     let client = python_client(directory);
+    // Where SIGINT is ignored, as in a job in the background, Python would ignore it too.
+    let run = "import runpy, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); \
+               runpy.run_path(sys.argv.pop(1), run_name='__main__')";
     let mut command = Command::new("python3");
-    command.arg("-B").arg(&client).args(["127.0.0.1", &port.to_string(), name, text]);
+    command.args(["-B", "-c", run]).arg(&client).args(["127.0.0.1", &port.to_string(), name, text]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     Some(command.spawn().expect("python3 starts"))
 }
@@ -512,6 +515,13 @@ fn the_client_of_the_appendix_says_what_it_should() {
     stream.write_all(&control(numbered(2), ErrorBody(refused))).expect("written");
     let ending = Goodbye(Reason::new(Code::ShuttingDown, "restarting"));
     stream.write_all(&control(numbered(0), ending)).expect("written");
+    // It reads on, says nothing more, and closes when the stream ends.
+    stream.write_all(&ping).expect("written");
+    stream.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout");
+    assert!(stream.read(&mut [0]).is_err(), "it waits for the end of the stream");
+    stream.shutdown(Shutdown::Write).expect("open");
+    stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+    assert_eq!(stream.read(&mut [0]).expect("an orderly end"), 0);
 
     let output = ended.join().expect("it was waited for");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -555,12 +565,27 @@ fn the_client_of_the_appendix_talks_to_the_relay() {
     let second = second.wait_with_output().expect("it ends");
     assert_eq!((second.status.success(), second.stdout.as_slice()), (true, &b"frame 1: code 3006\n"[..]));
 
+    // Ctrl-C makes it say GOODBYE.
+    let carol = start_python_client(&directory.0, relay.port(), "carol", "hello").expect("python3 has started before");
+    assert_eq!(Header::read(&read_frame(&mut bob)).frame_type(), Some(Type::Delta));
+    let hello = Header::read(&read_frame(&mut bob));
+    assert_eq!(hello.frame_type(), Some(Type::Send));
+    let interrupt = rustix::process::Signal::INT;
+    rustix::process::kill_process(rustix::process::Pid::from_child(&carol), interrupt).expect("it runs");
+    let delta = read_frame(&mut bob);
+    let departed = control::presence(&delta[HEADER_BYTES..]).find_map(|said| match said {
+        Ok(Presence::Departed(member)) => Some(member.code_number),
+        _ => None,
+    });
+    assert_eq!(departed, Some(Code::Left.number()));
+    assert!(carol.wait_with_output().expect("it ends").status.success());
+
     // What is left is a connection that breaks off.
     drop(relay);
     let mut printed = String::new();
     ada.stdout.take().expect("piped").read_to_string(&mut printed).expect("text");
     assert_eq!(ada.wait().expect("it ends").code(), Some(1));
-    assert_eq!(printed, format!("I am {ada_id}\n{bob_id}: good morning\n"));
+    assert_eq!(printed, format!("I am {ada_id}\n{bob_id}: good morning\n{}: hello\n", hello.source));
 }
 
 #[test]
