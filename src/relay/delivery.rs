@@ -12,6 +12,9 @@ use crate::outgoing::{Lane, Outgoing, SendError};
 use crate::wire::control::{self, Body, ErrorBody, Gap, Reason, Receipt, Stage};
 use crate::wire::{Code, Flags, Frames, HEADER_BYTES, Header, Id, IdKind, Run, Type};
 
+/// A frame that waits for its receipt takes memory beside the queue: so many bytes of queue allow one.
+const QUEUE_BYTES_PER_RECEIPT: usize = 256;
+
 impl Relay {
     /// Passes routed frames on to their destination.
     pub(super) fn route(&mut self, from: Id, header: &Header, run: Run<'_>, out: &mut impl Outbox) {
@@ -70,6 +73,10 @@ impl Relay {
         // A frame that asks for a receipt is a run of its own.
         let wants_receipt = header.flags.has(Flags::RECEIPT);
         if wants_receipt {
+            let pending = peer.extra.as_ref().map_or(0, |extra| extra.receipts.len());
+            if pending >= self.settings.queue_bytes_max / QUEUE_BYTES_PER_RECEIPT {
+                return Err(Code::QueueFull);
+            }
             // Before the frame is sent: it may be written at once.
             out.notify_written(to, true);
         }

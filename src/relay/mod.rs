@@ -147,6 +147,9 @@ impl Relay {
                 self.closed(from, code.unwrap_or(Code::HungUp), written, cut, unsent, now, out);
             }
         }
+        if self.rooms.pending_bytes > presence::CHANGES_BYTES_MAX {
+            self.send_deltas(out);
+        }
     }
 
     fn frames(&mut self, from: Id, run: Run<'_>, now: Time, out: &mut impl Outbox) {

@@ -16,6 +16,9 @@ pub trait Outbox {
     /// Bytes that wait for a client.
     fn queued_bytes(&self, to: Id) -> usize;
 
+    /// Whether a frame of this client has begun and not ended.
+    fn is_receiving(&self, from: Id) -> bool;
+
     /// Bytes that have been written and that wait, together: the place in the client's stream at which the
     /// next frame will begin.
     fn position(&self, to: Id) -> u64;

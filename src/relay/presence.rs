@@ -17,6 +17,8 @@ use crate::wire::{Code, Flags, HEADER_BYTES, Header, Id, PAYLOAD_BYTES_FLOOR, Ty
 const LISTING_QUEUE_BYTES: usize = 64 * 1024;
 /// What a SNAPSHOT or a DELTA holds besides records: a room and a sequence number.
 const PREAMBLE_BYTES: usize = 24;
+/// Changes that may wait for the end of a turn; more are told at once, on the account of who caused them.
+pub(super) const CHANGES_BYTES_MAX: usize = 64 * 1024;
 
 impl Relay {
     /// WATCH: a listing now, and every change from now on.
@@ -184,9 +186,12 @@ impl Relay {
             },
             &address,
         );
+        if self.peers.get(from).is_some_and(|peer| peer.card == card) {
+            return Ok(());
+        }
         let rooms = self.peers.get(from).map(|peer| peer.rooms().collect::<Vec<_>>()).unwrap_or_default();
         for slot in rooms.into_iter().chain([EVERYBODY]) {
-            self.rooms.note(slot, |changes| control::put_member(changes, Tag::CHANGED, from, &card));
+            self.rooms.note_changed(slot, from, &card);
         }
         self.peers.set_card(from, card);
         Ok(())
@@ -195,11 +200,10 @@ impl Relay {
     /// Sends what has changed in this turn to those who watch.
     pub(super) fn send_deltas(&mut self, out: &mut impl Outbox) {
         while let Some(slot) = self.rooms.changed.pop() {
-            let Some(room) = self.rooms.get_mut(slot).filter(|room| room.is_listed) else { continue };
-            room.is_listed = false;
-            let mut changes = std::mem::take(&mut room.changes);
-            let watchers = std::mem::take(&mut room.watchers);
-            let (room_id, mut sequence) = (room.id, room.sequence);
+            let Some((mut changes, watchers)) = self.rooms.take_changes(slot) else { continue };
+            let Some((room_id, mut sequence)) = self.rooms.get(slot).map(|room| (room.id, room.sequence)) else {
+                continue;
+            };
             let mut frame = std::mem::take(&mut self.frame);
             for page in pages(&changes) {
                 sequence += 1;
@@ -217,10 +221,11 @@ impl Relay {
             }
             self.frame = frame;
             changes.clear();
-            // A storm's worth of memory is not kept for quiet times.
-            changes.shrink_to(PAYLOAD_BYTES_FLOOR as usize);
             if let Some(room) = self.rooms.get_mut(slot) {
-                room.changes = changes;
+                // A storm's worth of memory is not kept for quiet times, and a room's not at all: there may be many.
+                if slot == EVERYBODY && changes.capacity() <= CHANGES_BYTES_MAX {
+                    room.changes = changes;
+                }
                 room.watchers = watchers;
                 room.sequence = sequence;
             }

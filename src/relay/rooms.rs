@@ -30,6 +30,8 @@ pub(super) struct Room {
     pub(super) changes: Vec<u8>,
     /// It is on the list of changed rooms.
     pub(super) is_listed: bool,
+    /// Whose new card is the last record of `changes`, and where that begins.
+    last_changed: Option<(Id, usize)>,
 }
 
 /// All rooms, by slot and by name.
@@ -41,6 +43,8 @@ pub(super) struct Rooms {
     generation: u64,
     /// Rooms whose watchers have something to be told at the end of the turn.
     pub(super) changed: Vec<u32>,
+    /// Bytes of the changes in all rooms.
+    pub(super) pending_bytes: usize,
 }
 
 impl Rooms {
@@ -48,7 +52,14 @@ impl Rooms {
         let mut slots = Slab::new();
         let everybody = slots.insert(Room::new(Id::ALL, ""));
         debug_assert_eq!(everybody, EVERYBODY as usize);
-        Self { slots, names: HashTable::new(), hasher: RandomState::new(), generation: 0, changed: Vec::new() }
+        Self {
+            slots,
+            names: HashTable::new(),
+            hasher: RandomState::new(),
+            generation: 0,
+            changed: Vec::new(),
+            pending_bytes: 0,
+        }
     }
 
     pub(super) fn everybody(&self) -> &Room {
@@ -94,17 +105,47 @@ impl Rooms {
         if let Ok(entry) = self.names.find_entry(hash, |other| *other == slot) {
             entry.remove();
         }
-        self.slots.remove(slot as usize);
+        let room = self.slots.remove(slot as usize);
+        self.pending_bytes -= room.changes.len();
     }
 
     /// Notes a change for the next DELTA, if anybody watches.
     pub(super) fn note(&mut self, slot: u32, write: impl FnOnce(&mut Vec<u8>)) {
         let Some(room) = self.slots.get_mut(slot as usize).filter(|room| !room.watchers.is_empty()) else { return };
+        let before = room.changes.len();
         write(&mut room.changes);
+        room.last_changed = None;
+        self.pending_bytes += room.changes.len() - before;
         if !room.is_listed {
             room.is_listed = true;
             self.changed.push(slot);
         }
+    }
+
+    /// Notes that a client has a new card. Of several changes of one client that follow each other only the
+    /// last is told: a client that updates in a loop is no burden to those who watch.
+    pub(super) fn note_changed(&mut self, slot: u32, id: Id, card: &[u8]) {
+        let Some(room) = self.slots.get_mut(slot as usize) else { return };
+        if let Some((last, start)) = room.last_changed
+            && last == id
+        {
+            self.pending_bytes -= room.changes.len() - start;
+            room.changes.truncate(start);
+        }
+        let start = room.changes.len();
+        self.note(slot, |changes| control::put_member(changes, Tag::CHANGED, id, card));
+        if let Some(room) = self.slots.get_mut(slot as usize).filter(|room| room.changes.len() > start) {
+            room.last_changed = Some((id, start));
+        }
+    }
+
+    /// Takes the changes that the watchers of a room are to be told, and its watchers until they have been.
+    pub(super) fn take_changes(&mut self, slot: u32) -> Option<(Vec<u8>, Vec<Id>)> {
+        let room = self.slots.get_mut(slot as usize).filter(|room| room.is_listed)?;
+        room.is_listed = false;
+        room.last_changed = None;
+        self.pending_bytes -= room.changes.len();
+        Some((std::mem::take(&mut room.changes), std::mem::take(&mut room.watchers)))
     }
 
     /// Tells nobody of anything any more.
@@ -112,10 +153,14 @@ impl Rooms {
         for (_, room) in &mut self.slots {
             room.watchers.clear();
             room.changes.clear();
+            room.last_changed = None;
         }
+        self.pending_bytes = 0;
     }
 
     pub(super) fn check_consistency(&self, peers: &Peers) {
+        let pending: usize = self.slots.iter().map(|(_, room)| room.changes.len()).sum();
+        assert_eq!(pending, self.pending_bytes, "bytes of the changes in all rooms");
         for (slot, room) in &self.slots {
             assert!(slot == 0 || !room.members.is_empty(), "a room that nobody is in");
             for (place, id) in room.members.iter().enumerate() {
@@ -148,6 +193,7 @@ impl Room {
             sequence: 0,
             changes: Vec::new(),
             is_listed: false,
+            last_changed: None,
         }
     }
 }

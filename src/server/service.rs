@@ -194,6 +194,10 @@ impl<T: Transport> Outbox for Link<'_, T> {
         self.io.queued_bytes(conn_id(to))
     }
 
+    fn is_receiving(&self, from: Id) -> bool {
+        self.io.is_receiving(conn_id(from))
+    }
+
     fn position(&self, to: Id) -> u64 {
         let conn = conn_id(to);
         self.io.written_bytes(conn) + self.io.queued_bytes(conn) as u64

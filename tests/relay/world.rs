@@ -129,6 +129,10 @@ impl Outbox for Net {
         self.wires.get(&to).filter(|wire| !wire.gone).map_or(0, |wire| wire.queued)
     }
 
+    fn is_receiving(&self, _: Id) -> bool {
+        false
+    }
+
     fn position(&self, to: Id) -> u64 {
         self.wires.get(&to).filter(|wire| !wire.gone).map_or(0, |wire| wire.written + wire.queued as u64)
     }
