@@ -11,7 +11,11 @@
 use std::fmt;
 
 use super::header::is_routed;
-use super::{Flags, HEADER_BYTES, Header, Id, LENGTH_BYTES, LENGTH_MIN};
+use super::{Flags, HEADER_BYTES, Header, Id, IdKind, LENGTH_BYTES, LENGTH_MIN};
+
+/// The length at which a run for a room or for all ends: it goes to each of thousands before anybody else
+/// is heard.
+const RUN_TO_MANY_BYTES_MAX: usize = 16 * 1024;
 
 /// What stands at the front of a buffer.
 #[derive(Debug)]
@@ -133,7 +137,10 @@ pub fn next_run(buffer: &mut [u8], source: Id, payload_bytes_max: u32) -> Result
         key[..2].copy_from_slice(&buffer[4..6]);
         key[2..].copy_from_slice(&buffer[12..20]);
         let frame_bytes_max = HEADER_BYTES + payload_bytes_max as usize;
+        let to_one = Header::read(buffer).destination.kind() == IdKind::Client;
+        let run_bytes_max = if to_one { usize::MAX } else { RUN_TO_MANY_BYTES_MAX };
         while frames < RUN_FRAMES_MAX
+            && run_bytes < run_bytes_max
             && let Some(header) = buffer[run_bytes..].first_chunk_mut::<HEADER_BYTES>()
         {
             let bytes = frame_bytes(header).unwrap_or(0);
@@ -268,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_run_has_no_more_frames_than_can_be_answered() {
-        let mut stream = frame(Id::ALL, 1, b"").repeat(RUN_FRAMES_MAX as usize + 1);
+        let mut stream = frame(Id::client(1, 1), 1, b"").repeat(RUN_FRAMES_MAX as usize + 1);
         let Ok(Next::Run(run)) = next_run(&mut stream, ME, 1000) else { panic!() };
         let taken = run.bytes.len();
         assert_eq!((run.frames, taken), (RUN_FRAMES_MAX, HEADER_BYTES * RUN_FRAMES_MAX as usize));
@@ -308,6 +315,13 @@ mod tests {
         let Ok(Next::Run(run)) = next_run(&mut stream, ME, 100) else { panic!() };
         assert_eq!(run.frames, 1);
         assert!(next_run(&mut stream[31..], ME, 100).is_err());
+    }
+
+    #[test]
+    fn a_run_for_many_is_short_however_much_has_come() {
+        let mut stream = frame(Id::ALL, 1, &[0; 972]).repeat(40);
+        let Ok(Next::Run(run)) = next_run(&mut stream, ME, 1000) else { panic!() };
+        assert_eq!(run.frames, 17, "the frame that reaches the limit is the last");
     }
 
     #[test]
