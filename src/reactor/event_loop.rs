@@ -198,8 +198,10 @@ impl Reactor {
         let full = connections.len() - connections.lingering >= limits.connections_max;
         if full {
             connections.counters.refused_connections += 1;
+            let (most, lingering) = (limits.connections_max, connections.lingering >= limits.lingering_max);
             tell(&mut stream, service.refusal(Refusal::Connections));
-            if connections.lingering >= limits.lingering_max {
+            self.warn(now, &format!("connections are refused: there are {most}, as many as there may be"));
+            if lingering {
                 return Ok(());
             }
         }

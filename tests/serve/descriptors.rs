@@ -52,7 +52,7 @@ fn a_hundred_connectors_and_64_descriptors_leave_it_serving() {
 
 #[test]
 fn one_connection_too_many_reads_why_although_it_has_sent_already() {
-    let relay = Relay::start(&["--connections-max", "2"]);
+    let mut relay = Relay::start(&["--connections-max", "2"]);
     let _first = RawClient::connect(relay.address, "first");
     let second = RawClient::connect(relay.address, "second");
     for _ in 0..20 {
@@ -63,6 +63,7 @@ fn one_connection_too_many_reads_why_although_it_has_sent_already() {
         assert!(error.retry_ms.is_some());
         assert!(third.is_closed());
     }
+    assert!(relay.log_line("WARN").contains("there are 2, as many as there may be"));
     let mut second = second;
     second.send(Header::new(Type::Goodbye), &[]);
     assert!(second.is_closed());
