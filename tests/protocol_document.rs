@@ -14,7 +14,7 @@ mod relay;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -458,8 +458,11 @@ fn start_python_client(directory: &Path, port: u16, name: &str, text: &str) -> O
         return None;
     }
     let client = python_client(directory);
+    // Where SIGINT is ignored, as in a job in the background, Python would ignore it too.
+    let run = "import runpy, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); \
+               runpy.run_path(sys.argv.pop(1), run_name='__main__')";
     let mut command = Command::new("python3");
-    command.arg("-B").arg(&client).args(["127.0.0.1", &port.to_string(), name, text]);
+    command.args(["-B", "-c", run]).arg(&client).args(["127.0.0.1", &port.to_string(), name, text]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     Some(command.spawn().expect("python3 starts"))
 }
@@ -512,6 +515,13 @@ fn the_client_of_the_appendix_says_what_it_should() {
     stream.write_all(&control(numbered(2), ErrorBody(refused))).expect("written");
     let ending = Goodbye(Reason::new(Code::ShuttingDown, "restarting"));
     stream.write_all(&control(numbered(0), ending)).expect("written");
+    // It reads on, says nothing more, and closes when the stream ends.
+    stream.write_all(&ping).expect("written");
+    stream.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout");
+    assert!(stream.read(&mut [0]).is_err(), "it waits for the end of the stream");
+    stream.shutdown(Shutdown::Write).expect("open");
+    stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+    assert_eq!(stream.read(&mut [0]).expect("an orderly end"), 0);
 
     let output = ended.join().expect("it was waited for");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -555,12 +565,27 @@ fn the_client_of_the_appendix_talks_to_the_relay() {
     let second = second.wait_with_output().expect("it ends");
     assert_eq!((second.status.success(), second.stdout.as_slice()), (true, &b"frame 1: code 3006\n"[..]));
 
+    // Ctrl-C makes it say GOODBYE.
+    let carol = start_python_client(&directory.0, relay.port(), "carol", "hello").expect("python3 has started before");
+    assert_eq!(Header::read(&read_frame(&mut bob)).frame_type(), Some(Type::Delta));
+    let hello = Header::read(&read_frame(&mut bob));
+    assert_eq!(hello.frame_type(), Some(Type::Send));
+    let interrupt = rustix::process::Signal::INT;
+    rustix::process::kill_process(rustix::process::Pid::from_child(&carol), interrupt).expect("it runs");
+    let delta = read_frame(&mut bob);
+    let departed = control::presence(&delta[HEADER_BYTES..]).find_map(|said| match said {
+        Ok(Presence::Departed(member)) => Some(member.code_number),
+        _ => None,
+    });
+    assert_eq!(departed, Some(Code::Left.number()));
+    assert!(carol.wait_with_output().expect("it ends").status.success());
+
     // What is left is a connection that breaks off.
     drop(relay);
     let mut printed = String::new();
     ada.stdout.take().expect("piped").read_to_string(&mut printed).expect("text");
     assert_eq!(ada.wait().expect("it ends").code(), Some(1));
-    assert_eq!(printed, format!("I am {ada_id}\n{bob_id}: good morning\n"));
+    assert_eq!(printed, format!("I am {ada_id}\n{bob_id}: good morning\n{}: hello\n", hello.source));
 }
 
 #[test]
@@ -658,4 +683,81 @@ fn what_is_empty_is_left_out_and_what_is_too_large_leaves_a_gap_at_once() {
     bob.write_all(&plain(all, &payload)).expect("written");
     let gap = control::Gap { frames: 1, bytes: (HEADER_BYTES + payload.len()) as u64 };
     assert_eq!(read_frame(&mut ada), control(numbered(0).to(ada_id), gap));
+}
+
+#[test]
+fn frames_stand_in_the_order_that_the_document_says() {
+    let relay = Relay::start();
+    let (mut ada, ada_id) = client(&relay, Profile::named("ada"), 0);
+    ada.write_all(&control(numbered(2), control::Watch { room: None })).expect("written");
+    read_frame(&mut ada);
+    let (mut bob, bob_id) = client(&relay, Profile::named("bob"), 0);
+    read_frame(&mut ada);
+    let frame_type = |frame: &[u8]| Header::read(frame).frame_type();
+
+    // What bob sends behind an UPDATE may overtake its DELTA; what it sends before a GOODBYE does not come late.
+    let text = |text| plain(Header::new(Type::Send).to(ada_id), text);
+    let update = control(numbered(3), control::Update(Profile { station: Some("train"), ..Profile::default() }));
+    bob.write_all(&[update, text(b"one")].concat()).expect("written");
+    let mut both = [frame_type(&read_frame(&mut ada)), frame_type(&read_frame(&mut ada))];
+    both.sort_by_key(|frame_type| frame_type.map(Type::number));
+    assert_eq!(both, [Some(Type::Send), Some(Type::Delta)]);
+
+    // The receipt stands before the reaction.
+    let asked = Header::new(Type::Send).flagged(Flags::RECEIPT).correlating(7).to(bob_id);
+    ada.write_all(&plain(asked, b"well?")).expect("written");
+    read_frame(&mut bob);
+    let goodbye = plain(Header::new(Type::Goodbye), b"");
+    bob.write_all(&[text(b"two"), text(b"three"), goodbye, text(b"four")].concat()).expect("written");
+    let order: Vec<_> = (0..4).map(|_| frame_type(&read_frame(&mut ada))).collect();
+    assert_eq!(order, [Type::Receipt, Type::Send, Type::Send, Type::Delta].map(Some));
+    assert_eq!(bob.read(&mut [0]).expect("an orderly end"), 0);
+
+    // An ERROR comes unasked.
+    ada.write_all(&plain(Header::new(Type::Send).correlating(8).to(bob_id), b"")).expect("written");
+    let (header, code) = refused(&mut ada);
+    assert_eq!((header.correlation, code), (8, Some(Code::NoSuchClient)));
+}
+
+/// The header and the code of the ERROR that comes next.
+fn refused(stream: &mut TcpStream) -> (Header, Option<Code>) {
+    let frame = read_frame(stream);
+    let header = Header::read(&frame);
+    assert_eq!(header.frame_type(), Some(Type::Error));
+    let ErrorBody(reason) = ErrorBody::parse(&frame[HEADER_BYTES..]).expect("an ERROR");
+    (header, reason.code())
+}
+
+#[test]
+fn names_that_nobody_can_have_are_not_found_and_what_is_no_text_is_refused() {
+    let relay = Relay::start();
+    let (mut ada, _) = client(&relay, Profile::named("ada"), 0);
+    let too_long = [b'x'; wire::NAME_BYTES_MAX + 1];
+    let asked: [(&[u8], Code); 7] = [
+        (b"", Code::NoSuchClient),
+        (b" ada", Code::NoSuchClient),
+        ("a\u{202e}da".as_bytes(), Code::NoSuchClient),
+        (b"nobody", Code::NoSuchClient),
+        (b"a\x07da", Code::BadName),
+        (b"\xff", Code::BadName),
+        (&too_long, Code::BadName),
+    ];
+    for (name, code) in asked {
+        let mut body = Vec::new();
+        body::put_bytes(&mut body, Tag::NAME, name);
+        ada.write_all(&plain(Header::new(Type::Who), &body)).expect("written");
+        assert_eq!(refused(&mut ada).1, Some(code), "{name:?}");
+    }
+}
+
+#[test]
+fn the_relay_does_not_look_at_the_body_of_a_ping_between_clients() {
+    let relay = Relay::start();
+    let (mut ada, ada_id) = client(&relay, Profile::named("ada"), 0);
+    let (mut bob, bob_id) = client(&relay, Profile::named("bob"), 0);
+    let ping = |to| plain(Header::new(Type::Ping).correlating(4).to(to), b"\xff");
+    bob.write_all(&ping(ada_id)).expect("written");
+    assert_eq!(read_frame(&mut ada), from(bob_id, &ping(ada_id)));
+    bob.write_all(&ping(Id::RELAY)).expect("written");
+    assert_eq!(refused(&mut bob).1, Some(Code::BadBody));
 }

@@ -12,7 +12,7 @@ use super::input::{BufferPool, Lease};
 use super::queue::{BlockPool, MessageBytes, OutQueue};
 use super::wheel::Wheel;
 use super::{Counters, Limits, PeerAddr, Stream, Transport};
-use crate::outgoing::{Lane, Outgoing, SendError};
+use crate::outgoing::{Lane, Meter, Outgoing, SendError};
 use crate::time::{Tick, Time};
 
 /// All connections of a reactor, as a service sees them.
@@ -36,8 +36,15 @@ pub struct Connections<T = Stream> {
     pub(super) condemned: Vec<(ConnId, CloseReason)>,
     pub(super) limits: Limits,
     pub(super) counters: Counters,
-    /// Bytes in the queues and leases of all connections that are not condemned.
+    /// Bytes of memory in the queues and leases of all connections that are not condemned, shared messages
+    /// left out.
     pub(super) buffered_total_bytes: usize,
+    /// Bytes of the shared messages that somebody waits for.
+    meter: Meter,
+    /// Messages and kilobytes sent since the connection that is being read had its turn.
+    pub(super) turn_work: usize,
+    /// The service has been told of an end after its turn's end: it may have something to say.
+    pub(super) told_late: bool,
     pub(super) lingering: usize,
     pub(super) listening: bool,
     /// The time of this turn, in the grain of deadlines.
@@ -46,6 +53,8 @@ pub struct Connections<T = Stream> {
     pub(super) message_bytes: MessageBytes,
 }
 
+/// So many bytes of a message count as much work as a message does.
+const WORK_BYTES: usize = 4096;
 /// Emptied queues that are kept for the next use.
 const SPARE_QUEUES_MAX: usize = 1024;
 
@@ -65,6 +74,9 @@ impl<T: Transport> Connections<T> {
             limits,
             counters: Counters::default(),
             buffered_total_bytes: 0,
+            meter: Meter::default(),
+            turn_work: 0,
+            told_late: false,
             lingering: 0,
             listening: true,
             tick: Tick::at(Time::ZERO),
@@ -87,6 +99,7 @@ impl<T: Transport> Connections<T> {
         if length == 0 {
             return Ok(());
         }
+        self.turn_work += 1 + length / WORK_BYTES;
         let mut start = 0;
         if let Some(key) = connection.queue() {
             let reserve = if lane == Lane::Control { self.limits.queue_reserve_bytes } else { 0 };
@@ -133,14 +146,17 @@ impl<T: Transport> Connections<T> {
     }
 
     fn enqueue(&mut self, conn: ConnId, outgoing: &mut Outgoing<'_>, start: usize) -> Result<(), SendError> {
-        let more = outgoing.bytes().len() - start;
         let open = |connections: &Self| connections.slots[conn.index()].phase == Phase::Open;
-        if open(self) && self.buffered_total_bytes + more > self.limits.buffered_total_bytes_max {
-            self.relieve(more);
-        }
+        // Nobody is ended for what others want to tell it unless it has let much of it wait.
+        let least = self.limits.queue_bytes_max / 4;
+        let fits = !open(self) || self.relieve(outgoing.cost(start), least);
         if !open(self) {
             // The write failed, or this queue was the largest.
             return Err(SendError::Gone);
+        }
+        if !fits && start == 0 {
+            self.counters.refused_sends += 1;
+            return Err(SendError::Full);
         }
         let connection = &mut self.slots[conn.index()];
         let was_empty = connection.queue().is_none();
@@ -153,8 +169,10 @@ impl<T: Transport> Connections<T> {
             connection.set_queue(Some(key));
             key
         };
-        self.queues[key].push(outgoing, start, self.tick, &mut self.blocks, self.message_bytes);
-        self.buffered_total_bytes += more;
+        let queue = &mut self.queues[key];
+        let before = queue.held_bytes();
+        queue.push(outgoing, start, self.tick, &mut self.blocks, &self.meter, self.message_bytes);
+        self.buffered_total_bytes += queue.held_bytes() - before;
         if !connection.has(flag::BLOCKED) {
             self.mark_dirty(conn);
         } else if was_empty {
@@ -164,22 +182,25 @@ impl<T: Transport> Connections<T> {
         Ok(())
     }
 
-    /// Ends the connections that hold the most until `more` bytes fit the budget.
+    /// Ends the connections that hold the most, but none that holds less than `least`, until `more` bytes fit
+    /// the budget; says whether they do.
     ///
     /// A scan is enough: it happens when hundreds of megabytes are held. It frees an eighth more than it must,
     /// so that it does not happen again at once.
-    fn relieve(&mut self, more: usize) {
+    fn relieve(&mut self, more: usize, least: usize) -> bool {
         let most = self.limits.buffered_total_bytes_max;
-        if self.buffered_total_bytes + more <= most {
-            return;
+        if self.buffered_total_bytes() + more <= most {
+            return true;
         }
-        while self.buffered_total_bytes + more > most - most / 8 {
-            let queues = self.queues.iter().map(|(_, queue)| (queue.len(), queue.owner));
+        while self.buffered_total_bytes() + more > most - most / 8 {
+            let queues = self.queues.iter().map(|(_, queue)| (queue.held_bytes(), queue.owner));
             let leases = self.leases.iter().map(|(_, lease)| (lease.accounted_bytes, lease.owner));
-            let alive = |(_, owner): &(usize, ConnId)| self.slots[owner.index()].phase != Phase::Condemned;
-            let Some((_, owner)) = queues.chain(leases).filter(alive).max() else { return };
+            let alive =
+                |(held, owner): &(usize, ConnId)| *held >= least && self.slots[owner.index()].phase != Phase::Condemned;
+            let Some((_, owner)) = queues.chain(leases).filter(alive).max() else { break };
             self.condemn(owner, CloseReason::MemoryPressure);
         }
+        self.buffered_total_bytes() + more <= most
     }
 
     /// Keeps the beginning of a message; `held` if the service has not been asked about it.
@@ -201,7 +222,7 @@ impl<T: Transport> Connections<T> {
         if grown > 0 {
             lease.accounted_bytes = lease.buffer.len();
             self.buffered_total_bytes += grown;
-            self.relieve(0);
+            self.relieve(0, 0);
         }
     }
 
@@ -252,7 +273,7 @@ impl<T: Transport> Connections<T> {
         }
         connection.phase = Phase::Condemned;
         if let Some(key) = connection.queue() {
-            self.buffered_total_bytes -= self.queues[key].len();
+            self.buffered_total_bytes -= self.queues[key].held_bytes();
         }
         if let Some(key) = connection.lease() {
             self.buffered_total_bytes -= self.leases[key].accounted_bytes;
@@ -306,10 +327,21 @@ impl<T: Transport> Connections<T> {
         }
     }
 
-    /// Whether bytes of this connection are shown to the service.
+    /// Whether a service should go on with the bytes of this connection that it has been shown: not if they
+    /// have caused as much work as one connection may in a turn. It is shown the rest in the next.
     #[must_use]
     pub fn is_reading(&self, conn: ConnId) -> bool {
+        self.turn_work < self.limits.turn_work_max && self.may_read(conn)
+    }
+
+    pub(super) fn may_read(&self, conn: ConnId) -> bool {
         self.get(conn).is_some_and(|c| c.phase == Phase::Open && !c.has(flag::PAUSED))
+    }
+
+    /// Whether a message of this connection has begun and not ended.
+    #[must_use]
+    pub fn is_receiving(&self, conn: ConnId) -> bool {
+        self.get(conn).is_some_and(|c| c.lease().is_some())
     }
 
     /// Whether something can be sent to this connection.
@@ -350,8 +382,8 @@ impl<T: Transport> Connections<T> {
 
     /// Bytes that wait in all queues, and buffers for messages that are incomplete.
     #[must_use]
-    pub const fn buffered_total_bytes(&self) -> usize {
-        self.buffered_total_bytes
+    pub fn buffered_total_bytes(&self) -> usize {
+        self.buffered_total_bytes + self.meter.bytes()
     }
 
     /// What has been done so far.
@@ -430,11 +462,12 @@ impl<T: Transport> Connections<T> {
     /// Notes that the transport took `count` bytes of what waits; gives an empty queue back.
     pub(super) fn advance_queue(&mut self, conn: ConnId, key: usize, count: usize) {
         let queue = &mut self.queues[key];
+        let before = queue.held_bytes();
         queue.advance(count, &mut self.blocks, self.message_bytes);
         let empty = queue.is_empty();
+        self.buffered_total_bytes -= before - queue.held_bytes();
         self.counters.writes += 1;
         self.counters.written_bytes += count as u64;
-        self.buffered_total_bytes -= count;
         self.slots[conn.index()].written += count as u64;
         if empty {
             self.release_queue(conn);
@@ -487,13 +520,14 @@ impl<T: Transport> Connections<T> {
                 let most = self.limits.queue_bytes_max + self.limits.queue_reserve_bytes;
                 assert!(queue.len() <= most.max(self.limits.input_bytes_max), "{conn:?} has a queue over its limit");
                 if connection.phase != Phase::Condemned {
-                    buffered += queue.len();
+                    buffered += queue.held_bytes();
                     assert!(connection.has(flag::BLOCKED | flag::DIRTY), "{conn:?} has bytes that nothing will write");
                 }
             }
         }
         assert_eq!(buffered, self.buffered_total_bytes, "bytes in all queues and leases");
-        assert!(buffered <= self.limits.buffered_total_bytes_max.max(self.limits.input_bytes_max), "the memory budget");
+        let most = self.limits.buffered_total_bytes_max + self.limits.input_bytes_max + 4096;
+        assert!(self.buffered_total_bytes() <= most, "the memory budget, and one message that was begun");
         assert_eq!(
             (lease_count, queue_count),
             (self.leases.len(), self.queues.len()),

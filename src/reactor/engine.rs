@@ -71,7 +71,8 @@ impl<T: Transport> Engine<T> {
     #[must_use]
     pub fn has_work(&self) -> bool {
         let connections = &self.connections;
-        !(connections.ready.is_empty() && connections.dirty.is_empty() && connections.condemned.is_empty())
+        let lists = [connections.ready.len(), connections.dirty.len(), connections.condemned.len()];
+        connections.told_late || lists.iter().any(|length| *length > 0)
     }
 
     /// How long nothing has to be done if the poll says nothing; `None`: for ever.
@@ -83,6 +84,7 @@ impl<T: Transport> Engine<T> {
     /// Begins a turn: from here on it is `now`.
     pub fn begin_turn(&mut self, now: Time) {
         self.connections.tick = Tick::at(now);
+        self.connections.told_late = false;
         self.connections.counters.turns += 1;
     }
 
@@ -130,19 +132,21 @@ impl<T: Transport> Engine<T> {
     }
 
     fn read_connection<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, now: Time) {
+        self.connections.turn_work = 0;
         if self.connections.slots[conn.index()].has(flag::HELD) {
             self.offer_lease(service, conn, 0, now);
         }
         let mut budget = self.connections.limits.read_turn_bytes_max;
-        while self.connections.is_reading(conn) && self.connections.slots[conn.index()].has(flag::READABLE) {
-            match self.read_once(service, conn, &mut budget, now) {
-                Reading::Over => return,
-                Reading::Goes if budget == 0 => {
-                    self.connections.mark_ready(conn);
-                    return;
-                }
-                Reading::Goes => {}
+        while budget > 0 && self.connections.is_reading(conn) {
+            if !self.connections.slots[conn.index()].has(flag::READABLE)
+                || self.read_once(service, conn, &mut budget, now) == Reading::Over
+            {
+                break;
             }
+        }
+        if self.connections.may_read(conn) && self.connections.slots[conn.index()].has(flag::READABLE | flag::HELD) {
+            // A budget is used up, and no event will say again what is left.
+            self.connections.mark_ready(conn);
         }
     }
 
@@ -214,7 +218,7 @@ impl<T: Transport> Engine<T> {
             return;
         }
         let rest = &data[consumed..];
-        let paused = connections.slots[conn.index()].has(flag::PAUSED);
+        let paused = !connections.is_reading(conn);
         if !paused && wanted.max(rest.len()) > connections.limits.input_bytes_max {
             connections.condemn(conn, CloseReason::InputTooLarge);
             return;
@@ -237,8 +241,8 @@ impl<T: Transport> Engine<T> {
                 return; // Closed meanwhile: the lease is gone.
             }
             let tick = connections.tick;
+            let paused = !connections.is_reading(conn);
             let connection = &mut connections.slots[conn.index()];
-            let paused = connection.has(flag::PAUSED);
             let lease = &mut connections.leases[key];
             lease.buffer = buffer;
             lease.consume(progress.consumed, progress.wanted, tick);
@@ -409,6 +413,7 @@ impl<T: Transport> Engine<T> {
         self.connections.count_end(conn, CloseReason::Finished);
         let unsent = Unsent { written: self.connections.slots[conn.index()].written, ..Unsent::default() };
         service.on_close(&mut self.connections, conn, CloseReason::Finished, unsent, now);
+        self.connections.told_late = true;
         if self.connections.slots[conn.index()].phase == Phase::Flushing {
             self.linger(conn, now);
         }
@@ -459,6 +464,7 @@ impl<T: Transport> Engine<T> {
             if !told {
                 let unsent = Unsent { written, cut: &cut[..cut_bytes], whole: &self.unsent };
                 service.on_close(&mut self.connections, conn, reason, unsent, now);
+                self.connections.told_late = true;
             }
         }
         if self.unsent.capacity() > self.connections.limits.queue_bytes_max / 4 {

@@ -8,9 +8,13 @@ use crate::time::Tick;
 
 /// The smallest lease: it holds a header and a short message.
 const LEASE_BYTES_MIN: usize = 256;
-/// Free buffers that are kept for each size, in bytes: the beginnings of large frames come and go.
-const FREE_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Sizes are powers of two from `LEASE_BYTES_MIN` on; this many of them reach 2 GiB.
+/// Sizes are powers of two from `LEASE_BYTES_MIN` on, and so much more: services limit their payloads to
+/// powers of two, and have a header in front of them. Without it such a message would take twice its size.
+const HEADER_BYTES: usize = 64;
+/// Free buffers that are kept for each size, in bytes: the beginnings of large frames come and go, in every
+/// turn. Giving them back to the system costs page faults.
+const FREE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// This many sizes reach 2 GiB.
 const CLASSES: usize = 24;
 
 /// Buffers that nobody uses at the moment, by size.
@@ -20,9 +24,9 @@ pub(super) struct BufferPool {
 }
 
 impl BufferPool {
-    /// A buffer whose length is the least power of two that is not below `bytes`.
+    /// A buffer of the least size that is not below `bytes`.
     fn take(&mut self, bytes: usize) -> Vec<u8> {
-        let length = bytes.next_power_of_two().max(LEASE_BYTES_MIN);
+        let length = bytes.saturating_sub(HEADER_BYTES).next_power_of_two().max(LEASE_BYTES_MIN) + HEADER_BYTES;
         self.class(length).pop().unwrap_or_else(|| vec![0; length])
     }
 
@@ -38,7 +42,7 @@ impl BufferPool {
     }
 
     fn class(&mut self, length: usize) -> &mut Vec<Vec<u8>> {
-        let class = (length / LEASE_BYTES_MIN).trailing_zeros() as usize;
+        let class = ((length - HEADER_BYTES) / LEASE_BYTES_MIN).trailing_zeros() as usize;
         &mut self.free[class.min(CLASSES - 1)]
     }
 }
@@ -121,7 +125,7 @@ mod tests {
         let buffer = std::mem::take(&mut lease.buffer);
         lease.release(&mut pool);
         assert!(pool.free.iter().all(Vec::is_empty));
-        assert_eq!(buffer.len(), LEASE_BYTES_MIN);
+        assert_eq!(buffer.len(), LEASE_BYTES_MIN + HEADER_BYTES);
     }
 
     #[test]
@@ -129,14 +133,14 @@ mod tests {
         let now = Tick::at(crate::time::Time::ZERO);
         let mut pool = BufferPool::default();
         let mut lease = Lease::new(ConnId::new(1, 1), b"abc", 28, now, &mut pool);
-        assert_eq!((lease.buffer.len(), lease.limit(), lease.goal()), (256, 28, 28));
+        assert_eq!((lease.buffer.len(), lease.limit(), lease.goal()), (256 + 64, 28, 28));
         assert_eq!(lease.pull(&[b'x'; 1000], false, &mut pool), 25);
         lease.consume(0, 5000, now);
         assert_eq!(lease.pull(&[b'y'; 1000], false, &mut pool), 1000);
-        assert_eq!((lease.buffer.len(), &lease.buffer[..4], lease.filled), (8192, &b"abcx"[..], 1028));
+        assert_eq!((lease.buffer.len(), &lease.buffer[..4], lease.filled), (8192 + 64, &b"abcx"[..], 1028));
         lease.consume(1000, 0, now);
-        assert_eq!((lease.filled, lease.buffer[0], lease.limit()), (28, b'y', 8192));
+        assert_eq!((lease.filled, lease.buffer[0], lease.limit()), (28, b'y', 8192 + 64));
         lease.release(&mut pool);
-        assert_eq!(pool.take(8000).len(), 8192);
+        assert_eq!(pool.take(8200).len(), 8192 + 64);
     }
 }

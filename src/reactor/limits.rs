@@ -18,6 +18,9 @@ pub struct Limits {
     pub read_scratch_bytes: usize,
     /// Bytes read from a connection in a turn before it is the others' turn.
     pub read_turn_bytes_max: usize,
+    /// Messages sent, and blocks of 4 KiB, that the bytes of one connection may cause in a turn before it is the
+    /// others' turn: about ten milliseconds. A frame for ten thousand is one piece of work and is finished.
+    pub turn_work_max: usize,
     /// Bytes of an incomplete message that may wait for its end. What a pause holds back, which may be many
     /// messages, is bounded by this and one read.
     pub input_bytes_max: usize,
@@ -54,6 +57,7 @@ impl Default for Limits {
             accepts_turn_max: 128,
             read_scratch_bytes: 256 * 1024,
             read_turn_bytes_max: 256 * 1024,
+            turn_work_max: 4096,
             input_bytes_max: 128 * 1024,
             input_deadline: Duration::from_secs(30),
             queue_bytes_max: 1024 * 1024,

@@ -16,13 +16,15 @@ use std::io::{self, IoSlice};
 use bytes::Bytes;
 
 use super::{ConnId, Transport};
-use crate::outgoing::Outgoing;
+use crate::outgoing::{Meter, Outgoing};
 use crate::time::Tick;
 
 /// Bytes of a block: about one turn's worth of small frames for one recipient, and one page.
 const BLOCK_BYTES: usize = 4096;
 /// Free blocks that are kept, 16 MiB: what a burst to 4,000 recipients needs. The rest goes back to the system.
 const FREE_BLOCKS_MAX: usize = 4096;
+/// What a shared message costs each of the queues that it waits in.
+const SHARED_FEE_BYTES: usize = 64;
 /// Buffers handed to one write; the system allows 1,024.
 const SLICES_MAX: usize = 64;
 
@@ -78,6 +80,9 @@ pub(super) struct OutQueue {
     segments: VecDeque<Segment>,
     /// Unsent bytes in all segments.
     bytes: usize,
+    /// Bytes of memory that it holds: whole blocks, and a fee for each shared message, which is counted
+    /// elsewhere, once for all who wait for it.
+    held: usize,
     /// Bytes taken by the transport since the queue was leased.
     sent: u64,
     /// Unsent bytes in front that belong to a message of which a part has been sent.
@@ -94,6 +99,7 @@ impl OutQueue {
             owner,
             segments: VecDeque::new(),
             bytes: 0,
+            held: 0,
             sent: 0,
             remainder: 0,
             cut: [0; HEAD_BYTES],
@@ -103,6 +109,10 @@ impl OutQueue {
 
     pub(super) const fn len(&self) -> usize {
         self.bytes
+    }
+
+    pub(super) const fn held_bytes(&self) -> usize {
+        self.held
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -123,6 +133,7 @@ impl OutQueue {
         start: usize,
         now: Tick,
         pool: &mut BlockPool,
+        meter: &Meter,
         message_bytes: MessageBytes,
     ) {
         let mut rest = &outgoing.bytes()[start..];
@@ -138,7 +149,8 @@ impl OutQueue {
             Some(mark) if mark.tick == now => mark.end = end,
             _ => self.marks.push_back(Mark { end, tick: now }),
         }
-        if let Some(shared) = outgoing.shared_from(start) {
+        if let Some(shared) = outgoing.shared_from(start, meter) {
+            self.held += SHARED_FEE_BYTES;
             self.segments.push_back(Segment::Shared(shared));
             return;
         }
@@ -150,6 +162,7 @@ impl OutQueue {
         }
         for piece in rest.chunks(BLOCK_BYTES) {
             let mut block = pool.take();
+            self.held += BLOCK_BYTES;
             block[..piece.len()].copy_from_slice(piece);
             self.segments.push_back(Segment::Block { block, start: 0, end: piece.len() });
         }
@@ -223,8 +236,13 @@ impl OutQueue {
     }
 
     fn pop(&mut self, pool: &mut BlockPool) {
-        if let Some(Segment::Block { block, .. }) = self.segments.pop_front() {
-            pool.give(block);
+        match self.segments.pop_front() {
+            Some(Segment::Block { block, .. }) => {
+                self.held -= BLOCK_BYTES;
+                pool.give(block);
+            }
+            Some(Segment::Shared(_)) => self.held -= SHARED_FEE_BYTES,
+            None => {}
         }
     }
 
@@ -256,6 +274,11 @@ impl OutQueue {
     /// Compares what must agree.
     pub(super) fn check_consistency(&self) {
         assert_eq!(self.bytes, self.segments.iter().map(|s| s.unsent().len()).sum::<usize>(), "bytes of the segments");
+        let cost = |segment: &Segment| match segment {
+            Segment::Block { .. } => BLOCK_BYTES,
+            Segment::Shared(_) => SHARED_FEE_BYTES,
+        };
+        assert_eq!(self.held, self.segments.iter().map(cost).sum::<usize>(), "memory of the segments");
         assert!(self.remainder <= self.bytes, "a remainder longer than the queue");
         assert_eq!(self.is_empty(), self.marks.is_empty(), "an age without bytes, or bytes without an age");
         assert!(self.marks.back().is_none_or(|mark| mark.end == self.sent + self.bytes as u64), "the last mark");
@@ -362,7 +385,7 @@ mod tests {
                 let mut outgoing = if random.bool() { Outgoing::to_one(&text) } else { Outgoing::to_many(&text) };
                 let start = if queue.is_empty() && random.bool() { random.usize(0..text.len()) } else { 0 };
                 sink.taken.extend_from_slice(&text[..start]);
-                queue.push(&mut outgoing, start, tick(round), &mut pool, length);
+                queue.push(&mut outgoing, start, tick(round), &mut pool, &Meter::default(), length);
                 all.extend_from_slice(&text);
                 boundaries.push(all.len());
                 queue.check_consistency();
@@ -389,7 +412,7 @@ mod tests {
         let mut queue = OutQueue::new(ConnId::new(1, 1));
         let text = message(100, 0);
         for n in 0..3 {
-            queue.push(&mut Outgoing::to_one(&text), 0, tick(n), &mut pool, length);
+            queue.push(&mut Outgoing::to_one(&text), 0, tick(n), &mut pool, &Meter::default(), length);
         }
         assert_eq!(queue.oldest(), Some(tick(0)));
         queue.advance(99, &mut pool, length);
@@ -407,9 +430,9 @@ mod tests {
         let mut pool = BlockPool::default();
         let mut queues: Vec<_> = (0..5).map(|n| OutQueue::new(ConnId::new(n, 1))).collect();
         for queue in &mut queues {
-            queue.push(&mut outgoing, 0, tick(0), &mut pool, length);
+            queue.push(&mut outgoing, 0, tick(0), &mut pool, &Meter::default(), length);
         }
-        let whole = outgoing.shared_from(0).expect("it was shared");
+        let whole = outgoing.shared_from(0, &Meter::default()).expect("it was shared");
         for queue in &queues {
             let Some(Segment::Shared(bytes)) = queue.segments.front() else { panic!("not shared") };
             assert_eq!(bytes.as_ptr(), whole.as_ptr());

@@ -4,9 +4,12 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use switchboard::reactor::{CloseReason, ConnId, Lane, Limits, Outgoing, SendError};
+use switchboard::reactor::{CloseReason, ConnId, Lane, Limits, Outgoing, Progress, SendError};
 
 use crate::support::{Bench, Peer, Script, Told, closed, message, small};
+
+/// Bytes of a block of a queue.
+const BLOCK: usize = 4096;
 
 fn send(bench: &mut Bench, conn: ConnId, bytes: &[u8]) -> Result<(), SendError> {
     let sent = bench.io().send(conn, &mut Outgoing::to_one(bytes), Lane::Traffic);
@@ -138,7 +141,8 @@ fn a_full_queue_refuses_traffic_whole_and_keeps_its_reserve_for_the_service() {
 
 #[test]
 fn past_the_budget_of_all_queues_the_largest_goes_and_the_others_stay() {
-    let limits = Limits { buffered_total_bytes_max: 10_000, ..small() };
+    // Blocks of 4 KiB count, however much of them is used: five, and a little.
+    let limits = Limits { buffered_total_bytes_max: 5 * BLOCK + 400, ..small() };
     let mut bench = Bench::new(limits, Script::messages());
     let peers: Vec<_> = (0..4).map(|_| open_with_room(&mut bench, 0)).collect();
     for ((conn, _), length) in peers.iter().zip([1000, 5000, 3000, 1000]) {
@@ -146,7 +150,7 @@ fn past_the_budget_of_all_queues_the_largest_goes_and_the_others_stay() {
         bench.settle();
     }
     send(&mut bench, peers[0].0, &message(500, 2)).expect("room is made");
-    assert_eq!(bench.io().buffered_total_bytes(), 5500);
+    assert_eq!(bench.io().buffered_total_bytes(), 3 * BLOCK);
     assert_eq!(send(&mut bench, peers[1].0, &message(2, 2)), Err(SendError::Gone));
     bench.settle();
     let end = Told::Close { reason: CloseReason::MemoryPressure, cut: Vec::new(), whole: message(5000, 1) };
@@ -154,9 +158,77 @@ fn past_the_budget_of_all_queues_the_largest_goes_and_the_others_stay() {
     assert!(peers.iter().all(|(conn, peer)| peer.wire().closed == (*conn == peers[1].0)));
     // Even if the largest is the one that is sent to.
     send(&mut bench, peers[2].0, &message(4000, 3)).expect("room");
-    assert_eq!(send(&mut bench, peers[2].0, &message(1000, 4)), Err(SendError::Gone));
-    assert_eq!(bench.io().buffered_total_bytes(), 2500);
+    assert_eq!(send(&mut bench, peers[2].0, &message(4600, 4)), Err(SendError::Gone));
+    assert_eq!(bench.io().buffered_total_bytes(), 2 * BLOCK);
     bench.settle();
+}
+
+#[test]
+fn what_many_wait_for_costs_its_memory_once_and_nobody_is_ended_for_it() {
+    let limits = Limits { buffered_total_bytes_max: 10 * BLOCK, queue_bytes_max: 8 * BLOCK, ..small() };
+    let mut bench = Bench::new(limits, Script::messages());
+    let peers: Vec<_> = (0..50).map(|_| open_with_room(&mut bench, 0)).collect();
+    let text = message(5000, 1);
+    let mut outgoing = Outgoing::to_many(&text);
+    for (conn, _) in &peers {
+        bench.io().send(*conn, &mut outgoing, Lane::Traffic).expect("it is there already");
+    }
+    drop(outgoing);
+    bench.settle();
+    assert!(bench.io().buffered_total_bytes() < 5000 + 50 * 100);
+    // Past the budget, with nobody who holds much: what is refused is the message.
+    let mut refused = 0;
+    for (conn, _) in &peers {
+        refused += u32::from(send(&mut bench, *conn, &message(3000, 2)) == Err(SendError::Full));
+    }
+    assert!(refused > 30, "{refused}");
+    bench.settle();
+    assert!(peers.iter().all(|(conn, _)| bench.service.end_of(*conn).is_none()), "nobody is ended");
+    for (_, peer) in &peers {
+        peer.take(usize::MAX);
+    }
+    bench.settle();
+    assert_eq!(bench.io().buffered_total_bytes(), 0);
+}
+
+#[test]
+fn what_a_service_says_when_it_hears_of_an_end_is_not_left_for_the_next_event() {
+    let mut bench = Bench::new(small(), Script::messages());
+    let (_, peer) = bench.open();
+    bench.settle();
+    peer.reset();
+    bench.turn();
+    assert!(bench.engine.has_work(), "the service's last word of the turn comes before it hears of the end");
+    bench.settle();
+    assert!(!bench.engine.has_work());
+}
+
+#[test]
+fn a_connection_that_causes_too_much_work_goes_on_in_the_next_turn() {
+    let limits = Limits { turn_work_max: 10, ..small() };
+    let mut bench = Bench::new(
+        limits,
+        Script::with(|io, conn, data, _| {
+            // A service that answers each byte, as long as it may.
+            let mut consumed = 0;
+            while io.is_reading(conn) && consumed < data.len() {
+                io.send(conn, &mut Outgoing::to_one(&data[consumed..=consumed]), Lane::Traffic).expect("room");
+                consumed += 1;
+            }
+            Progress { consumed, wanted: 0 }
+        }),
+    );
+    let (_, peer) = bench.open();
+    let text: Vec<u8> = (0..95).collect();
+    peer.send(&text);
+    let mut turns = 0;
+    while bench.engine.has_work() || turns == 0 {
+        bench.turn();
+        turns += 1;
+        assert!(peer.output().len() <= 10 * turns);
+    }
+    assert_eq!(peer.output(), text);
+    assert!((10..15).contains(&turns), "{turns} turns");
 }
 
 #[test]
@@ -164,16 +236,16 @@ fn unfinished_messages_count_in_the_budget_and_the_largest_goes_first() {
     let limits = Limits { buffered_total_bytes_max: 10_000, ..small() };
     let mut bench = Bench::new(limits, Script::messages());
     let peers: Vec<_> = (0..6).map(|_| bench.open()).collect();
-    // A beginning each, of a message that will need a buffer of 1, 4 or 2 KiB.
+    // A beginning each, of a message that will need a buffer of 1, 4 or 2 KiB and room for a header.
     for ((_, peer), length) in peers.iter().zip([1000, 4000, 2000, 1000, 1000]) {
         peer.send(&message(length, 1)[..10]);
         bench.settle();
     }
-    assert_eq!(bench.io().buffered_total_bytes(), 1024 + 4096 + 2048 + 1024 + 1024);
+    assert_eq!(bench.io().buffered_total_bytes(), 1024 + 4096 + 2048 + 1024 + 1024 + 5 * 64);
     peers[5].1.send(&message(2000, 1)[..10]);
     bench.settle();
     assert_eq!(bench.service.end_of(peers[1].0), Some(closed(CloseReason::MemoryPressure)));
-    assert_eq!(bench.io().buffered_total_bytes(), 1024 + 2048 + 1024 + 1024 + 2048);
+    assert_eq!(bench.io().buffered_total_bytes(), 1024 + 2048 + 1024 + 1024 + 2048 + 5 * 64);
     // The others finish their messages, and nothing is held any more.
     for ((conn, peer), length) in
         peers.iter().zip([1000, 4000, 2000, 1000, 1000, 2000]).filter(|((_, p), _)| !p.wire().closed)
