@@ -293,10 +293,12 @@ impl Judge {
         if room.members.contains(&from) { Ok(()) } else { Err(Code::NotMember) }
     }
 
-    /// So many bytes are about to be told as written: whose receipts that brings.
-    pub(crate) fn foresee_written(&mut self, id: Id, written: u64) {
+    /// So many bytes are about to be written, which the relay is told if it wants to know: whose receipts that
+    /// brings.
+    pub(crate) fn foresee_written(&mut self, id: Id, written: u64, is_told: bool) {
         self.step = Step::default();
         self.receipts(id, written);
+        assert!(is_told || self.step.indirect.is_empty(), "the relay does not want to know what {id:?} was written");
     }
 
     fn receipts(&mut self, id: Id, written: u64) {
@@ -426,6 +428,9 @@ impl Judge {
         let correlation = Header::read(bytes).correlation;
         let sent = self.sent.get(&correlation).unwrap_or_else(|| panic!("nobody has sent {correlation}"));
         assert_eq!(sent.bytes, bytes, "frame {correlation} is intact");
+        let record = self.clients.get_mut(&id).expect("it is connected");
+        assert!(bytes.len() - HEADER_BYTES <= record.payload_bytes_max, "frame {correlation} is too large for {id:?}");
+        record.queue.push_back((correlation, end));
         let due = self.step.due.entry(id).or_default();
         // Those in front of it have been refused, which their ERRORs must show.
         let place = due.iter().position(|other| *other == correlation);
@@ -433,7 +438,6 @@ impl Judge {
         assert!(place == 0 || !sent.fans_out, "a frame in front of {correlation} is missing, and no GAP");
         due.remove(place);
         due.rotate_left(place);
-        self.clients.get_mut(&id).expect("it is connected").queue.push_back((correlation, end));
         *self.step.queued.entry(correlation).or_default() += 1;
         self.tally.queued += 1;
     }

@@ -302,11 +302,8 @@ impl Model {
         // The end of a connection that the relay has closed is a step of its own.
         let closing = std::mem::replace(&mut wire.closing, false);
         let written = wire.written + wire.queued.min(count) as u64;
-        if wire.notify {
-            self.judge.foresee_written(id, written);
-        } else {
-            self.judge.foresee_nothing();
-        }
+        let notify = wire.notify;
+        self.judge.foresee_written(id, written, notify);
         self.world.flush(id, count);
         self.world.net.wire(id).closing |= closing;
         self.judge();
