@@ -467,3 +467,52 @@ fn records_of_any_size_make_pages_that_fit() {
         }
     }
 }
+
+#[test]
+fn a_client_that_updates_in_a_loop_is_told_of_once_and_one_that_says_nothing_new_never() {
+    let mut world = World::new(Settings::default());
+    let ada = world.client("ada");
+    let bob = world.client("bob");
+    let eve = world.client("eve");
+    world.say(ada, &Watch::default());
+    world.got(ada);
+    for round in 0..1_000 {
+        let station = format!("desk {round}");
+        world.say(bob, &Update(Profile { station: Some(&station), ..Profile::default() }));
+        world.say(eve, &Update::default());
+    }
+    world.end_turn();
+    let got = world.got(ada);
+    let [Got::Delta { ref changes, .. }] = got[..] else { panic!("{} frames", got.len()) };
+    let [Change::Changed(changed)] = &changes[..] else { panic!("{changes:?}") };
+    assert_eq!((changed.id, changed.station.as_deref()), (bob, Some("desk 999")));
+    // Between two changes of one client something else happened: both are told, in their order.
+    world.say(bob, &Update(Profile { station: Some("a"), ..Profile::default() }));
+    world.say(eve, &Update(Profile { station: Some("b"), ..Profile::default() }));
+    world.say(bob, &Update(Profile { station: Some("c"), ..Profile::default() }));
+    world.end_turn();
+    let got = world.got(ada);
+    let [Got::Delta { ref changes, .. }] = got[..] else { panic!("{got:?}") };
+    assert_eq!(changes.len(), 3);
+}
+
+#[test]
+fn changes_that_pile_up_within_a_turn_are_told_before_its_end() {
+    let mut world = World::new(Settings::default());
+    let ada = world.client("ada");
+    let bob = world.client("bob");
+    let room = lobby(&mut world, ada);
+    world.say(ada, &Watch { room: Some(room.bits()) });
+    world.got(ada);
+    let mut held_back = 0;
+    for _ in 0..2_000 {
+        lobby(&mut world, bob);
+        world.say(bob, &Leave { room: room.bits() });
+        if world.got(ada).is_empty() {
+            held_back += 1;
+        }
+    }
+    world.end_turn();
+    assert!(held_back < 2_000, "a turn without an end does not hold back without an end");
+    world.got(ada);
+}
