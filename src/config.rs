@@ -4,6 +4,7 @@
 //! [`Settings::validate`] checks what only makes sense together.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -20,6 +21,21 @@ use crate::wire::{HEADER_BYTES, PAYLOAD_BYTES_CEILING, PAYLOAD_BYTES_FLOOR, PORT
 /// of less than 120 bytes.
 const QUEUE_RESERVE_MIN: usize = 2 * 1024 * 120;
 
+/// What is larger is a slip, and its sums could wrap.
+const BYTES_MAX: ByteSize = ByteSize::tib(1);
+
+/// A year of 365.25 days, as it is read: what is longer is a slip, and could not be added to a clock.
+const TIME_MAX: Duration = Duration::from_hours(8766);
+
+/// The system counts it as milliseconds in an `i32`, which end after 24.8 days; and 0 would be its own default.
+const USER_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24 * 24);
+
+/// Deadlines have a grain of 66 ms: a shorter keepalive would be imprecise, and little but heartbeats.
+const KEEPALIVE_MIN: Duration = Duration::from_secs(1);
+
+/// More often, the counters would be most of the log, and the grain of deadlines would show.
+const STATS_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
 /// All that a relay can be told.
 #[derive(Args, Clone, Debug)]
 pub struct Settings {
@@ -32,8 +48,9 @@ pub struct Settings {
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(i32).range(1..=65_535), help_heading = "Listening")]
     pub backlog: i32,
 
-    /// Time after which unacknowledged bytes end a connection (TCP_USER_TIMEOUT, Linux): finds a pulled cable
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time, help_heading = "Listening")]
+    /// Time after which unacknowledged bytes end a connection (TCP_USER_TIMEOUT, Linux): finds a pulled cable.
+    /// From 1ms to 24days, which is what the system can count
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_user_timeout, help_heading = "Listening")]
     pub user_timeout: Duration,
 
     /// What to log: off, error, warn, info, debug
@@ -48,8 +65,8 @@ pub struct Settings {
     #[arg(long, help_heading = "Logging")]
     pub log_frames: bool,
 
-    /// Log the counters this often; without it at the end, and whenever SIGUSR1 comes
-    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Logging")]
+    /// Log the counters this often, at least 100ms; without it at the end, and whenever SIGUSR1 comes
+    #[arg(long, value_name = "TIME", value_parser = parse_stats_interval, help_heading = "Logging")]
     pub stats_interval: Option<Duration>,
 
     /// Lost clients that are logged one by one in a second; the rest of a mass disconnect is counted
@@ -78,12 +95,12 @@ pub struct Settings {
     pub write_deadline: Duration,
 
     /// Silence after which a client is pinged, if it asks for nothing else; after twice that it is lost. Below
-    /// the minute or two after which home routers forget a connection
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time, help_heading = "Connections")]
+    /// the minute or two after which home routers forget a connection, and at least 1s
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_keepalive, help_heading = "Connections")]
     pub keepalive: Duration,
 
-    /// The shortest keepalive that a client may ask for: heartbeats cost
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_time, help_heading = "Connections")]
+    /// The shortest keepalive that a client may ask for, at least 1s: heartbeats cost
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_keepalive, help_heading = "Connections")]
     pub keepalive_min: Duration,
 
     /// The longest keepalive that a client may ask for: the dead are found one day
@@ -116,8 +133,9 @@ pub struct Settings {
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = parse_count, help_heading = "Rooms")]
     pub rooms_max: usize,
 
-    /// Rooms that one client may be in: its departure is told to each
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = parse_count, help_heading = "Rooms")]
+    /// Rooms that one client may be in: its departure is told to each. At most 1024, as whether it is in a room
+    /// is looked up one by one
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = parse_rooms_per_client, help_heading = "Rooms")]
     pub rooms_per_client_max: usize,
 
     /// Members of one room: every frame goes to each
@@ -160,7 +178,7 @@ impl Settings {
                 bytes(QUEUE_RESERVE_MIN)
             ));
         }
-        if self.buffered_total_max < self.queue_max + self.queue_reserve {
+        if self.buffered_total_max < self.queue_max.saturating_add(self.queue_reserve) {
             return Err(format!(
                 "--buffered-total-max {} must hold one full queue: --queue-max {} and --queue-reserve {}",
                 bytes(self.buffered_total_max),
@@ -224,17 +242,43 @@ fn bytes(count: usize) -> ByteSize {
 
 fn parse_bytes(text: &str) -> Result<usize, String> {
     let size = ByteSize::from_str(text).map_err(|_| "write a size, as 65536, 64KiB or 1MiB".to_owned())?;
+    if size > BYTES_MAX {
+        return Err(format!("it must be at most {BYTES_MAX}"));
+    }
     usize::try_from(size.as_u64()).map_err(|_| "it is larger than this machine's memory could be".to_owned())
 }
 
 fn parse_time(text: &str) -> Result<Duration, String> {
-    /// A year: what is longer is a slip, and could not be added to a clock.
-    const TIME_MAX: Duration = Duration::from_hours(365 * 24);
+    time_in(Duration::from_nanos(1)..=TIME_MAX, text, "it must be above zero and at most a year")
+}
+
+fn parse_user_timeout(text: &str) -> Result<Duration, String> {
+    time_in(USER_TIMEOUT, text, "the system counts it in milliseconds: it must lie between 1ms and 24days")
+}
+
+fn parse_keepalive(text: &str) -> Result<Duration, String> {
+    time_in(KEEPALIVE_MIN..=TIME_MAX, text, "deadlines have a grain of 66ms: it must be at least 1s and at most a year")
+}
+
+fn parse_stats_interval(text: &str) -> Result<Duration, String> {
+    time_in(STATS_INTERVAL_MIN..=TIME_MAX, text, "it must be at least 100ms and at most a year")
+}
+
+fn time_in(range: RangeInclusive<Duration>, text: &str, says: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|_| "write a time, as 500ms, 30s or 2m".to_owned())?;
-    if time.is_zero() || time > TIME_MAX {
-        return Err("it must be above zero and at most a year".to_owned());
+    if range.contains(&time) { Ok(time) } else { Err(says.to_owned()) }
+}
+
+fn parse_rooms_per_client(text: &str) -> Result<usize, String> {
+    /// The relay looks through a client's rooms one by one.
+    const ROOMS_PER_CLIENT_MAX: usize = 1024;
+    let count = parse_count(text)?;
+    if count > ROOMS_PER_CLIENT_MAX {
+        return Err(format!(
+            "a client's rooms are looked through one by one: it must be at most {ROOMS_PER_CLIENT_MAX}"
+        ));
     }
-    Ok(time)
+    Ok(count)
 }
 
 fn parse_count(text: &str) -> Result<usize, String> {
@@ -329,7 +373,7 @@ mod tests {
             (&["--payload-max", "2MiB"], "--queue-max 1.0 MiB must hold a frame"),
             (&["--queue-reserve", "64KiB"], "--queue-reserve 64.0 KiB must hold"),
             (&["--buffered-total-max", "1MiB"], "--buffered-total-max 1.0 MiB must hold one full queue"),
-            (&["--keepalive", "500ms"], "--keepalive must lie between"),
+            (&["--keepalive", "1s", "--keepalive-min", "2s"], "--keepalive must lie between"),
             (&["--hello-deadline", "0s"], "above zero"),
             (&["--queue-max", "much"], "write a size"),
             (&["--connections-max", "0"], "whole number"),
@@ -337,5 +381,40 @@ mod tests {
             let line = settings(arguments).expect_err("it makes no sense");
             assert!(line.contains(says), "{line}");
         }
+    }
+
+    #[test]
+    fn every_number_has_bounds_and_says_them() {
+        for (flag, least, most) in [
+            ("--buffered-total-max", "1.25MiB", "1TiB"),
+            ("--user-timeout", "1ms", "24days"),
+            ("--keepalive", "1s", "10m"),
+            ("--keepalive-min", "1s", "30s"),
+            ("--stats-interval", "100ms", "1year"),
+            ("--rooms-per-client-max", "1", "1024"),
+        ] {
+            for bound in [least, most] {
+                settings(&[flag, bound]).expect(bound);
+            }
+        }
+        for (flag, refused, says) in [
+            ("--queue-max", "18446744073709551615", "at most 1.0 TiB"),
+            ("--buffered-total-max", "1099511627777", "at most 1.0 TiB"),
+            ("--user-timeout", "999us", "between 1ms and 24days"),
+            ("--user-timeout", "25days", "between 1ms and 24days"),
+            ("--keepalive", "999ms", "at least 1s"),
+            ("--keepalive-min", "999ms", "at least 1s"),
+            ("--stats-interval", "99ms", "at least 100ms"),
+            ("--rooms-per-client-max", "1025", "at most 1024"),
+        ] {
+            let line = settings(&[flag, refused]).expect_err("it is out of bounds");
+            assert!(line.contains(says), "{flag} {refused}: {line}");
+        }
+    }
+
+    #[test]
+    fn sums_of_sizes_do_not_wrap() {
+        let huge = Settings { queue_max: usize::MAX, ..settings(&[]).expect("defaults") };
+        assert!(huge.validate().expect_err("no memory holds it").contains("must hold one full queue"));
     }
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ impl Default for SocketOptions {
 #[derive(Debug)]
 enum Socketed {
     Tcp(mio::net::TcpListener),
-    Unix(mio::net::UnixListener, PathBuf),
+    Unix(mio::net::UnixListener, SocketFile),
 }
 
 /// A socket that accepts connections.
@@ -76,7 +76,10 @@ impl Listener {
                 let endpoint = Endpoint::Tcp(listener.local_addr()?);
                 (Socketed::Tcp(listener), endpoint)
             }
-            Endpoint::Unix(path) => (Socketed::Unix(bind_unix(path, options)?, path.clone()), endpoint.clone()),
+            Endpoint::Unix(path) => {
+                let (listener, file) = bind_unix(path, options)?;
+                (Socketed::Unix(listener, file), endpoint.clone())
+            }
         };
         Ok(Self { socket, endpoint, pending: true, retry_at: None })
     }
@@ -105,10 +108,38 @@ impl Listener {
     }
 }
 
+/// The file of a Unix socket, which is removed in the end: but only this one, and not that of a successor
+/// that has taken the path in the meantime.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    /// Device and inode. The inode cannot be another file's as long as the socket is open, and the socket is
+    /// closed after this.
+    identity: Option<(u64, u64)>,
+}
+
+impl SocketFile {
+    /// The file at `path`, which has just been bound.
+    fn at(path: &Path) -> Self {
+        Self { path: path.to_owned(), identity: Self::identity(path) }
+    }
+
+    fn identity(path: &Path) -> Option<(u64, u64)> {
+        let metadata = std::fs::symlink_metadata(path).ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    }
+
+    fn remove(&self) {
+        if self.identity.is_some() && Self::identity(&self.path) == self.identity {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Socketed::Unix(_, path) = &self.socket {
-            let _ = std::fs::remove_file(path);
+        if let Socketed::Unix(_, file) = &self.socket {
+            file.remove();
         }
     }
 }
@@ -133,7 +164,7 @@ fn bind_tcp(address: SocketAddr, options: SocketOptions) -> io::Result<mio::net:
     Ok(mio::net::TcpListener::from_std(socket.into()))
 }
 
-fn bind_unix(path: &Path, options: SocketOptions) -> io::Result<mio::net::UnixListener> {
+fn bind_unix(path: &Path, options: SocketOptions) -> io::Result<(mio::net::UnixListener, SocketFile)> {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
     if is_socket {
         // Only a refusal proves that nobody is there: a listener that is overloaded, or a socket of another
@@ -148,8 +179,10 @@ fn bind_unix(path: &Path, options: SocketOptions) -> io::Result<mio::net::UnixLi
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.bind(&socket2::SockAddr::unix(path)?)?;
+    let file = SocketFile::at(path);
     socket.listen(options.backlog)?;
-    Ok(mio::net::UnixListener::from_std(std::os::unix::net::UnixListener::from(std::os::fd::OwnedFd::from(socket))))
+    let listener = std::os::unix::net::UnixListener::from(std::os::fd::OwnedFd::from(socket));
+    Ok((mio::net::UnixListener::from_std(listener), file))
 }
 
 /// The system cuts a backlog down in silence; then a storm loses connections that nobody counts.

@@ -390,6 +390,18 @@ fn a_socket_file_that_nobody_listens_at_is_replaced_and_removed_in_the_end() {
 }
 
 #[test]
+fn the_socket_file_of_a_successor_is_left_alone_in_the_end() {
+    let scratch = Scratch::new("successor");
+    let mut live = Live::echo(Limits::default());
+    live.reactor.listen(&Endpoint::Unix(scratch.socket()), SocketOptions::default()).expect("a path");
+    std::fs::remove_file(scratch.socket()).expect("it is there");
+    let successor = UnixListener::bind(scratch.socket()).expect("the path is free");
+    drop(live);
+    UnixStream::connect(scratch.socket()).expect("the successor still listens");
+    drop(successor);
+}
+
+#[test]
 fn a_file_that_somebody_uses_is_left_alone() {
     let scratch = Scratch::new("alive");
     let refused = || {

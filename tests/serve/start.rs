@@ -28,7 +28,7 @@ fn a_start_that_cannot_work_says_in_one_line_what_to_change() {
         (&["serve", "--listen", "192.0.2.1:7000"], 1, "this machine does not have this address"),
         (&["serve", "--listen", "nonsense:port"], 2, "write HOST:PORT"),
         (&["serve", "--payload-max", "1KiB"], 2, "--payload-max 1.0 KiB must lie between"),
-        (&["serve", "--keepalive", "0s"], 2, "above zero"),
+        (&["serve", "--keepalive", "0s"], 2, "at least 1s"),
         (&["serve", "--no-such-flag"], 2, "unexpected argument '--no-such-flag'"),
         (&["serve", "--log-file", "/no/such/folder/log", "--listen", "127.0.0.1:0"], 1, "cannot write --log-file"),
         (&["serve", "--listen", "unix:/no/such/folder/socket"], 1, "cannot listen on unix:/no/such/folder/socket"),
