@@ -16,6 +16,8 @@ fn what_makes_no_sense_exits_2_and_says_what_to_change() {
         (&["send", "--to", "ada", "--all", "hello"], "cannot be used with"),
         (&["send", "--to", "ada", "--kind", "x", "hello"], "text, json, bytes"),
         (&["send", "--to", "ada", "--file", "x", "hello"], "--file"),
+        (&["send", "--to", "ada", "--lines", "hello"], "--lines"),
+        (&["send", "--to", "ada", "--addr", "9997", "hello"], "`:9997`"),
         (&["send", "--to", "ada", "--name", " x", "hello"], "name"),
         (&["send", "--to", "ada", "--timeout", "0", "hello"], "time"),
         (&["listen", "host:0"], "port"),
@@ -58,13 +60,13 @@ fn text_files_and_standard_input_arrive_at_a_listener() {
     assert_code(&run(&relay.address, &["send", "--to", "ear", "--file", path.to_str().expect("UTF-8")], b""), 0);
     assert_code(&run(&relay.address, &["send", "--to", "ear", "--receipt"], b"\xff\x00"), 0);
     let address = relay.address.as_str();
-    assert_code(&run("ignored:1", &["send", address, "--all", "--receipt", "--", "to all"], b""), 0);
+    assert_code(&run("ignored:1", &["send", "--addr", address, "--all", "--receipt", ":9999", "to all"], b""), 0);
     std::fs::remove_file(&path).expect("removed");
     let (code, lines) = ear.end();
     assert_eq!(code, Some(0));
     assert_eq!(lines[0], "ada: hello there");
     assert!(lines[1].ends_with(": from a file\\n") && lines[2].ends_with(": [2 bytes: ff 00]"), "{lines:?}");
-    assert!(lines[3].ends_with(": to all"), "{lines:?}");
+    assert!(lines[3].ends_with(": :9999 to all"), "{lines:?}");
 }
 
 #[test]
@@ -129,8 +131,8 @@ fn json_lines_hold_what_the_frame_said() {
     assert_eq!((&arrived["name"], &arrived["event"]), (&"ada".into(), &"arrived".into()));
     let message = parse(ear.line("message"));
     assert_eq!(message["source"], arrived["client"]);
-    assert_eq!((&message["source_name"], &message["encoding"]), (&"ada".into(), &"text".into()));
-    assert_eq!((&message["payload"], &message["type_name"]), (&"{\"a\": 1}".into(), &"SEND".into()));
+    assert_eq!((&message["source_name"], &message["encoding"]), (&"ada".into(), &"json".into()));
+    assert_eq!((&message["payload"]["a"], &message["type_name"]), (&1.into(), &"SEND".into()));
     assert_eq!((&message["kind"], &message["destination_kind"]), (&2.into(), &"client".into()));
     let departed = parse(ear.line("departed"));
     assert_eq!((&departed["name"], &departed["reason"]), (&"ada".into(), &"LEFT".into()));
@@ -138,6 +140,35 @@ fn json_lines_hold_what_the_frame_said() {
     let message = parse(ear.line("message"));
     assert_eq!((&message["encoding"], &message["payload"]), (&"base64".into(), &"//79".into()));
     assert_eq!((&message["kind"], &message["payload_bytes"]), (&700.into(), &3.into()));
+}
+
+#[test]
+fn what_claims_to_be_json_is_checked_before_it_is_sent() {
+    let relay = Relay::start();
+    let ear = Running::listen(&relay.address, &["--name", "ear"]);
+    let send = |more: &[&str], input: &[u8]| {
+        let arguments = [&["send", "--to", "ear", "--name", "ada", "--kind", "json"], more].concat();
+        run(&relay.address, &arguments, input)
+    };
+    for (more, input, code) in [(&["{"][..], &b""[..], 2), (&[], b"nope\n", 1), (&["--lines"], b"{}\n[1\n{}\n", 1)] {
+        let output = send(more, input);
+        assert_code(&output, code);
+        assert!(stderr(&output).contains("not JSON"), "{}", stderr(&output));
+    }
+    assert_code(&send(&["[2]"], b""), 0);
+    assert_eq!((ear.line("ada"), ear.line("ada")), ("ada: {}".into(), "ada: [2]".into()));
+}
+
+#[test]
+fn piped_text_loses_its_last_end_of_line_and_nothing_else_does() {
+    let relay = Relay::start();
+    let ear = Running::listen(&relay.address, &["--name", "ear", "--count", "4"]);
+    let cases = [(&[][..], "a\\b\n"), (&["--kind", "json"], "{}\r\n"), (&["--kind", "bytes"], "c\n"), (&[], "d\n\n")];
+    for (more, input) in cases {
+        let arguments = [&["send", "--to", "ear", "--name", "ada"], more].concat();
+        assert_code(&run(&relay.address, &arguments, input.as_bytes()), 0);
+    }
+    assert_eq!(ear.end().1, ["ada: a\\\\b", "ada: {}", "ada: [2 bytes: 63 0a]", "ada: d\\n"]);
 }
 
 #[test]
