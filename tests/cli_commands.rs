@@ -17,6 +17,9 @@ fn what_makes_no_sense_exits_2_and_says_what_to_change() {
         (&["send", "--to", "ada", "--kind", "x", "hello"], "text, json, bytes"),
         (&["send", "--to", "ada", "--file", "x", "hello"], "--file"),
         (&["send", "--to", "ada", "--lines", "hello"], "--lines"),
+        (&["send", "--to", "", "hello"], "the name is empty"),
+        (&["send", "--room", "", "hello"], "the name is empty"),
+        (&["listen", "--room", " x"], "no space at either end"),
         (&["send", "--to", "ada", "--addr", "9997", "hello"], "`:9997`"),
         (&["send", "--to", "ada", "--name", " x", "hello"], "name"),
         (&["send", "--to", "ada", "--timeout", "0", "hello"], "time"),
@@ -102,6 +105,13 @@ fn send_fails_when_it_cannot_be_delivered() {
     let output = run(&relay.address, &["send", "--to", "ear", "--name", "ear", "x"], b"");
     assert_code(&output, 1);
     assert!(stderr(&output).contains("HELLO_NAME_TAKEN"), "{}", stderr(&output));
+}
+
+#[test]
+fn what_no_relay_takes_is_not_even_sent() {
+    let output = run("127.0.0.1:1", &["send", "--all"], &vec![b'x'; (16 << 20) + 3]);
+    assert_code(&output, 1);
+    assert!(stderr(&output).contains("more than 16 MiB"), "{}", stderr(&output));
 }
 
 #[test]
@@ -308,7 +318,12 @@ fn a_person_stays_while_the_relay_restarts_and_is_back_in_the_rooms() {
     relay.stop();
     ada.line("not connected");
     let relay = Relay::start_at(&address, &[]);
-    ada.line("you are in #lobby");
+    ada.line("* connected to");
+    assert_eq!(ada.line(""), "* you are in #lobby, with nobody else; /to #lobby talks to them");
+    ada.type_line("/to zed");
+    assert_eq!(ada.line(""), "* you now talk to zed (not here at the moment)");
+    ada.type_line("/to #lobby");
+    ada.line("you now talk to #lobby");
     let ear = Running::listen(&relay.address, &["--name", "ear", "--room", "lobby", "--count", "1"]);
     ada.type_line("still here");
     assert_eq!(ear.end(), (Some(0), vec!["ada: still here".to_owned()]));

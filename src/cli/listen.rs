@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::link::{Leave, Link, Notice};
-use super::{ADDRESS_VARIABLE, Trouble, output, parse_address, parse_seconds, passing_name, signals};
+use super::{ADDRESS_VARIABLE, Trouble, output, parse_address, parse_name, parse_seconds, passing_name, signals};
 use crate::client::{Address, Directory, Event, Happening, Message, Options, Peer, Sender, Step};
 use crate::wire::{Code, Flags, Id, IdKind, PAYLOAD_BYTES_CEILING, Type, kind};
 
@@ -32,7 +32,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     name: Option<String>,
     /// A room to join; may be repeated.
-    #[arg(long)]
+    #[arg(long, value_parser = parse_name)]
     room: Vec<String>,
     /// One JSON object a line; `payload` is the value itself (`encoding` json), text, or base64.
     #[arg(long, conflicts_with = "raw")]
@@ -202,7 +202,8 @@ impl Listener {
                 if self.arguments.json {
                     writeln!(self.out, "{}", json!({"event": "gap", "frames": frames, "bytes": bytes}))?;
                 }
-                output::complain(&format!("{frames} frame(s) of {bytes} bytes are missing here: read too slowly"));
+                let (frames, bytes) = (output::counted(frames, "frame"), output::counted(bytes, "byte"));
+                output::complain(&format!("missing here: {frames} of {bytes}, which came faster than they were read"));
             }
             Event::Error(failure) => {
                 if let Some(room) = self.joining.get(&failure.correlation) {

@@ -68,9 +68,14 @@ fn push_harmless(shown: &mut String, c: char) {
     }
 }
 
+/// `1 line`, `2 lines`.
+pub(super) fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A payload that is no text: its size and its first bytes, as `1500 bytes: 00 01 02 ...`.
 pub(super) fn preview(payload: &[u8]) -> String {
-    let mut shown = format!("{} byte{}", payload.len(), if payload.len() == 1 { "" } else { "s" });
+    let mut shown = counted(payload.len() as u64, "byte");
     for (number, byte) in payload.iter().take(PREVIEW_BYTES).enumerate() {
         let _ = write!(shown, "{} {byte:02x}", if number == 0 { ":" } else { "" });
     }

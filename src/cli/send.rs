@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, Args};
 
-use super::{ADDRESS_VARIABLE, Trouble, link, output, parse_address, parse_seconds, passing_name};
+use super::{ADDRESS_VARIABLE, Trouble, link, output, parse_address, parse_name, parse_seconds, passing_name};
 use crate::client::{Address, Client, Closed, Envelope, Event, Failure, Options, ReceiptFor, SendError, Sender};
 use crate::wire::control::{Stage, Who};
 use crate::wire::{Code, Id, PAYLOAD_BYTES_CEILING, kind};
@@ -41,10 +41,10 @@ pub(super) struct Arguments {
     #[arg(long, value_parser = parse_address)]
     addr: Option<Address>,
     /// A client, by name; may be repeated.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
     to: Vec<String>,
     /// A room, by name; it is joined for the purpose.
-    #[arg(long)]
+    #[arg(long, value_parser = parse_name)]
     room: Option<String>,
     /// Every client of the relay.
     #[arg(long)]
@@ -152,9 +152,13 @@ fn guess(payload: &[u8]) -> u16 {
     if std::str::from_utf8(payload).is_ok() { kind::TEXT } else { kind::BYTES }
 }
 
-/// What is wrong with a payload of a kind that was asked for, to be said behind its name.
+/// What is wrong with a payload that any relay would refuse, or of a kind that was asked for, to be said behind its name.
 fn check(asked: Option<u16>, payload: &[u8]) -> Result<(), String> {
     match asked {
+        _ if payload.len() > PAYLOAD_BYTES_CEILING as usize => {
+            // It was not read to its end, so its size is not known.
+            Err(format!("has more than {} MiB, which no relay takes", PAYLOAD_BYTES_CEILING >> 20))
+        }
         Some(kind::TEXT | kind::JSON) if std::str::from_utf8(payload).is_err() => {
             Err("is not UTF-8: send it with --kind bytes".into())
         }
@@ -447,9 +451,9 @@ impl Job {
             (Some(failure), _) => Trouble::System(failure.clone()),
             (None, Some(closed)) => Trouble::System(format!("the connection ended: {closed}")),
             (None, None) => Trouble::System(format!(
-                "no receipt within {} s for {} frame(s): what becomes of them is not known",
+                "no receipt within {} s for {}: what becomes of that is not known",
                 self.arguments.timeout.as_secs_f64(),
-                state.waiting.len()
+                output::counted(state.waiting.len() as u64, "frame")
             )),
         }
     }

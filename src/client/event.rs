@@ -140,7 +140,8 @@ impl fmt::Display for Failure {
             ("", 0) => f.write_str("no reason was given"),
             ("", _) => write!(f, "{name}"),
             (text, 0) => f.write_str(text),
-            (text, _) => write!(f, "{text} ({name})"),
+            // A sentence goes on behind its text.
+            (text, _) => write!(f, "{} ({name})", text.strip_suffix('.').unwrap_or(text)),
         }?;
         match self.versions {
             Some((min, max)) => write!(f, "; the relay speaks versions {min} to {max}"),
@@ -457,6 +458,8 @@ mod tests {
     #[test]
     fn a_reason_is_printed_with_its_name_or_its_number() {
         let mut failure = Failure { code_number: 1003, text: "nobody".into(), ..Failure::default() };
+        assert_eq!(failure.to_string(), "nobody (NO_SUCH_CLIENT)");
+        failure.text.push('.');
         assert_eq!(failure.to_string(), "nobody (NO_SUCH_CLIENT)");
         assert!(!failure.closes() && failure.may_return());
         failure = Failure { code_number: 3999, versions: Some((2, 4)), ..Failure::default() };
