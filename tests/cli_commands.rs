@@ -231,10 +231,33 @@ fn an_interrupt_ends_a_listener_in_good_order() {
 #[test]
 fn time_that_is_over_is_a_failure_only_when_frames_were_counted_on() {
     let relay = Relay::start();
-    assert_code(&run(&relay.address, &["listen", "--timeout", "0.05"], b""), 0);
-    let output = run(&relay.address, &["listen", "--timeout", "0.05", "--count", "3"], b"");
+    assert_code(&run(&relay.address, &["listen", "--timeout", "1"], b""), 0);
+    let output = run(&relay.address, &["listen", "--timeout", "1", "--count", "3"], b"");
     assert_code(&output, 1);
     assert!(stderr(&output).contains("0 of 3"), "{}", stderr(&output));
+}
+
+#[test]
+fn the_time_of_a_listener_includes_connecting() {
+    // Connections wait here to be accepted, for ever.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = silent.local_addr().expect("bound").to_string();
+    for (more, says) in [(&[][..], "no answer within 0."), (&["--reconnect"], "no connection to")] {
+        let output = run(&address, &[&["listen", "--timeout", "0.3"], more].concat(), b"");
+        assert_code(&output, 1);
+        assert!(stderr(&output).contains(says), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_listener_that_is_to_come_back_waits_for_its_relay_from_the_start() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port");
+    let ear = Running::start(&gone.to_string(), &["listen", "--name", "ear", "--reconnect", "--count", "1"]);
+    ear.error_line("not connected yet: ");
+    let relay = Relay::start_at(&gone.to_string(), &[]);
+    ear.error_line("listening at");
+    assert_code(&run(&relay.address, &["send", "--to", "ear", "--name", "ada", "at last"], b""), 0);
+    assert_eq!(ear.end(), (Some(0), vec!["ada: at last".to_owned()]));
 }
 
 #[test]

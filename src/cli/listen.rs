@@ -46,10 +46,11 @@ pub(super) struct Arguments {
     /// Write arrivals, changes and departures as well.
     #[arg(long, conflicts_with = "raw")]
     presence: bool,
-    /// End after this many seconds; a failure if --count is not reached.
+    /// End after this many seconds, connecting included; a failure if there was no connection, or --count is not
+    /// reached.
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     timeout: Option<Duration>,
-    /// Come back when the relay goes away.
+    /// Wait for a relay that is not there yet, and come back when it goes away.
     #[arg(long)]
     reconnect: bool,
 }
@@ -62,6 +63,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
         address: arguments.addr.clone(),
         options: Arc::new(Mutex::new(options)),
         reconnect: arguments.reconnect,
+        await_first: arguments.reconnect,
         deadline: arguments.timeout.and_then(|time| Instant::now().checked_add(time)),
         leave: Arc::clone(&leave),
     };
@@ -84,6 +86,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
 struct Listener {
     arguments: Arguments,
     out: BufWriter<io::Stdout>,
+    /// Of the last connection; none before the first.
     sender: Option<Sender>,
     directory: Directory,
     /// The rooms that this client is a member of, by id.
@@ -125,7 +128,8 @@ impl Listener {
             Notice::Idle => self.out.flush()?,
             Notice::Lost { why, delay, .. } => {
                 self.out.flush()?;
-                output::complain(&format!("lost: {why}; next attempt in {:.1} s", delay.as_secs_f64()));
+                let what = if self.sender.is_some() { "lost" } else { "not connected yet" };
+                output::complain(&format!("{what}: {why}; next attempt in {:.1} s", delay.as_secs_f64()));
             }
             Notice::Deadline => {
                 self.timed_out = true;
@@ -274,6 +278,9 @@ impl Listener {
         match (self.timed_out, self.arguments.count) {
             (true, Some(count)) => {
                 Err(Trouble::System(format!("{} of {count} frames came within the time given", self.frames)))
+            }
+            (true, None) if self.sender.is_none() => {
+                Err(Trouble::System(format!("no connection to {} within the time given", self.arguments.addr)))
             }
             _ => Ok(()),
         }

@@ -74,6 +74,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
         address: arguments.addr.clone(),
         options: Arc::clone(&options),
         reconnect: true,
+        await_first: false,
         deadline: None,
         leave: Arc::clone(&leave),
     };
