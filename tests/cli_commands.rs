@@ -16,9 +16,18 @@ fn what_makes_no_sense_exits_2_and_says_what_to_change() {
         (&["send", "--to", "ada", "--all", "hello"], "cannot be used with"),
         (&["send", "--to", "ada", "--kind", "x", "hello"], "text, json, bytes"),
         (&["send", "--to", "ada", "--file", "x", "hello"], "--file"),
+        (&["send", "--to", "ada", "--lines", "hello"], "--lines"),
+        (&["send", "--to", "", "hello"], "the name is empty"),
+        (&["send", "--room", "", "hello"], "the name is empty"),
+        (&["listen", "--room", " x"], "no space at either end"),
+        (&["send", "--to", "ada", "--addr", "9997", "hello"], "`:9997`"),
         (&["send", "--to", "ada", "--name", " x", "hello"], "name"),
         (&["send", "--to", "ada", "--timeout", "0", "hello"], "time"),
         (&["listen", "host:0"], "port"),
+        (&["listen", "9997"], "`9997` is a port: write `:9997` or `127.0.0.1:9997`"),
+        (&["listen", "::1:9997"], "write `[::1]:9997`"),
+        (&["listen", ""], "empty"),
+        (&["join", "host:65536", "--name", "ada"], "65536 is no port"),
         (&["listen", "--raw", "--json"], "--json"),
         (&["listen", "--count", "0"], "--count"),
         (&["join"], "--name"),
@@ -54,13 +63,13 @@ fn text_files_and_standard_input_arrive_at_a_listener() {
     assert_code(&run(&relay.address, &["send", "--to", "ear", "--file", path.to_str().expect("UTF-8")], b""), 0);
     assert_code(&run(&relay.address, &["send", "--to", "ear", "--receipt"], b"\xff\x00"), 0);
     let address = relay.address.as_str();
-    assert_code(&run("ignored:1", &["send", address, "--all", "--receipt", "--", "to all"], b""), 0);
+    assert_code(&run("ignored:1", &["send", "--addr", address, "--all", "--receipt", ":9999", "to all"], b""), 0);
     std::fs::remove_file(&path).expect("removed");
     let (code, lines) = ear.end();
     assert_eq!(code, Some(0));
     assert_eq!(lines[0], "ada: hello there");
     assert!(lines[1].ends_with(": from a file\\n") && lines[2].ends_with(": [2 bytes: ff 00]"), "{lines:?}");
-    assert!(lines[3].ends_with(": to all"), "{lines:?}");
+    assert!(lines[3].ends_with(": :9999 to all"), "{lines:?}");
 }
 
 #[test]
@@ -99,6 +108,13 @@ fn send_fails_when_it_cannot_be_delivered() {
 }
 
 #[test]
+fn what_no_relay_takes_is_not_even_sent() {
+    let output = run("127.0.0.1:1", &["send", "--all"], &vec![b'x'; (16 << 20) + 3]);
+    assert_code(&output, 1);
+    assert!(stderr(&output).contains("more than 16 MiB"), "{}", stderr(&output));
+}
+
+#[test]
 fn several_recipients_and_a_room_each_get_one() {
     let relay = Relay::start();
     let one = Running::listen(&relay.address, &["--name", "one", "--room", "lobby", "--count", "2"]);
@@ -125,8 +141,8 @@ fn json_lines_hold_what_the_frame_said() {
     assert_eq!((&arrived["name"], &arrived["event"]), (&"ada".into(), &"arrived".into()));
     let message = parse(ear.line("message"));
     assert_eq!(message["source"], arrived["client"]);
-    assert_eq!((&message["source_name"], &message["encoding"]), (&"ada".into(), &"text".into()));
-    assert_eq!((&message["payload"], &message["type_name"]), (&"{\"a\": 1}".into(), &"SEND".into()));
+    assert_eq!((&message["source_name"], &message["encoding"]), (&"ada".into(), &"json".into()));
+    assert_eq!((&message["payload"]["a"], &message["type_name"]), (&1.into(), &"SEND".into()));
     assert_eq!((&message["kind"], &message["destination_kind"]), (&2.into(), &"client".into()));
     let departed = parse(ear.line("departed"));
     assert_eq!((&departed["name"], &departed["reason"]), (&"ada".into(), &"LEFT".into()));
@@ -134,6 +150,35 @@ fn json_lines_hold_what_the_frame_said() {
     let message = parse(ear.line("message"));
     assert_eq!((&message["encoding"], &message["payload"]), (&"base64".into(), &"//79".into()));
     assert_eq!((&message["kind"], &message["payload_bytes"]), (&700.into(), &3.into()));
+}
+
+#[test]
+fn what_claims_to_be_json_is_checked_before_it_is_sent() {
+    let relay = Relay::start();
+    let ear = Running::listen(&relay.address, &["--name", "ear"]);
+    let send = |more: &[&str], input: &[u8]| {
+        let arguments = [&["send", "--to", "ear", "--name", "ada", "--kind", "json"], more].concat();
+        run(&relay.address, &arguments, input)
+    };
+    for (more, input, code) in [(&["{"][..], &b""[..], 2), (&[], b"nope\n", 1), (&["--lines"], b"{}\n[1\n{}\n", 1)] {
+        let output = send(more, input);
+        assert_code(&output, code);
+        assert!(stderr(&output).contains("not JSON"), "{}", stderr(&output));
+    }
+    assert_code(&send(&["[2]"], b""), 0);
+    assert_eq!((ear.line("ada"), ear.line("ada")), ("ada: {}".into(), "ada: [2]".into()));
+}
+
+#[test]
+fn piped_text_loses_its_last_end_of_line_and_nothing_else_does() {
+    let relay = Relay::start();
+    let ear = Running::listen(&relay.address, &["--name", "ear", "--count", "4"]);
+    let cases = [(&[][..], "a\\b\n"), (&["--kind", "json"], "{}\r\n"), (&["--kind", "bytes"], "c\n"), (&[], "d\n\n")];
+    for (more, input) in cases {
+        let arguments = [&["send", "--to", "ear", "--name", "ada"], more].concat();
+        assert_code(&run(&relay.address, &arguments, input.as_bytes()), 0);
+    }
+    assert_eq!(ear.end().1, ["ada: a\\\\b", "ada: {}", "ada: [2 bytes: 63 0a]", "ada: d\\n"]);
 }
 
 #[test]
@@ -186,10 +231,33 @@ fn an_interrupt_ends_a_listener_in_good_order() {
 #[test]
 fn time_that_is_over_is_a_failure_only_when_frames_were_counted_on() {
     let relay = Relay::start();
-    assert_code(&run(&relay.address, &["listen", "--timeout", "0.05"], b""), 0);
-    let output = run(&relay.address, &["listen", "--timeout", "0.05", "--count", "3"], b"");
+    assert_code(&run(&relay.address, &["listen", "--timeout", "1"], b""), 0);
+    let output = run(&relay.address, &["listen", "--timeout", "1", "--count", "3"], b"");
     assert_code(&output, 1);
     assert!(stderr(&output).contains("0 of 3"), "{}", stderr(&output));
+}
+
+#[test]
+fn the_time_of_a_listener_includes_connecting() {
+    // Connections wait here to be accepted, for ever.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = silent.local_addr().expect("bound").to_string();
+    for (more, says) in [(&[][..], "no answer within 0."), (&["--reconnect"], "no connection to")] {
+        let output = run(&address, &[&["listen", "--timeout", "0.3"], more].concat(), b"");
+        assert_code(&output, 1);
+        assert!(stderr(&output).contains(says), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_listener_that_is_to_come_back_waits_for_its_relay_from_the_start() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port");
+    let ear = Running::start(&gone.to_string(), &["listen", "--name", "ear", "--reconnect", "--count", "1"]);
+    ear.error_line("not connected yet: ");
+    let relay = Relay::start_at(&gone.to_string(), &[]);
+    ear.error_line("listening at");
+    assert_code(&run(&relay.address, &["send", "--to", "ear", "--name", "ada", "at last"], b""), 0);
+    assert_eq!(ear.end(), (Some(0), vec!["ada: at last".to_owned()]));
 }
 
 #[test]
@@ -231,8 +299,14 @@ fn two_people_talk_through_pipes() {
     bob.line("ada is now called lady");
     bob.type_line("/msg ada lost?");
     bob.line("ada is not here and did not get it");
-    bob.type_line("/ping lady");
-    bob.line("lady: round trip");
+    for (ping, answer) in [("/ping lady", "lady: round trip"), ("/ping", "the relay: round trip")] {
+        bob.type_line(ping);
+        // All three have the same clock on the wall; it may have been set between their starts, by little.
+        let line = bob.line(answer);
+        let (_, offset) = line.split_once("clock offset ").expect("an offset");
+        let seconds: f64 = offset.trim_end_matches(" s").parse().expect("seconds");
+        assert!(seconds.abs() < 5.0, "{line}");
+    }
     bob.type_line("/rename lady");
     bob.line("somebody else is called lady");
     bob.type_line("/quit");
@@ -267,7 +341,12 @@ fn a_person_stays_while_the_relay_restarts_and_is_back_in_the_rooms() {
     relay.stop();
     ada.line("not connected");
     let relay = Relay::start_at(&address, &[]);
-    ada.line("you are in #lobby");
+    ada.line("* connected to");
+    assert_eq!(ada.line(""), "* you are in #lobby, with nobody else; /to #lobby talks to them");
+    ada.type_line("/to zed");
+    assert_eq!(ada.line(""), "* you now talk to zed (not here at the moment)");
+    ada.type_line("/to #lobby");
+    ada.line("you now talk to #lobby");
     let ear = Running::listen(&relay.address, &["--name", "ear", "--room", "lobby", "--count", "1"]);
     ada.type_line("still here");
     assert_eq!(ear.end(), (Some(0), vec!["ada: still here".to_owned()]));

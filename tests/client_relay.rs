@@ -222,7 +222,9 @@ fn the_way_to_the_relay_and_to_a_peer_can_be_measured() {
         let asked = ada.sender().ping(to).expect("sent");
         let pong = wait_for(&mut ada, |event| if let Event::Pong(pong) = event { Some(pong) } else { None });
         assert_eq!((pong.from, pong.correlation), (to, asked));
-        assert!(pong.round_trip.is_some_and(|time| time < PATIENCE) && pong.clock_offset_us.is_some());
+        assert!(pong.round_trip.is_some_and(|time| time < PATIENCE));
+        // One machine has one time of day: what is left is half the round trip, and a clock that was set meanwhile.
+        assert!(pong.clock_offset_us.is_some_and(|offset| offset.abs() < 5_000_000), "{pong:?}");
     }
     sender.goodbye().expect("sent");
     assert!(matches!(answering.join().expect("ended"), Event::Closed(_)));

@@ -68,13 +68,27 @@ fn runs(command: &str, arguments: &[&str]) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
+/// A Python that has Twisted; says so where there is none. Debian's Twisted belongs to Debian's Python, which need
+/// not be the first on the path.
+fn python() -> Option<&'static str> {
+    let found = ["/usr/bin/python3", "python3"].into_iter().find(|python| runs(python, &["-c", "import twisted"]));
+    if found.is_none() {
+        println!("skipped: there is no Python with Twisted here (Debian: apt-get install python3-twisted)");
+    }
+    found
+}
+
+#[test]
+fn a_twisted_client_finds_its_way_back_when_frames_are_missing() {
+    if let Some(python) = python() {
+        // -B: nothing compiled is left beside the sources.
+        assert!(runs(python, &["-B", &foreign("twisted_client_test.py")]), "run tests/foreign/twisted_client_test.py");
+    }
+}
+
 #[test]
 fn a_twisted_client_and_a_person_talk_to_each_other() {
-    // Debian's Twisted belongs to Debian's Python, which need not be the first on the path.
-    let Some(python) = ["/usr/bin/python3", "python3"].into_iter().find(|p| runs(p, &["-c", "import twisted"])) else {
-        println!("skipped: there is no Python with Twisted here (Debian: apt-get install python3-twisted)");
-        return;
-    };
+    let Some(python) = python() else { return };
     let relay = Relay::start(&[]);
     let (host, port) = (relay.address.ip().to_string(), relay.address.port().to_string());
     let mut person = Talking::join(relay.address, "person");

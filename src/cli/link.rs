@@ -41,6 +41,8 @@ pub(super) struct Link {
     pub(super) options: Arc<Mutex<Options>>,
     /// Come back after a loss.
     pub(super) reconnect: bool,
+    /// Wait for a relay that is not there yet as well; otherwise the first connection must be possible at once.
+    pub(super) await_first: bool,
     /// When to give [`Notice::Deadline`].
     pub(super) deadline: Option<Instant>,
     pub(super) leave: Arc<Leave>,
@@ -108,7 +110,11 @@ impl Link {
             if self.leave.is_asked() {
                 return Ok(());
             }
-            let options = self.options.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let mut options = self.options.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(deadline) = self.deadline {
+                options.connect_timeout =
+                    options.connect_timeout.min(deadline.saturating_duration_since(Instant::now()));
+            }
             let (why, retry_after) = match Client::connect(&self.address, &options) {
                 Ok(client) => {
                     let since = Instant::now();
@@ -127,7 +133,7 @@ impl Link {
                     }
                     (closed.to_string(), closed.retry_after())
                 }
-                Err(error) if self.reconnect && worth_another(&error, last.as_ref()) => {
+                Err(error) if self.reconnect && self.worth_another(&error, last.as_ref()) => {
                     (error.to_string(), error.retry_after())
                 }
                 Err(error) => return Err(cannot_connect(&self.address, &options.name, &error)),
@@ -184,22 +190,22 @@ impl Link {
         receiver.put_back(event.into_iter());
         came
     }
+
+    /// A first connection must be possible as asked, unless it is waited for; one that stood is worth waiting
+    /// for, even where the relay still holds its name.
+    fn worth_another(&self, error: &ConnectError, last: Option<&LastConnection>) -> bool {
+        match last {
+            Some(last) if error.is_name_taken() => last.ended.elapsed() < 2 * last.keepalive + NAME_GRACE,
+            Some(_) => error.may_retry(),
+            None => error.may_retry() && (self.await_first || matches!(error, ConnectError::Refused(_))),
+        }
+    }
 }
 
 #[derive(Debug)]
 struct LastConnection {
     ended: Instant,
     keepalive: Duration,
-}
-
-/// A first connection must be possible as asked; one that stood is worth waiting for, even where the relay
-/// still holds its name.
-fn worth_another(error: &ConnectError, last: Option<&LastConnection>) -> bool {
-    match last {
-        Some(last) if error.is_name_taken() => last.ended.elapsed() < 2 * last.keepalive + NAME_GRACE,
-        Some(_) => error.may_retry(),
-        None => error.may_retry() && matches!(error, ConnectError::Refused(_)),
-    }
 }
 
 /// The line for a connection that cannot be had.

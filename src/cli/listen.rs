@@ -11,11 +11,14 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::link::{Leave, Link, Notice};
-use super::{ADDRESS_VARIABLE, Trouble, output, parse_address, parse_seconds, passing_name, signals};
+use super::{ADDRESS_VARIABLE, Trouble, output, parse_address, parse_name, parse_seconds, passing_name, signals};
 use crate::client::{Address, Directory, Event, Happening, Message, Options, Peer, Sender, Step};
-use crate::wire::{Code, Flags, Id, IdKind, PAYLOAD_BYTES_CEILING, Type};
+use crate::wire::{Code, Flags, Id, IdKind, PAYLOAD_BYTES_CEILING, Type, kind};
 
 /// Write arriving frames to standard output, one a line.
+///
+/// Within a line of text an end of line stands as `\n`, a backslash as `\\`, and what could steer a terminal as
+/// `\u{...}`.
 ///
 /// Once it listens it says so on standard error. It ends at SIGINT, after --count frames, after --timeout,
 /// or when the relay goes away.
@@ -29,9 +32,9 @@ pub(super) struct Arguments {
     #[arg(long)]
     name: Option<String>,
     /// A room to join; may be repeated.
-    #[arg(long)]
+    #[arg(long, value_parser = parse_name)]
     room: Vec<String>,
-    /// One JSON object a line.
+    /// One JSON object a line; `payload` is the value itself (`encoding` json), text, or base64.
     #[arg(long, conflicts_with = "raw")]
     json: bool,
     /// Payload bytes and nothing else, not even an end of line.
@@ -43,10 +46,11 @@ pub(super) struct Arguments {
     /// Write arrivals, changes and departures as well.
     #[arg(long, conflicts_with = "raw")]
     presence: bool,
-    /// End after this many seconds; a failure if --count is not reached.
+    /// End after this many seconds, connecting included; a failure if there was no connection, or --count is not
+    /// reached.
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     timeout: Option<Duration>,
-    /// Come back when the relay goes away.
+    /// Wait for a relay that is not there yet, and come back when it goes away.
     #[arg(long)]
     reconnect: bool,
 }
@@ -59,6 +63,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
         address: arguments.addr.clone(),
         options: Arc::new(Mutex::new(options)),
         reconnect: arguments.reconnect,
+        await_first: arguments.reconnect,
         deadline: arguments.timeout.and_then(|time| Instant::now().checked_add(time)),
         leave: Arc::clone(&leave),
     };
@@ -81,6 +86,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
 struct Listener {
     arguments: Arguments,
     out: BufWriter<io::Stdout>,
+    /// Of the last connection; none before the first.
     sender: Option<Sender>,
     directory: Directory,
     /// The rooms that this client is a member of, by id.
@@ -122,7 +128,8 @@ impl Listener {
             Notice::Idle => self.out.flush()?,
             Notice::Lost { why, delay, .. } => {
                 self.out.flush()?;
-                output::complain(&format!("lost: {why}; next attempt in {:.1} s", delay.as_secs_f64()));
+                let what = if self.sender.is_some() { "lost" } else { "not connected yet" };
+                output::complain(&format!("{what}: {why}; next attempt in {:.1} s", delay.as_secs_f64()));
             }
             Notice::Deadline => {
                 self.timed_out = true;
@@ -199,7 +206,8 @@ impl Listener {
                 if self.arguments.json {
                     writeln!(self.out, "{}", json!({"event": "gap", "frames": frames, "bytes": bytes}))?;
                 }
-                output::complain(&format!("{frames} frame(s) of {bytes} bytes are missing here: read too slowly"));
+                let (frames, bytes) = (output::counted(frames, "frame"), output::counted(bytes, "byte"));
+                output::complain(&format!("missing here: {frames} of {bytes}, which came faster than they were read"));
             }
             Event::Error(failure) => {
                 if let Some(room) = self.joining.get(&failure.correlation) {
@@ -227,11 +235,11 @@ impl Listener {
         } else {
             let source = message.header.source;
             let text = match output::payload_text(message.header.kind, &message.payload) {
-                Some(text) => output::one_line(text),
+                Some(text) => output::unambiguous_line(text),
                 None => format!("[{}]", output::preview(&message.payload)),
             };
             match self.directory.by_id(source) {
-                Some(peer) => writeln!(self.out, "{}: {text}", output::one_line(&peer.name))?,
+                Some(peer) => writeln!(self.out, "{}: {text}", output::unambiguous_line(&peer.name))?,
                 None => writeln!(self.out, "{source}: {text}")?,
             }
         }
@@ -244,10 +252,7 @@ impl Listener {
 
     fn message_json(&self, message: &Message) -> Value {
         let header = &message.header;
-        let (encoding, payload) = match output::payload_text(header.kind, &message.payload) {
-            Some(text) => ("text", text.to_owned()),
-            None => ("base64", BASE64_STANDARD.encode(&message.payload)),
-        };
+        let (encoding, payload) = payload_json(header.kind, &message.payload);
         let mut object = json!({
             "event": "message",
             "type": header.type_number,
@@ -274,8 +279,22 @@ impl Listener {
             (true, Some(count)) => {
                 Err(Trouble::System(format!("{} of {count} frames came within the time given", self.frames)))
             }
+            (true, None) if self.sender.is_none() => {
+                Err(Trouble::System(format!("no connection to {} within the time given", self.arguments.addr)))
+            }
             _ => Ok(()),
         }
+    }
+}
+
+/// JSON that can be read stands as what it is, so that no reader has to unpack it; what only claims to be JSON
+/// is text like other text.
+fn payload_json(payload_kind: u16, payload: &[u8]) -> (&'static str, Value) {
+    let parsed = if payload_kind == kind::JSON { serde_json::from_slice(payload).ok() } else { None };
+    match (parsed, output::payload_text(payload_kind, payload)) {
+        (Some(value), _) => ("json", value),
+        (None, Some(text)) => ("text", json!(text)),
+        (None, None) => ("base64", json!(BASE64_STANDARD.encode(payload))),
     }
 }
 
@@ -292,13 +311,13 @@ const fn kind_name(id: Id) -> &'static str {
 
 fn presence_text(happening: &Happening<'_>) -> String {
     match happening {
-        Happening::Arrived(peer) => format!("+ {}", output::one_line(&peer.name)),
+        Happening::Arrived(peer) => format!("+ {}", output::unambiguous_line(&peer.name)),
         Happening::Changed { before, now } => {
-            let old = before.map_or_else(String::new, |peer| output::one_line(&peer.name));
-            format!("* {old} -> {}", output::one_line(&now.name))
+            let old = before.map_or_else(String::new, |peer| output::unambiguous_line(&peer.name));
+            format!("* {old} -> {}", output::unambiguous_line(&now.name))
         }
         Happening::Departed { peer, code_number } => {
-            format!("- {} ({})", output::one_line(&peer.name), code_name(*code_number))
+            format!("- {} ({})", output::unambiguous_line(&peer.name), code_name(*code_number))
         }
     }
 }
@@ -334,4 +353,18 @@ fn peer_json(event: &str, peer: &Peer) -> Value {
 
 fn code_name(number: u16) -> String {
     Code::from_number(number).map_or_else(|| number.to_string(), |code| code.name().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_is_json_if_it_says_so_and_is_so() {
+        assert_eq!(payload_json(kind::JSON, b"{\"n\": 1}"), ("json", json!({"n": 1})));
+        assert_eq!(payload_json(kind::JSON, b"{\"n\""), ("text", json!("{\"n\"")));
+        assert_eq!(payload_json(kind::TEXT, b"1"), ("text", json!("1")));
+        assert_eq!(payload_json(kind::BYTES, b"1"), ("base64", json!("MQ==")));
+        assert_eq!(payload_json(kind::JSON, b"\xff"), ("base64", json!("/w==")));
+    }
 }

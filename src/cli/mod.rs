@@ -22,6 +22,7 @@ use std::time::Duration;
 use clap::Parser;
 
 use crate::client::Address;
+use crate::wire::is_valid_name;
 
 /// The environment variable that names the relay where no argument does.
 const ADDRESS_VARIABLE: &str = "SWITCHBOARD_ADDR";
@@ -94,6 +95,15 @@ fn parse_address(text: &str) -> Result<Address, String> {
     text.parse().map_err(|error: crate::client::AddressError| error.to_string())
 }
 
+/// The name of a client or of a room as an argument: one that the relay knows nobody by is a slip of the script.
+fn parse_name(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("the name is empty".to_owned()),
+        name if is_valid_name(name) => Ok(name.to_owned()),
+        _ => Err("a name has 1 to 64 bytes, no control characters, and no space at either end".to_owned()),
+    }
+}
+
 /// A time in seconds, as an argument: positive, fractions allowed.
 fn parse_seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "write a number of seconds, as 5 or 0.5".to_owned())?;
@@ -130,6 +140,6 @@ mod tests {
 
     #[test]
     fn passing_names_may_name_a_client() {
-        assert!(crate::wire::is_valid_name(&passing_name("listen")));
+        assert!(is_valid_name(&passing_name("listen")));
     }
 }

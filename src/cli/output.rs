@@ -29,6 +29,15 @@ pub(super) fn one_line(text: &str) -> String {
     shown
 }
 
+/// The same with the backslash escaped as well, so that a program can tell an escape from what was sent.
+pub(super) fn unambiguous_line(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c == '\\' { shown.push_str("\\\\") } else { push_harmless(&mut shown, c) }
+    }
+    shown
+}
+
 /// Strangers' text in as many lines as it has, the later ones behind `indent`.
 pub(super) fn lines(text: &str, indent: &str) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -59,9 +68,14 @@ fn push_harmless(shown: &mut String, c: char) {
     }
 }
 
+/// `1 line`, `2 lines`.
+pub(super) fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A payload that is no text: its size and its first bytes, as `1500 bytes: 00 01 02 ...`.
 pub(super) fn preview(payload: &[u8]) -> String {
-    let mut shown = format!("{} byte{}", payload.len(), if payload.len() == 1 { "" } else { "s" });
+    let mut shown = counted(payload.len() as u64, "byte");
     for (number, byte) in payload.iter().take(PREVIEW_BYTES).enumerate() {
         let _ = write!(shown, "{} {byte:02x}", if number == 0 { ":" } else { "" });
     }
@@ -82,6 +96,7 @@ mod tests {
             assert!(!shown.chars().any(|c| c.is_control() || c == '\u{202e}' || c == '\u{2028}'), "{shown:?}");
         }
         assert_eq!(one_line("a\nb\tc"), "a\\nb\\tc");
+        assert_eq!(unambiguous_line("a\nb\\n"), "a\\nb\\\\n");
         assert_eq!(one_line("grüße 日本"), "grüße 日本");
     }
 

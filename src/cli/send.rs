@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, Args};
 
-use super::{ADDRESS_VARIABLE, Trouble, link, output, parse_address, parse_seconds, passing_name};
+use super::{ADDRESS_VARIABLE, Trouble, link, output, parse_address, parse_name, parse_seconds, passing_name};
 use crate::client::{Address, Client, Closed, Envelope, Event, Failure, Options, ReceiptFor, SendError, Sender};
 use crate::wire::control::{Stage, Who};
 use crate::wire::{Code, Id, PAYLOAD_BYTES_CEILING, kind};
@@ -20,35 +20,36 @@ use crate::wire::{Code, Id, PAYLOAD_BYTES_CEILING, kind};
 const RECEIPTS_WAITING_MAX: usize = 256;
 /// How many failures are told one by one; a stream of lines to somebody who left would tell thousands.
 const FAILURES_TOLD_MAX: u64 = 20;
+/// `\r\n`: what may be cut from the end of piped text.
+const END_OF_LINE_BYTES_MAX: u64 = 2;
 /// How long answers may take where `--timeout` does not say.
 const TIMEOUT_DEFAULT: &str = "10";
 
 /// Send a payload to clients, to a room, or to all.
 ///
-/// The payload is the TEXT of the arguments, the file of --file, or standard input.
+/// The payload is the TEXT of the arguments with a space between two, or the file of --file, or standard input.
+/// Piped text loses one end of line at its very end, so that `echo hello | switchboard send` says `hello`; a
+/// file, and what is sent with --kind bytes or a number, is sent as it is.
 #[derive(Debug, Args)]
-#[command(override_usage = "switchboard send [OPTIONS] [ADDR] (--to <NAME>... | --room <ROOM> | --all) [TEXT...]")]
+#[command(override_usage = "switchboard send [OPTIONS] (--to <NAME>... | --room <ROOM> | --all) [TEXT...]")]
 #[command(group = ArgGroup::new("target").required(true).args(["to", "room", "all"]))]
 pub(super) struct Arguments {
-    /// The relay's address, where it reads host:port, :port, [ipv6]:port or unix:PATH; all other words are TEXT.
-    #[arg(value_name = "ADDR|TEXT")]
-    words: Vec<String>,
-    /// Text that is never taken for an address.
-    #[arg(last = true, value_name = "TEXT")]
+    /// What to send; every word of it is text, none an address.
+    #[arg(value_name = "TEXT")]
     text: Vec<String>,
-    /// The relay's address; then every word is TEXT.
+    /// The relay's address [default: that of the environment's SWITCHBOARD_ADDR, or else 127.0.0.1:9999].
     #[arg(long, value_parser = parse_address)]
     addr: Option<Address>,
     /// A client, by name; may be repeated.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
     to: Vec<String>,
     /// A room, by name; it is joined for the purpose.
-    #[arg(long)]
+    #[arg(long, value_parser = parse_name)]
     room: Option<String>,
     /// Every client of the relay.
     #[arg(long)]
     all: bool,
-    /// What the payload is: text, json, bytes, or a number up to 65535 [default: text, or bytes if it is not UTF-8].
+    /// What the payload is: text, json (which is checked), bytes, or a number up to 65535 [default: text, or bytes if it is not UTF-8].
     #[arg(long, value_parser = parse_kind)]
     kind: Option<u16>,
     /// The name to send as [default: one by chance].
@@ -69,17 +70,11 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(mut arguments: Arguments) -> Result<(), Trouble> {
-    let address = take_address(&mut arguments)?;
-    let mut words = std::mem::take(&mut arguments.words);
-    words.append(&mut arguments.text);
-    if !words.is_empty() && (arguments.file.is_some() || arguments.lines) {
-        return Err(Trouble::Usage(format!("give TEXT or --file or --lines, not both: {:?} is TEXT", words[0])));
-    }
-    let payload = if arguments.lines { None } else { Some(read_payload(&words, arguments.file.as_ref())?) };
-    if let (Some(payload), Some(kind::TEXT | kind::JSON)) = (&payload, arguments.kind)
-        && std::str::from_utf8(payload).is_err()
-    {
-        return Err(Trouble::Usage("the payload is not UTF-8: send it with --kind bytes".into()));
+    let address = relay_address(arguments.addr.take())?;
+    let payload = if arguments.lines { None } else { Some(read_payload(&arguments)?) };
+    if let Some(Err(why)) = payload.as_ref().map(|payload| check(arguments.kind, payload)) {
+        let why = format!("the payload {why}");
+        return Err(if arguments.text.is_empty() { Trouble::System(why) } else { Trouble::Usage(why) });
     }
     let options = Options {
         // As much as the relay allows: it decides what is too large, not this command.
@@ -109,28 +104,15 @@ pub(super) fn run(mut arguments: Arguments) -> Result<(), Trouble> {
     finished
 }
 
-/// The address: of `--addr`, of the first word where that reads like one, of the environment, or the default.
-fn take_address(arguments: &mut Arguments) -> Result<Address, Trouble> {
-    if let Some(address) = arguments.addr.take() {
-        return Ok(address);
+/// The address: of `--addr`, of the environment, or the default. No word is ever taken for one: a text that
+/// happens to look like an address must arrive as text.
+fn relay_address(given: Option<Address>) -> Result<Address, Trouble> {
+    match (given, std::env::var(ADDRESS_VARIABLE)) {
+        (Some(address), _) => Ok(address),
+        (None, Err(_)) => Ok(Address::default()),
+        (None, Ok(text)) => parse_address(&text)
+            .map_err(|why| Trouble::Usage(format!("{ADDRESS_VARIABLE}={text:?} is no address: {why}"))),
     }
-    if let Some(address) = arguments.words.first().and_then(|word| address_of(word)) {
-        arguments.words.remove(0);
-        return Ok(address);
-    }
-    match std::env::var(ADDRESS_VARIABLE) {
-        Ok(text) => parse_address(&text).map_err(|why| Trouble::Usage(format!("{ADDRESS_VARIABLE}={text:?}: {why}"))),
-        Err(_) => Ok(Address::default()),
-    }
-}
-
-/// A word that cannot well be meant as text: it names a port or a socket. `12:30` is a time of day.
-fn address_of(word: &str) -> Option<Address> {
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let (host, port) = word.rsplit_once(':')?;
-    let one_colon = host.starts_with('[') || !host.contains(':');
-    let explicit = word.starts_with("unix:") || (digits(port) && !digits(host) && one_colon);
-    if explicit { word.parse().ok() } else { None }
 }
 
 fn parse_kind(text: &str) -> Result<u16, String> {
@@ -142,20 +124,59 @@ fn parse_kind(text: &str) -> Result<u16, String> {
     }
 }
 
-fn read_payload(words: &[String], path: Option<&PathBuf>) -> Result<Vec<u8>, Trouble> {
-    // One byte over what any relay takes is enough to know that it is too much.
-    let limit = u64::from(PAYLOAD_BYTES_CEILING) + 1;
+fn read_payload(arguments: &Arguments) -> Result<Vec<u8>, Trouble> {
+    // One byte over what any relay takes is enough to know that it is too much, an end of line not counted.
+    let limit = u64::from(PAYLOAD_BYTES_CEILING) + 1 + END_OF_LINE_BYTES_MAX;
     let mut payload = Vec::new();
-    if let Some(path) = path {
+    if let Some(path) = &arguments.file {
         let cannot = |error: io::Error| Trouble::System(format!("cannot read {}: {error}", path.display()));
         File::open(path).map_err(cannot)?.take(limit).read_to_end(&mut payload).map_err(cannot)?;
-    } else if words.is_empty() {
+    } else if arguments.text.is_empty() {
         let read = io::stdin().lock().take(limit).read_to_end(&mut payload);
         read.map_err(|error| Trouble::System(format!("cannot read standard input: {error}")))?;
+        if is_text(arguments.kind.unwrap_or_else(|| guess(&payload))) {
+            cut_end_of_line(&mut payload);
+        }
     } else {
-        payload = words.join(" ").into_bytes();
+        payload = arguments.text.join(" ").into_bytes();
     }
     Ok(payload)
+}
+
+const fn is_text(payload_kind: u16) -> bool {
+    matches!(payload_kind, kind::TEXT | kind::JSON)
+}
+
+/// The kind of a payload for which none was given.
+fn guess(payload: &[u8]) -> u16 {
+    if std::str::from_utf8(payload).is_ok() { kind::TEXT } else { kind::BYTES }
+}
+
+/// What is wrong with a payload that any relay would refuse, or of a kind that was asked for, to be said behind its name.
+fn check(asked: Option<u16>, payload: &[u8]) -> Result<(), String> {
+    match asked {
+        _ if payload.len() > PAYLOAD_BYTES_CEILING as usize => {
+            // It was not read to its end, so its size is not known.
+            Err(format!("has more than {} MiB, which no relay takes", PAYLOAD_BYTES_CEILING >> 20))
+        }
+        Some(kind::TEXT | kind::JSON) if std::str::from_utf8(payload).is_err() => {
+            Err("is not UTF-8: send it with --kind bytes".into())
+        }
+        Some(kind::JSON) => {
+            serde_json::from_slice::<serde_json::Value>(payload).map(drop).map_err(|why| format!("is not JSON: {why}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Takes one end of line away, if one stands at the very end.
+fn cut_end_of_line(payload: &mut Vec<u8>) {
+    if payload.last() == Some(&b'\n') {
+        payload.pop();
+        if payload.last() == Some(&b'\r') {
+            payload.pop();
+        }
+    }
 }
 
 /// Whom the frames go to, by id, with the names for what is told.
@@ -352,27 +373,27 @@ impl Job {
     fn send_lines(&self) -> Result<(), Trouble> {
         let mut input = io::stdin().lock();
         let mut line = Vec::new();
-        loop {
+        for number in 1_u64.. {
             line.clear();
             // A line that is too long is refused with its size, which takes reading no more than any relay takes.
-            let mut bounded = (&mut input).take(u64::from(PAYLOAD_BYTES_CEILING) + 1);
+            let mut bounded = (&mut input).take(u64::from(PAYLOAD_BYTES_CEILING) + 1 + END_OF_LINE_BYTES_MAX);
             let read = bounded.read_until(b'\n', &mut line);
             if read.map_err(|error| Trouble::System(format!("cannot read standard input: {error}")))? == 0 {
                 return Ok(());
             }
-            if line.last() == Some(&b'\n') {
-                line.pop();
-                if line.last() == Some(&b'\r') {
-                    line.pop();
-                }
+            cut_end_of_line(&mut line);
+            if let Err(why) = check(self.arguments.kind, &line) {
+                // What was sent before still wants its receipts and a good end.
+                self.tally.lock().fail(format!("line {number} {why}; neither it nor what follows was sent"));
+                return Ok(());
             }
             self.send(&line)?;
         }
+        Ok(())
     }
 
     fn send(&self, payload: &[u8]) -> Result<(), Trouble> {
-        let guess = if std::str::from_utf8(payload).is_ok() { kind::TEXT } else { kind::BYTES };
-        let mut envelope = Envelope::kind(self.arguments.kind.unwrap_or(guess));
+        let mut envelope = Envelope::kind(self.arguments.kind.unwrap_or_else(|| guess(payload)));
         let correlation = self.sender.next_correlation();
         if self.arguments.receipt {
             envelope = envelope.receipt();
@@ -430,9 +451,9 @@ impl Job {
             (Some(failure), _) => Trouble::System(failure.clone()),
             (None, Some(closed)) => Trouble::System(format!("the connection ended: {closed}")),
             (None, None) => Trouble::System(format!(
-                "no receipt within {} s for {} frame(s): what becomes of them is not known",
+                "no receipt within {} s for {}: what becomes of that is not known",
                 self.arguments.timeout.as_secs_f64(),
-                state.waiting.len()
+                output::counted(state.waiting.len() as u64, "frame")
             )),
         }
     }
@@ -443,13 +464,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_names_a_port_or_a_socket_is_an_address() {
-        for word in ["host:9999", ":9999", "127.0.0.1:80", "[::1]:9999", "unix:/run/x"] {
-            assert!(address_of(word).is_some(), "{word}");
+    fn one_end_of_line_is_cut_and_no_more() {
+        for (text, left) in [("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("a\r", "a\r"), ("\n", ""), ("", "")] {
+            let mut payload = text.as_bytes().to_vec();
+            cut_end_of_line(&mut payload);
+            assert_eq!(payload, left.as_bytes(), "{text:?}");
         }
-        for word in ["hello", "12:30", "note:", "re: this", "http://x", ":", "a:b", "::1", "host:99999"] {
-            assert!(address_of(word).is_none(), "{word}");
+    }
+
+    #[test]
+    fn only_a_kind_that_was_asked_for_is_checked() {
+        assert!(check(Some(kind::JSON), b" {\"a\": [1, null]}\n").is_ok() && check(None, b"{").is_ok());
+        for bad in [&b""[..], b"{", b"{} {}", b"nope"] {
+            assert!(check(Some(kind::JSON), bad).is_err_and(|why| why.contains("not JSON")), "{bad:?}");
         }
+        assert!(check(Some(kind::TEXT), b"\xff").is_err_and(|why| why.contains("UTF-8")));
+        assert!(check(Some(kind::BYTES), b"\xff").is_ok() && check(Some(700), b"\xff").is_ok());
     }
 
     #[test]

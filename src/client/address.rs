@@ -3,6 +3,7 @@
 //! What it does not do: it looks nothing up and connects to nothing.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -12,6 +13,8 @@ use crate::wire::PORT;
 const HOST_DEFAULT: &str = "127.0.0.1";
 /// What stands in front of the path of a Unix socket.
 const UNIX_PREFIX: &str = "unix:";
+/// What an address may look like, for those who wrote something else.
+const FORMS: &str = "host:port, host, :port, [ipv6]:port or unix:/path";
 
 /// Where a relay listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,23 +31,45 @@ pub enum Address {
 }
 
 /// Why a text is no address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AddressError {
     /// What stands behind the last colon is not a port from 1 to 65535.
     BadPort,
+    /// The port is a number over 65535; this one.
+    PortTooHigh(String),
     /// Nothing stands where a host should, or something that no host can be called.
     BadHost,
+    /// A number stands where a host should, which systems read as an IPv4 address; this one.
+    NumberForHost(String),
+    /// An IPv6 number and a port, or a longer number: without brackets nobody can tell.
+    BracketsMissing {
+        /// What stands before the last colon.
+        host: String,
+        /// What stands behind it.
+        port: String,
+    },
+    /// There is no text.
+    Empty,
     /// `unix:` without a path.
     MissingPath,
 }
 
 impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::BadPort => "the port must be a number from 1 to 65535",
-            Self::BadHost => "write host:port, host, :port, [ipv6]:port or unix:/path",
-            Self::MissingPath => "unix: wants a path behind it",
-        })
+        match self {
+            Self::BadPort => f.write_str("the port must be a number from 1 to 65535"),
+            Self::PortTooHigh(port) => write!(f, "{port} is no port: the highest is 65535"),
+            Self::BadHost => write!(f, "write {FORMS}"),
+            Self::NumberForHost(number) if parse_port(number).is_ok() => {
+                write!(f, "`{number}` is a port: write `:{number}` or `{HOST_DEFAULT}:{number}`")
+            }
+            Self::NumberForHost(number) => write!(f, "`{number}` is neither a host nor a port: write {FORMS}"),
+            Self::BracketsMissing { host, port } => {
+                write!(f, "write `[{host}]:{port}`; without brackets a port cannot be told from the number's last part")
+            }
+            Self::Empty => write!(f, "the address is empty: write {FORMS}"),
+            Self::MissingPath => f.write_str("unix: wants a path behind it"),
+        }
     }
 }
 
@@ -72,6 +97,9 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
+        if text.is_empty() {
+            return Err(AddressError::Empty);
+        }
         if let Some(path) = text.strip_prefix(UNIX_PREFIX) {
             return if path.is_empty() { Err(AddressError::MissingPath) } else { Ok(Self::Unix(path.into())) };
         }
@@ -85,7 +113,10 @@ impl FromStr for Address {
             return tcp(host, port);
         }
         match text.rsplit_once(':') {
-            // Several colons without brackets: an IPv6 number and no port.
+            // Several colons without brackets: an IPv6 number and no port, unless it reads both ways.
+            Some((host, port)) if host.parse::<Ipv6Addr>().is_ok() && is_number(port) => {
+                Err(AddressError::BracketsMissing { host: host.into(), port: port.into() })
+            }
             Some((before, _)) if before.contains(':') => tcp(text, PORT),
             Some(("", port)) => tcp(HOST_DEFAULT, parse_port(port)?),
             Some((host, port)) => tcp(host, parse_port(port)?),
@@ -109,14 +140,22 @@ fn tcp(host: &str, port: u16) -> Result<Address, AddressError> {
     if host.is_empty() || host.chars().any(unfit) {
         return Err(AddressError::BadHost);
     }
+    if is_number(host) {
+        return Err(AddressError::NumberForHost(host.into()));
+    }
     Ok(Address::Tcp { host: host.into(), port })
 }
 
 fn parse_port(text: &str) -> Result<u16, AddressError> {
     match text.parse() {
         Ok(port) if port != 0 => Ok(port),
+        Err(_) if is_number(text) => Err(AddressError::PortTooHigh(text.into())),
         _ => Err(AddressError::BadPort),
     }
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -132,6 +171,8 @@ mod tests {
             ("[::1]:7000", "[::1]:7000"),
             ("[::1]", "[::1]:9999"),
             ("::1", "[::1]:9999"),
+            ("2001:db8::a", "[2001:db8::a]:9999"),
+            ("[::1:9997]", "[::1:9997]:9999"),
             ("unix:/run/relay.sock", "unix:/run/relay.sock"),
         ] {
             let address: Address = text.parse().expect(text);
@@ -144,10 +185,12 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused_with_the_reason() {
         for (text, error) in [
-            ("", AddressError::BadHost),
+            ("", AddressError::Empty),
             ("host:", AddressError::BadPort),
             ("host:0", AddressError::BadPort),
-            ("host:65536", AddressError::BadPort),
+            ("host:65536", AddressError::PortTooHigh("65536".into())),
+            (":99999999999", AddressError::PortTooHigh("99999999999".into())),
+            ("7000:7000", AddressError::NumberForHost("7000".into())),
             ("a b:1", AddressError::BadHost),
             ("[::1", AddressError::BadHost),
             ("[::1]7", AddressError::BadHost),
@@ -155,6 +198,21 @@ mod tests {
             ("unix:", AddressError::MissingPath),
         ] {
             assert_eq!(text.parse::<Address>(), Err(error), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_port_alone_and_a_number_without_its_brackets_are_told_how_to_be_written() {
+        for (text, says) in [
+            ("9997", "`9997` is a port: write `:9997` or `127.0.0.1:9997`"),
+            ("::1:9997", "write `[::1]:9997`"),
+            ("1:2:3:4:5:6:7:8:9997", "write `[1:2:3:4:5:6:7:8]:9997`"),
+            ("99999", "`99999` is neither a host nor a port"),
+            ("host:65536", "65536 is no port: the highest is 65535"),
+            ("", "empty"),
+        ] {
+            let why = text.parse::<Address>().expect_err(text).to_string();
+            assert!(why.contains(says), "{text:?}: {why}");
         }
     }
 }

@@ -140,7 +140,8 @@ impl fmt::Display for Failure {
             ("", 0) => f.write_str("no reason was given"),
             ("", _) => write!(f, "{name}"),
             (text, 0) => f.write_str(text),
-            (text, _) => write!(f, "{text} ({name})"),
+            // A sentence goes on behind its text.
+            (text, _) => write!(f, "{} ({name})", text.strip_suffix('.').unwrap_or(text)),
         }?;
         match self.versions {
             Some((min, max)) => write!(f, "; the relay speaks versions {min} to {max}"),
@@ -244,7 +245,10 @@ pub struct Pong {
     /// From sending the PING to taking the PONG; `None` if the answer does not echo a clock of the past.
     pub round_trip: Option<Duration>,
     /// The other side's clock minus this client's, in microseconds, on the assumption that both ways take
-    /// equally long; wrong by at most half the round trip.
+    /// equally long; wrong by at most half the round trip. This client's clock is
+    /// [`Sender::clock_us`](super::Sender::clock_us), a time of day; the relay's is its time of day as well
+    /// (EPOCH_US of its WELCOME and the clock of its PONG), and a peer's is what its PONG says: a time of day
+    /// where it uses this library, and anything where it does not.
     pub clock_offset_us: Option<i64>,
 }
 
@@ -310,11 +314,11 @@ impl fmt::Display for Closed {
 impl Event {
     /// What a frame from the relay means; `None` for one that this version does not know, to be skipped.
     ///
-    /// `now_us` is this client's clock. A PING is none of these: it is to be answered, not shown.
-    pub(super) fn read(header: Header, payload: Bytes, now_us: u64) -> Option<Self> {
+    /// `now_us` is this client's clock, and `epoch_us` the time of day at which the relay's stood at zero. A PING is none of these: it is to be answered, not shown.
+    pub(super) fn read(header: Header, payload: Bytes, now_us: u64, epoch_us: u64) -> Option<Self> {
         let known = match header.frame_type() {
             Some(Type::Ack) => Ok(Self::Ack { from: header.source, correlation: header.correlation }),
-            Some(Type::Pong) => read_pong(&header, &payload, now_us),
+            Some(Type::Pong) => read_pong(&header, &payload, now_us, epoch_us),
             _ if is_routed(header.type_number, header.destination) => Ok(Self::Message(Message { header, payload })),
             Some(Type::Receipt) => Receipt::parse(&payload).map(|receipt| {
                 Self::Receipt(ReceiptFor {
@@ -351,14 +355,15 @@ impl Event {
     }
 }
 
-fn read_pong(header: &Header, payload: &[u8], now_us: u64) -> Result<Event, BodyError> {
+fn read_pong(header: &Header, payload: &[u8], now_us: u64, epoch_us: u64) -> Result<Event, BodyError> {
     let pong = control::Pong::parse(payload)?;
     // What comes back is only as true as the other side: a clock that we cannot have sent tells nothing.
     let sent_us = pong.ping_clock_us.filter(|sent| *sent <= now_us);
     let round_trip = sent_us.map(|sent| Duration::from_micros(now_us - sent));
     let offset = |(sent, theirs): (u64, u64)| {
         let middle = i128::from(sent) + i128::from(now_us - sent) / 2;
-        i64::try_from(i128::from(theirs) - middle).ok()
+        let zero = if header.source == Id::RELAY { epoch_us } else { 0 };
+        i64::try_from(i128::from(zero) + i128::from(theirs) - middle).ok()
     };
     Ok(Event::Pong(Pong {
         from: header.source,
@@ -408,7 +413,8 @@ mod tests {
         let read = |sent: Option<u64>, theirs: Option<u64>| {
             let mut payload = Vec::new();
             control::Pong { ping_clock_us: sent, clock_us: theirs }.write(&mut payload);
-            let Some(Event::Pong(pong)) = Event::read(Header::new(Type::Pong), payload.into(), 1_000) else { panic!() };
+            let header = Header { source: Id::client(1, 1), ..Header::new(Type::Pong) };
+            let Some(Event::Pong(pong)) = Event::read(header, payload.into(), 1_000, 5_000) else { panic!() };
             (pong.round_trip, pong.clock_offset_us)
         };
         assert_eq!(read(Some(400), Some(10_700)), (Some(Duration::from_micros(600)), Some(10_000)));
@@ -419,13 +425,22 @@ mod tests {
     }
 
     #[test]
+    fn the_offset_of_the_relay_is_that_of_its_time_of_day() {
+        let mut payload = Vec::new();
+        control::Pong { ping_clock_us: Some(1_000_400), clock_us: Some(700) }.write(&mut payload);
+        let event = Event::read(Header::new(Type::Pong), payload.into(), 1_000_600, 1_000_000);
+        let Some(Event::Pong(pong)) = event else { panic!() };
+        assert_eq!((pong.round_trip, pong.clock_offset_us), (Some(Duration::from_micros(200)), Some(200)));
+    }
+
+    #[test]
     fn a_body_that_cannot_be_read_is_told_and_a_type_of_a_later_version_is_skipped() {
-        let event = Event::read(Header::new(Type::Receipt).correlating(3), Bytes::from_static(b"x"), 0);
+        let event = Event::read(Header::new(Type::Receipt).correlating(3), Bytes::from_static(b"x"), 0, 0);
         assert!(matches!(event, Some(Event::Unreadable { type_number: 0x12, correlation: 3, .. })));
         let later = Header { type_number: 0x7f, ..Header::new(Type::Send) };
-        assert!(Event::read(later, Bytes::new(), 0).is_none());
+        assert!(Event::read(later, Bytes::new(), 0, 0).is_none());
         let own = Header { type_number: 0x99, ..Header::new(Type::Send) };
-        assert!(matches!(Event::read(own, Bytes::new(), 0), Some(Event::Message(_))));
+        assert!(matches!(Event::read(own, Bytes::new(), 0, 0), Some(Event::Message(_))));
     }
 
     #[test]
@@ -434,7 +449,7 @@ mod tests {
         for _ in 0..20_000 {
             let header = Header { type_number: random.u8(..0x50), ..Header::new(Type::Send) };
             let payload: Vec<u8> = (0..random.usize(0..60)).map(|_| random.u8(..)).collect();
-            if let Some(event) = Event::read(header, payload.into(), random.u64(..)) {
+            if let Some(event) = Event::read(header, payload.into(), random.u64(..), random.u64(..)) {
                 let _ = format!("{event:?}");
             }
         }
@@ -443,6 +458,8 @@ mod tests {
     #[test]
     fn a_reason_is_printed_with_its_name_or_its_number() {
         let mut failure = Failure { code_number: 1003, text: "nobody".into(), ..Failure::default() };
+        assert_eq!(failure.to_string(), "nobody (NO_SUCH_CLIENT)");
+        failure.text.push('.');
         assert_eq!(failure.to_string(), "nobody (NO_SUCH_CLIENT)");
         assert!(!failure.closes() && failure.may_return());
         failure = Failure { code_number: 3999, versions: Some((2, 4)), ..Failure::default() };

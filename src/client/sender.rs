@@ -7,7 +7,7 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::outbox::Outbox;
 use super::socket::Socket;
@@ -41,19 +41,28 @@ pub(super) struct Shared {
     pub(super) socket: Socket,
     pub(super) outbox: Outbox,
     pub(super) session: Session,
-    pub(super) started: Instant,
+    started: Instant,
+    /// The time of day at `started`, in microseconds since 1970.
+    day_us: u64,
     correlation: AtomicU32,
 }
 
 impl Shared {
     pub(super) fn new(socket: Socket, session: Session, started: Instant) -> Arc<Self> {
-        Arc::new(Self { socket, outbox: Outbox::default(), session, started, correlation: AtomicU32::new(1) })
+        let day_us = micros(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+        // The connection began a little earlier than now.
+        let day_us = day_us.saturating_sub(micros(started.elapsed()));
+        Arc::new(Self { socket, outbox: Outbox::default(), session, started, day_us, correlation: AtomicU32::new(1) })
     }
 
-    /// This client's clock: microseconds since it began to connect.
+    /// See [`Sender::clock_us`].
     pub(super) fn clock_us(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+        self.day_us.saturating_add(micros(self.started.elapsed()))
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// How a frame is to be sent: its type, what its payload is, and its flags.
@@ -159,7 +168,9 @@ impl Sender {
         &self.shared.session
     }
 
-    /// This client's clock, in microseconds since it began to connect.
+    /// This client's clock in microseconds: the time of day (since 1970) at which it began to connect, plus the
+    /// monotonic time since. It never goes back or jumps while the connection lasts, even where the system's
+    /// clock is set; and the offset between two clients of this library is that of their clocks on the wall.
     #[must_use]
     pub fn clock_us(&self) -> u64 {
         self.shared.clock_us()

@@ -38,6 +38,8 @@ class Switchboard(Int32StringReceiver):
         self.answers = {}  # correlation -> Deferred, for RECEIPT and PONG
         self.members, self.last_delta = {}, 0
         self.watching = self.first_page = False  # an answer to WATCH is under way; its first page is due
+        self.comparing = False  # a DELTA's SEQUENCE tells whether one is missing
+        self.watch_again = False  # something was lost within an answer to WATCH
         self.correlation = 0
         self.leaving = self.failed = False
 
@@ -119,26 +121,33 @@ class Switchboard(Int32StringReceiver):
         elif type_ in (SNAPSHOT, DELTA):
             self.presence(type_, flags, list(fields(body)))
         elif type_ == GAP:
-            self.watch()  # a DELTA may be among what is missing
+            self.resync()  # a DELTA may be among what is missing
         elif type_ in (ERROR, GOODBYE):
             why = dict(fields(body))
             closing = type_ == GOODBYE or why[CODE] >= 2000
             self.fail(f"error {why.get(CODE)}: {why.get(TEXT, b'').decode()}", closing)
 
     def watch(self):
-        if not self.watching:  # otherwise it would be BUSY, and the next DELTA shows what is missing
-            self.watching = self.first_page = True
-            self.send(WATCH)
+        self.watching = self.first_page = True
+        self.comparing = self.watch_again = False  # until its first page: DELTAs of the old subscription may come
+        self.send(WATCH)
+
+    def resync(self):
+        """Section 6 of the specification, "Resync": something is missing."""
+        if not self.watching:
+            self.watch()
+        elif not self.first_page:  # between two pages; a WATCH would be BUSY until the last one has come
+            self.comparing, self.watch_again = False, True
 
     def presence(self, type_, flags, changes):
         """Section 6 of the specification, "Applying what comes"."""
         sequence = dict(changes)[SEQUENCE]
-        if type_ == DELTA and sequence != self.last_delta + 1:
-            return self.watch()
-        if type_ == DELTA:
+        if type_ == SNAPSHOT and self.first_page:
+            self.first_page, self.comparing, self.members, self.last_delta = False, True, {}, sequence
+        elif type_ == DELTA and self.comparing:
+            if sequence != self.last_delta + 1:
+                self.resync()  # and apply it nevertheless: the old map serves until the new one comes
             self.last_delta = sequence
-        elif self.first_page:
-            self.first_page, self.members, self.last_delta = False, {}, sequence
         for tag, record in changes:
             if tag in (MEMBER, ARRIVED, CHANGED):
                 member = dict(fields(record))
@@ -147,6 +156,8 @@ class Switchboard(Int32StringReceiver):
                 self.members.pop(dict(fields(record))[CLIENT], None)
         if type_ == SNAPSHOT and not flags & FLAG_MORE:
             self.watching = False
+            if self.watch_again:
+                self.watch()
         ids = {name: id_ for id_, name in self.members.items()}
         if self.peer_id is None and self.peer in ids:
             self.peer_id = ids[self.peer]

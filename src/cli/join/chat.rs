@@ -5,6 +5,7 @@
 //! What it does not do: it reads no terminal, writes to none, and waits for nothing.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -59,6 +60,8 @@ pub(super) struct Chat {
     pending: HashMap<u32, Pending>,
     /// Who is here is to be shown when the directory is complete.
     introduce: bool,
+    /// What is to be said of rooms behind that.
+    joined_early: Vec<String>,
     shown: Vec<String>,
 }
 
@@ -75,6 +78,7 @@ impl Chat {
             target: Target::All,
             pending: HashMap::new(),
             introduce: true,
+            joined_early: Vec::new(),
             shown: Vec::new(),
         }
     }
@@ -120,6 +124,7 @@ impl Chat {
     fn connected(&mut self, sender: Sender) {
         self.directory = Directory::default();
         self.introduce = true;
+        self.joined_early.clear();
         self.sender = Some(sender);
         for name in self.rooms.keys().cloned().collect::<Vec<_>>() {
             self.request(Pending::Join { name: name.clone() }, |sender| sender.join(&name));
@@ -132,7 +137,8 @@ impl Chat {
         self.rooms.values_mut().for_each(|room| *room = None);
         let unanswered = self.pending.drain().count();
         if unanswered > 0 {
-            self.show(format!("* {unanswered} line(s) had no answer yet: what became of them is not known"));
+            let lines = output::counted(unanswered as u64, "line");
+            self.show(format!("* no answer yet to {lines}: what became of that is not known"));
         }
     }
 
@@ -242,9 +248,8 @@ impl Chat {
     }
 
     fn gap(&mut self, frames: u64, bytes: u64) {
-        self.show(format!(
-            "* {frames} message(s) of {bytes} bytes are missing here: they came faster than they were read"
-        ));
+        let (messages, bytes) = (output::counted(frames, "message"), output::counted(bytes, "byte"));
+        self.show(format!("* missing here: {messages} of {bytes}, which came faster than they were read"));
         if self.directory.gap() == Step::WatchAgain {
             self.watch();
         }
@@ -276,6 +281,7 @@ impl Chat {
                 self.introduce = false;
                 let line = words::introduction(&self.address, &self.name, &self.directory);
                 self.show(line);
+                self.shown.append(&mut self.joined_early);
             }
             _ => {}
         }
@@ -283,8 +289,13 @@ impl Chat {
 
     fn joined(&mut self, joined: JoinedRoom) {
         self.pending.remove(&joined.correlation);
-        let others = joined.members.saturating_sub(1);
-        self.show(format!("* you are in #{}, with {others} other(s); /to #{0} talks to them", joined.name));
+        let line = words::joined(&joined);
+        // That there is a connection is said before what came of it.
+        if self.introduce {
+            self.joined_early.push(line);
+        } else {
+            self.show(line);
+        }
         self.rooms.insert(joined.name, Some(joined.room));
     }
 
@@ -355,13 +366,17 @@ impl Chat {
         {
             return;
         }
-        self.show(format!("* you now talk to {target}"));
+        let mut line = format!("* you now talk to {target}");
         if let Target::Peers(names) = &target {
-            let absent: Vec<_> = names.iter().filter(|name| self.directory.by_name(name).is_none()).cloned().collect();
-            if !absent.is_empty() {
-                self.show(format!("* not here at the moment: {}", absent.join(", ")));
+            let is_absent = |name: &&String| self.directory.by_name(name).is_none();
+            let absent: Vec<&str> = names.iter().filter(is_absent).map(String::as_str).collect();
+            if absent.len() == names.len() {
+                line.push_str(" (not here at the moment)");
+            } else if !absent.is_empty() {
+                let _ = write!(line, " (not here at the moment: {})", absent.join(", "));
             }
         }
+        self.show(line);
         self.target = target;
     }
 

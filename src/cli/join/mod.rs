@@ -20,7 +20,7 @@ use clap::Args;
 use self::chat::Chat;
 use self::terminal::{Input, Prompts, Screen};
 use super::link::{Leave, Link, Notice};
-use super::{ADDRESS_VARIABLE, Trouble, parse_address, signals};
+use super::{ADDRESS_VARIABLE, Trouble, parse_address, parse_name, signals};
 use crate::client::{Address, Options};
 use crate::wire::PAYLOAD_BYTES_CEILING;
 
@@ -47,7 +47,7 @@ pub(super) struct Arguments {
     #[arg(long, default_value = "")]
     station: String,
     /// A room to join at once; may be repeated.
-    #[arg(long)]
+    #[arg(long, value_parser = parse_name)]
     room: Vec<String>,
 }
 
@@ -74,6 +74,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
         address: arguments.addr.clone(),
         options: Arc::clone(&options),
         reconnect: true,
+        await_first: false,
         deadline: None,
         leave: Arc::clone(&leave),
     };

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::super::output;
 use super::command::Target;
-use crate::client::{Directory, Failure, Happening, Message, Peer, Pong, ReceiptFor};
+use crate::client::{Directory, Failure, Happening, JoinedRoom, Message, Peer, Pong, ReceiptFor};
 use crate::wire::{Code, Id, IdKind, Type};
 
 /// How many names are listed at once: a screenful, where thousands may be here.
@@ -100,6 +100,17 @@ pub(super) fn receipt(receipt: &ReceiptFor) -> Option<String> {
     }
 }
 
+/// That one is in a room now, and with how many.
+pub(super) fn joined(joined: &JoinedRoom) -> String {
+    let name = output::one_line(&joined.name);
+    let with = match joined.members.saturating_sub(1) {
+        0 => "nobody else".to_owned(),
+        1 => "1 other".to_owned(),
+        others => format!("{others} others"),
+    };
+    format!("* you are in #{name}, with {with}; /to #{name} talks to them")
+}
+
 pub(super) fn pong(name: &str, pong: &Pong) -> String {
     let round_trip = pong.round_trip.map_or_else(
         || "an answer without its time".to_owned(),
@@ -161,6 +172,14 @@ mod tests {
     fn arriving(kind: u16, to: Id, payload: &'static [u8]) -> Message {
         let header = Header { kind, ..Header::new(Type::Send).to(to) };
         Message { header, payload: Bytes::from_static(payload) }
+    }
+
+    #[test]
+    fn a_room_is_entered_with_as_many_others_as_are_in_it() {
+        for (members, with) in [(1, "nobody else"), (2, "1 other"), (3, "2 others")] {
+            let room = JoinedRoom { correlation: 1, room: Id::room(1, 1), name: "tea".into(), members };
+            assert_eq!(joined(&room), format!("* you are in #tea, with {with}; /to #tea talks to them"));
+        }
     }
 
     #[test]
