@@ -6,6 +6,7 @@
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
@@ -25,13 +26,33 @@ pub(super) struct LogSink<W> {
     dropped: u64,
     /// The last write ended within a line.
     within_line: bool,
+    successor: Successor<W>,
 }
+
+/// Where the sink is left that a [`LogSink`] goes on with: a file that was opened anew.
+pub(super) type Successor<W> = Arc<Mutex<Option<W>>>;
 
 impl<W: AsFd> LogSink<W> {
     pub(super) fn new(sink: W) -> Self {
         // Without one of its own, the poll before each write has to do.
         let terminal = isatty(&sink).then(|| reopen(sink.as_fd()).ok()).flatten();
-        Self { sink, terminal, line: Vec::new(), dropped: 0, within_line: false }
+        Self { sink, terminal, line: Vec::new(), dropped: 0, within_line: false, successor: Arc::new(Mutex::new(None)) }
+    }
+
+    pub(super) fn successor(&self) -> Successor<W> {
+        Arc::clone(&self.successor)
+    }
+
+    /// Goes on with another sink, if there is one.
+    fn succeed(&mut self) {
+        let successor = self.successor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(sink) = successor {
+            *self = Self {
+                successor: Arc::clone(&self.successor),
+                line: std::mem::take(&mut self.line),
+                ..Self::new(sink)
+            };
+        }
     }
 
     /// Writes in a single call, if the sink takes anything at once. Returns whether it took the line.
@@ -57,6 +78,7 @@ impl<W: AsFd> LogSink<W> {
     }
 
     fn end_line(&mut self) {
+        self.succeed();
         if self.line.len() > LINE_BYTES_MAX {
             self.line.truncate(LINE_BYTES_MAX - 5);
             while std::str::from_utf8(&self.line).is_err_and(|error| error.error_len().is_none()) {

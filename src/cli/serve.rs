@@ -1,15 +1,18 @@
 //! `switchboard serve`: runs a relay.
 
 use std::fmt::Write as _;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
+use std::path::Path;
+use std::sync::PoisonError;
 
 use clap::Args;
-use log::{LevelFilter, info};
+use log::{LevelFilter, info, warn};
+use signal_hook::low_level::signal_name;
 use simplelog::{ConfigBuilder, WriteLogger};
 
 use super::Trouble;
-use super::log_sink::LogSink;
+use super::log_sink::{LogSink, Successor};
 use crate::config::Settings;
 use crate::server::{Ended, Server, reachable};
 
@@ -23,13 +26,22 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
     let settings = arguments.settings;
     settings.validate().map_err(Trouble::Usage)?;
-    start_log(&settings)?;
+    let log_file = start_log(&settings)?;
     let mut server = Server::bind(&settings).map_err(Trouble::system)?;
     announce(&server);
-    match server.run() {
+    let reopen = || {
+        let (Some(path), Some(successor)) = (&settings.log_file, &log_file) else { return false };
+        match open_log(path) {
+            Ok(file) => *successor.lock().unwrap_or_else(PoisonError::into_inner) = Some(file),
+            Err(error) => warn!("the log goes on as it was: {} cannot be opened: {error}", path.display()),
+        }
+        true
+    };
+    match server.run(reopen) {
         Ok(Ended::Drained) => Ok(()),
         Ok(Ended::Interrupted(signal)) => {
-            Err(Trouble::System(format!("signal {signal} came twice: ended without waiting for what was queued")))
+            let name = signal_name(signal).unwrap_or("a signal");
+            Err(Trouble::System(format!("{name} came while saying goodbye: ended without waiting for what was queued")))
         }
         Err(error) => Err(Trouble::System(format!("the poll has failed: {error}"))),
     }
@@ -51,7 +63,8 @@ fn announce(server: &Server) {
     info!("{}", lines.trim_end().replace('\n', ", "));
 }
 
-fn start_log(settings: &Settings) -> Result<(), Trouble> {
+/// Starts the log; returns where to leave a file that was opened anew, if it goes to one.
+fn start_log(settings: &Settings) -> Result<Option<Successor<File>>, Trouble> {
     let level = match settings.log_level {
         LevelFilter::Off | LevelFilter::Error | LevelFilter::Warn if settings.log_frames => LevelFilter::Info,
         level => level,
@@ -62,18 +75,22 @@ fn start_log(settings: &Settings) -> Result<(), Trouble> {
         .set_target_level(LevelFilter::Off)
         .set_location_level(LevelFilter::Off)
         .build();
+    let mut successor = None;
     let started = match &settings.log_file {
         None => WriteLogger::init(level, config, LogSink::new(io::stderr())),
         Some(path) => {
-            let file = OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(path)
+            let file = open_log(path)
                 .map_err(|error| Trouble::System(format!("cannot write --log-file {}: {error}", path.display())))?;
-            WriteLogger::init(level, config, LogSink::new(file))
+            let sink = LogSink::new(file);
+            successor = Some(sink.successor());
+            WriteLogger::init(level, config, sink)
         }
     };
     // Only a program that uses this as a library can have a logger already; then that one counts.
     let _ = started;
-    Ok(())
+    Ok(successor)
+}
+
+fn open_log(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
 }

@@ -17,7 +17,8 @@ use std::io;
 use std::time::Duration;
 
 use log::{info, warn};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::low_level::signal_name;
 use signal_hook_mio::v1_0::Signals;
 
 use crate::config::Settings;
@@ -111,7 +112,7 @@ impl Server {
         limits.connections_max = settings.connections_max.unwrap_or(room).min(room);
 
         let mut reactor = Reactor::new::<RelayService>(limits).map_err(StartError::System)?;
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1]).map_err(StartError::System)?;
+        let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1]).map_err(StartError::System)?;
         reactor.watch(&mut signals).map_err(StartError::System)?;
         let mut endpoints = Vec::new();
         for endpoint in &settings.listen {
@@ -143,11 +144,12 @@ impl Server {
     }
 
     /// Serves until a signal ends it: SIGINT or SIGTERM tell everybody and wait for what is queued, up to
-    /// the drain deadline; a second one does not wait. SIGUSR1 has the counters logged.
+    /// the drain deadline; a second one does not wait. SIGUSR1 has the counters logged. At SIGHUP `reload` is
+    /// called; if that has nothing to do, the terminal has gone, and it ends like the others.
     ///
     /// # Errors
     /// The poll itself has failed: nothing that a peer can cause.
-    pub fn run(&mut self) -> io::Result<Ended> {
+    pub fn run(&mut self, mut reload: impl FnMut() -> bool) -> io::Result<Ended> {
         let mut stop_at: Option<Time> = None;
         let mut stats_at = self.stats_interval.map(|interval| self.reactor.clock().now() + interval);
         loop {
@@ -159,9 +161,11 @@ impl Server {
                 for signal in self.signals.pending() {
                     match signal {
                         SIGUSR1 => self.service.log_stats(self.reactor.connections()),
+                        SIGHUP if reload() => info!("SIGHUP: the log file has been opened anew"),
                         _ if stop_at.is_some() => return Ok(Ended::Interrupted(signal)),
                         _ => {
-                            info!("signal {signal}: saying goodbye to {} clients", self.service.clients());
+                            let name = signal_name(signal).unwrap_or("a signal");
+                            info!("{name}: saying goodbye; clients: {}", self.service.clients());
                             stop_at = Some(now + self.drain_deadline);
                             self.service.shut_down(self.reactor.connections(), now);
                         }

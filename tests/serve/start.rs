@@ -95,3 +95,34 @@ fn a_log_that_nobody_reads_does_not_stop_the_relay() {
         assert_eq!(client.frame_of(Type::Send).0.correlation, number);
     }
 }
+
+#[test]
+fn a_log_file_that_was_moved_away_is_opened_anew_at_sighup() {
+    let path = std::env::temp_dir().join(format!("switchboard-log-{}", std::process::id()));
+    let moved = path.with_extension("1");
+    let mut relay = Relay::start(&["--log-file", &path.to_string_lossy()]);
+    std::fs::rename(&path, &moved).expect("it is there");
+    relay.signal(Signal::HUP);
+    // Signals are handled in turns, and the log is written before the next is: both lines are there at the end.
+    while !path.exists() {
+        std::thread::yield_now();
+    }
+    relay.signal(Signal::TERM);
+    assert!(relay.wait().success());
+    let (old, new) = [&moved, &path].map(|path| std::fs::read_to_string(path).expect("text")).into();
+    for path in [&path, &moved] {
+        let _ = std::fs::remove_file(path);
+    }
+    assert!(old.contains("listening on") && !old.contains("saying goodbye"), "{old}");
+    assert!(new.contains("opened anew") && new.contains("SIGTERM: saying goodbye"), "{new}");
+}
+
+#[test]
+fn without_a_log_file_sighup_is_an_end_like_any_other() {
+    let mut relay = Relay::start(&[]);
+    let mut client = RawClient::connect(relay.address, "ada");
+    relay.signal(Signal::HUP);
+    assert_eq!(client.frame().0.frame_type(), Some(Type::Goodbye));
+    drop(client);
+    assert_eq!(relay.wait().code(), Some(0));
+}
