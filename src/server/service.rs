@@ -55,12 +55,13 @@ impl RelayService {
         self.relay.shut_down(now, &mut Link { io, log_frames: self.log_frames });
     }
 
-    /// Logs what has been done so far, zeroes left out.
+    /// Logs what has been done so far; of codes only those that came.
     pub fn log_stats<T: Transport>(&self, io: &Connections<T>) {
         let (relay, reactor) = (self.relay.counters(), io.counters());
         info!(
-            "{} clients, {} connections, {} rooms; {} frames in, {} queued, {} skipped, {} lost with their recipient; \
-             {} bytes read, {} written, {} held now; accepted {}, of which {} never sent a byte; refused {} for the limit and {} for descriptors",
+            "clients {}, connections {}, rooms {}; frames in {}, queued {}, skipped {}, lost with their recipient {}; \
+             bytes read {}, written {}, held now {}; connections accepted {}, of which {} never sent a byte; refused {} \
+             for the limit and {} for descriptors",
             self.relay.clients(),
             io.len(),
             self.relay.rooms(),

@@ -95,7 +95,7 @@ impl Relay {
     /// Has the relay log its counters, and returns the lines.
     pub(crate) fn stats(&mut self) -> String {
         self.signal(rustix::process::Signal::USR1);
-        self.log_line(" connections, ")
+        self.log_line("clients ")
     }
 
     pub(crate) fn wait(&mut self) -> ExitStatus {
