@@ -243,7 +243,6 @@ fn answer(client: &mut Client, correlation: u32, deadline: Instant) -> Result<Ev
             Event::Joined(joined) => joined.correlation == correlation,
             Event::Snapshot(page) => page.correlation == correlation,
             Event::Error(failure) => failure.correlation == correlation || failure.closes(),
-            Event::Unreadable { .. } => true,
             Event::Closed(closed) => return Err(Trouble::System(format!("the connection ended: {closed}"))),
             _ => false,
         };
@@ -256,7 +255,6 @@ fn answer(client: &mut Client, correlation: u32, deadline: Instant) -> Result<Ev
 fn describe(event: &Event) -> String {
     match event {
         Event::Error(failure) => failure.to_string(),
-        Event::Unreadable { error, .. } => format!("the answer cannot be read: {error}"),
         _ => "the answer makes no sense".into(),
     }
 }
