@@ -108,6 +108,14 @@ fn send_fails_when_it_cannot_be_delivered() {
 }
 
 #[test]
+fn lines_that_fail_alike_are_told_once_with_their_number() {
+    let relay = Relay::start();
+    let output = run(&relay.address, &["send", "--all", "--lines", "--receipt"], &b"x\n".repeat(30));
+    assert_code(&output, 1);
+    assert_eq!(stderr(&output), "switchboard: nobody else is here (30 times)\n");
+}
+
+#[test]
 fn what_no_relay_takes_is_not_even_sent() {
     let output = run("127.0.0.1:1", &["send", "--all"], &vec![b'x'; (16 << 20) + 3]);
     assert_code(&output, 1);

@@ -218,9 +218,6 @@ impl Listener {
                     output::complain(&format!("the relay refused: {failure}"));
                 }
             }
-            Event::Unreadable { type_number, error, .. } => {
-                output::complain(&format!("a frame of type {type_number:#04x} could not be read: {error}"));
-            }
             Event::Ack { .. } | Event::Receipt(_) | Event::Pong(_) | Event::Goodbye(_) | Event::Closed(_) => {}
         }
         Ok(GO_ON)

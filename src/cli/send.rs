@@ -18,8 +18,8 @@ use crate::wire::{Code, Id, PAYLOAD_BYTES_CEILING, kind};
 /// How many of the lines that were sent may lack their receipt at a time: enough to fill any way to the
 /// relay and back, and a small part of what the relay queues for a client.
 const RECEIPTS_WAITING_MAX: usize = 256;
-/// How many failures are told one by one; a stream of lines to somebody who left would tell thousands.
-const FAILURES_TOLD_MAX: u64 = 20;
+/// How many different failures are told; equal ones are counted, and what goes beyond is a number.
+const FAILURES_TOLD_MAX: usize = 20;
 /// `\r\n`: what may be cut from the end of piped text.
 const END_OF_LINE_BYTES_MAX: u64 = 2;
 /// How long answers may take where `--timeout` does not say.
@@ -243,7 +243,6 @@ fn answer(client: &mut Client, correlation: u32, deadline: Instant) -> Result<Ev
             Event::Joined(joined) => joined.correlation == correlation,
             Event::Snapshot(page) => page.correlation == correlation,
             Event::Error(failure) => failure.correlation == correlation || failure.closes(),
-            Event::Unreadable { .. } => true,
             Event::Closed(closed) => return Err(Trouble::System(format!("the connection ended: {closed}"))),
             _ => false,
         };
@@ -256,7 +255,6 @@ fn answer(client: &mut Client, correlation: u32, deadline: Instant) -> Result<Ev
 fn describe(event: &Event) -> String {
     match event {
         Event::Error(failure) => failure.to_string(),
-        Event::Unreadable { error, .. } => format!("the answer cannot be read: {error}"),
         _ => "the answer makes no sense".into(),
     }
 }
@@ -273,8 +271,11 @@ struct Tally {
 struct TallyState {
     /// Correlations whose receipt, or refusal, has not come.
     waiting: HashSet<u32>,
-    failures: u64,
-    first_failure: Option<String>,
+    /// The failures so far in the order of their first coming, and how often each came; at most
+    /// [`FAILURES_TOLD_MAX`].
+    failures: Vec<(String, u64)>,
+    /// Failures of yet other kinds.
+    failures_untold: u64,
     closed: Option<Closed>,
 }
 
@@ -351,14 +352,38 @@ impl Tally {
 }
 
 impl TallyState {
+    /// Notes a failure; equal ones, as a thousand lines to somebody who has left bring them, are counted.
     fn fail(&mut self, line: String) {
-        self.failures += 1;
-        if self.first_failure.is_none() {
-            // The first one is told at the end, as the reason of the exit code.
-            self.first_failure = Some(line);
-        } else if self.failures <= FAILURES_TOLD_MAX {
+        if let Some((_, times)) = self.failures.iter_mut().find(|(other, _)| *other == line) {
+            *times += 1;
+        } else if self.failures.len() < FAILURES_TOLD_MAX {
+            self.failures.push((line, 1));
+        } else {
+            self.failures_untold += 1;
+        }
+    }
+
+    /// Every failure as a line of its own, the first one first, with how often it came.
+    fn failure_lines(&self) -> Vec<String> {
+        let told = |(line, times): &(String, u64)| match times {
+            1 => line.clone(),
+            times => format!("{line} ({times} times)"),
+        };
+        let mut lines: Vec<String> = self.failures.iter().map(told).collect();
+        if self.failures_untold > 0 {
+            lines.push(format!("and {} of other kinds", output::counted(self.failures_untold, "failure")));
+        }
+        lines
+    }
+
+    /// Tells the failures; the last line is the reason of the exit code, and told by whoever takes it.
+    fn tell_failures(&self) -> Option<Trouble> {
+        let mut lines = self.failure_lines();
+        let last = lines.pop()?;
+        for line in lines {
             output::complain(&format!("switchboard: {line}"));
         }
+        Some(Trouble::System(last))
     }
 }
 
@@ -431,10 +456,8 @@ impl Job {
         let _ = self.sender.goodbye();
         self.tally.wait(deadline, |_| false);
         let state = self.tally.lock();
-        if let Some(first) = &state.first_failure {
-            let others = state.failures.saturating_sub(FAILURES_TOLD_MAX);
-            let others = if others > 0 { format!(" (and {others} more failures, not shown)") } else { String::new() };
-            return Err(Trouble::System(format!("{first}{others}")));
+        if let Some(failed) = state.tell_failures() {
+            return Err(failed);
         }
         match &state.closed {
             None => Err(Trouble::system("the relay did not confirm the end of the connection in time")),
@@ -447,8 +470,8 @@ impl Job {
 
     fn unanswered(&self) -> Trouble {
         let state = self.tally.lock();
-        match (&state.first_failure, &state.closed) {
-            (Some(failure), _) => Trouble::System(failure.clone()),
+        match (state.tell_failures(), &state.closed) {
+            (Some(failed), _) => failed,
             (None, Some(closed)) => Trouble::System(format!("the connection ended: {closed}")),
             (None, None) => Trouble::System(format!(
                 "no receipt within {} s for {}: what becomes of that is not known",
@@ -480,6 +503,20 @@ mod tests {
         }
         assert!(check(Some(kind::TEXT), b"\xff").is_err_and(|why| why.contains("UTF-8")));
         assert!(check(Some(kind::BYTES), b"\xff").is_ok() && check(Some(700), b"\xff").is_ok());
+    }
+
+    #[test]
+    fn equal_failures_are_one_line_with_their_number() {
+        let mut state = TallyState::default();
+        for line in ["a", "b", "a", "a"] {
+            state.fail(line.into());
+        }
+        assert_eq!(state.failure_lines(), ["a (3 times)", "b"]);
+        for n in 0..30 {
+            state.fail(n.to_string());
+        }
+        let lines = state.failure_lines();
+        assert_eq!((lines.len(), lines[20].as_str()), (21, "and 12 failures of other kinds"));
     }
 
     #[test]

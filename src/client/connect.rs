@@ -122,7 +122,7 @@ impl Client {
 fn read_answer(header: Header, payload: &bytes::Bytes, options: &Options) -> Result<Session, ConnectError> {
     if header.frame_type() != Some(Type::Welcome) {
         return Err(match Event::read(header, payload.clone(), 0, 0) {
-            Some(Event::Error(failure) | Event::Goodbye(failure)) => ConnectError::Refused(failure),
+            Ok(Some(Event::Error(failure) | Event::Goodbye(failure))) => ConnectError::Refused(failure),
             _ => ConnectError::NotARelay("its first frame is neither WELCOME nor ERROR"),
         });
     }

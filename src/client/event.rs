@@ -45,15 +45,6 @@ pub enum Event {
     Pong(Pong),
     /// The relay is leaving; what it still has for this client comes before.
     Goodbye(Failure),
-    /// A body of the relay could not be understood; the connection lives on.
-    Unreadable {
-        /// The type of the frame.
-        type_number: u8,
-        /// Its correlation.
-        correlation: u32,
-        /// What is wrong with it.
-        error: BodyError,
-    },
     /// The connection has ended. Nothing but this comes from here on.
     Closed(Closed),
 }
@@ -266,6 +257,15 @@ pub enum Closed {
     },
     /// The relay sent something that can never become a frame.
     BadFrame(FrameError),
+    /// The relay sent a body that cannot be read: what it said is lost, and nothing after it can be relied on.
+    BadBody {
+        /// The type of the frame.
+        type_number: u8,
+        /// Its correlation.
+        correlation: u32,
+        /// What is wrong with the body.
+        error: BodyError,
+    },
     /// The network failed.
     Broken {
         /// How.
@@ -306,6 +306,10 @@ impl fmt::Display for Closed {
             Self::Ended => f.write_str("the relay closed the connection"),
             Self::Silent { silence } => write!(f, "the relay was not heard for {:.1} s", silence.as_secs_f64()),
             Self::BadFrame(error) => write!(f, "the relay's stream is not understood: {error}"),
+            Self::BadBody { type_number, error, .. } => match Type::from_number(*type_number) {
+                Some(known) => write!(f, "the relay's {known} cannot be read: {error}"),
+                None => write!(f, "a frame of type {type_number:#04x} from the relay cannot be read: {error}"),
+            },
             Self::Broken { text, .. } => write!(f, "the connection failed: {text}"),
         }
     }
@@ -314,8 +318,13 @@ impl fmt::Display for Closed {
 impl Event {
     /// What a frame from the relay means; `None` for one that this version does not know, to be skipped.
     ///
-    /// `now_us` is this client's clock, and `epoch_us` the time of day at which the relay's stood at zero. A PING is none of these: it is to be answered, not shown.
-    pub(super) fn read(header: Header, payload: Bytes, now_us: u64, epoch_us: u64) -> Option<Self> {
+    /// `now_us` is this client's clock, and `epoch_us` the time of day at which the relay's stood at zero. A PING is
+    /// none of these: it is to be answered, not shown.
+    ///
+    /// # Errors
+    /// A body of the relay cannot be read: the connection is to be closed. A PONG of a peer that cannot be read is
+    /// skipped: the relay does not look into it.
+    pub(super) fn read(header: Header, payload: Bytes, now_us: u64, epoch_us: u64) -> Result<Option<Self>, Closed> {
         let known = match header.frame_type() {
             Some(Type::Ack) => Ok(Self::Ack { from: header.source, correlation: header.correlation }),
             Some(Type::Pong) => read_pong(&header, &payload, now_us, epoch_us),
@@ -345,13 +354,16 @@ impl Event {
                     members: joined.members,
                 })
             }),
-            _ => return None,
+            _ => return Ok(None),
         };
-        Some(known.unwrap_or_else(|error| Self::Unreadable {
-            type_number: header.type_number,
-            correlation: header.correlation,
-            error,
-        }))
+        match known {
+            Ok(event) => Ok(Some(event)),
+            Err(_) if header.source != Id::RELAY => Ok(None),
+            Err(error) => {
+                let (type_number, correlation) = (header.type_number, header.correlation);
+                Err(Closed::BadBody { type_number, correlation, error })
+            }
+        }
     }
 }
 
@@ -414,7 +426,7 @@ mod tests {
             let mut payload = Vec::new();
             control::Pong { ping_clock_us: sent, clock_us: theirs }.write(&mut payload);
             let header = Header { source: Id::client(1, 1), ..Header::new(Type::Pong) };
-            let Some(Event::Pong(pong)) = Event::read(header, payload.into(), 1_000, 5_000) else { panic!() };
+            let Ok(Some(Event::Pong(pong))) = Event::read(header, payload.into(), 1_000, 5_000) else { panic!() };
             (pong.round_trip, pong.clock_offset_us)
         };
         assert_eq!(read(Some(400), Some(10_700)), (Some(Duration::from_micros(600)), Some(10_000)));
@@ -429,18 +441,20 @@ mod tests {
         let mut payload = Vec::new();
         control::Pong { ping_clock_us: Some(1_000_400), clock_us: Some(700) }.write(&mut payload);
         let event = Event::read(Header::new(Type::Pong), payload.into(), 1_000_600, 1_000_000);
-        let Some(Event::Pong(pong)) = event else { panic!() };
+        let Ok(Some(Event::Pong(pong))) = event else { panic!() };
         assert_eq!((pong.round_trip, pong.clock_offset_us), (Some(Duration::from_micros(200)), Some(200)));
     }
 
     #[test]
-    fn a_body_that_cannot_be_read_is_told_and_a_type_of_a_later_version_is_skipped() {
+    fn a_body_of_the_relay_that_cannot_be_read_ends_it_and_a_type_of_a_later_version_is_skipped() {
         let event = Event::read(Header::new(Type::Receipt).correlating(3), Bytes::from_static(b"x"), 0, 0);
-        assert!(matches!(event, Some(Event::Unreadable { type_number: 0x12, correlation: 3, .. })));
+        assert!(matches!(event, Err(Closed::BadBody { type_number: 0x12, correlation: 3, .. })));
+        let of_a_peer = Header { source: Id::client(1, 1), ..Header::new(Type::Pong) };
+        assert!(matches!(Event::read(of_a_peer, Bytes::from_static(b"x"), 0, 0), Ok(None)));
         let later = Header { type_number: 0x7f, ..Header::new(Type::Send) };
-        assert!(Event::read(later, Bytes::new(), 0, 0).is_none());
+        assert!(matches!(Event::read(later, Bytes::new(), 0, 0), Ok(None)));
         let own = Header { type_number: 0x99, ..Header::new(Type::Send) };
-        assert!(matches!(Event::read(own, Bytes::new(), 0, 0), Some(Event::Message(_))));
+        assert!(matches!(Event::read(own, Bytes::new(), 0, 0), Ok(Some(Event::Message(_)))));
     }
 
     #[test]
@@ -449,9 +463,8 @@ mod tests {
         for _ in 0..20_000 {
             let header = Header { type_number: random.u8(..0x50), ..Header::new(Type::Send) };
             let payload: Vec<u8> = (0..random.usize(0..60)).map(|_| random.u8(..)).collect();
-            if let Some(event) = Event::read(header, payload.into(), random.u64(..), random.u64(..)) {
-                let _ = format!("{event:?}");
-            }
+            let event = Event::read(header, payload.into(), random.u64(..), random.u64(..));
+            let _ = format!("{event:?}");
         }
     }
 

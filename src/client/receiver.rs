@@ -127,7 +127,7 @@ impl Receiver {
                 self.answer(&header, &payload);
                 continue;
             }
-            let event = Event::read(header, payload, self.shared.clock_us(), self.shared.session.epoch_us);
+            let event = Event::read(header, payload, self.shared.clock_us(), self.shared.session.epoch_us)?;
             match &event {
                 Some(Event::Goodbye(failure)) => self.last_word = Some((failure.clone(), Instant::now())),
                 Some(Event::Error(failure)) if failure.closes() => {

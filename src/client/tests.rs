@@ -216,6 +216,19 @@ fn a_frame_over_the_limit_ends_the_connection_before_it_is_received() {
 }
 
 #[test]
+fn a_body_of_the_relay_that_cannot_be_read_ends_the_connection() {
+    let (mut client, handle) = welcomed(0, |mut line| {
+        line.write_payload(Header { correlation: 7, ..Header::new(Type::Receipt) }, b"x");
+        let mut rest = Vec::new();
+        assert_eq!(line.0.read_to_end(&mut rest).expect("closed"), 0);
+    });
+    let Event::Closed(closed) = client.receiver().recv() else { panic!("closed") };
+    assert!(matches!(closed, Closed::BadBody { correlation: 7, .. }), "{closed:?}");
+    assert!(closed.to_string().starts_with("the relay's RECEIPT cannot be read: "), "{closed}");
+    handle.join().expect("the relay is content");
+}
+
+#[test]
 fn a_stream_that_ends_within_a_frame_is_broken_and_not_ended() {
     let (mut client, _handle) = welcomed(0, |mut line| line.0.write_all(&[0, 0, 0, 24, 16]).expect("sent"));
     assert!(matches!(client.receiver().recv(), Event::Closed(Closed::Broken { .. })));

@@ -171,11 +171,6 @@ impl Chat {
             }
             Event::Joined(joined) => self.joined(joined),
             Event::Pong(pong) => self.pong(&pong),
-
-            Event::Unreadable { type_number, correlation, error } => {
-                self.pending.remove(&correlation);
-                self.show(format!("* a frame of type {type_number:#04x} could not be read: {error}"));
-            }
             Event::Ack { from, .. } => {
                 let name = self.name_of(from);
                 self.show(format!("* {name} has taken a message"));
