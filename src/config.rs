@@ -30,6 +30,10 @@ const TIME_MAX: Duration = Duration::from_hours(8766);
 /// The system counts it as milliseconds in an `i32`, which end after 24.8 days; and 0 would be its own default.
 const USER_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24 * 24);
 
+/// With less, a connection that is read well waits for room with every other write, and 0 would be the
+/// system's default; with more, nothing is left of what it is for.
+const UNSENT: RangeInclusive<ByteSize> = ByteSize::kib(16)..=ByteSize::gib(1);
+
 /// Deadlines have a grain of 66 ms: a shorter keepalive would be imprecise, and little but heartbeats.
 const KEEPALIVE_MIN: Duration = Duration::from_secs(1);
 
@@ -52,6 +56,11 @@ pub struct Settings {
     /// From 1ms to 24days, which is what the system can count
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_user_timeout, help_heading = "Listening")]
     pub user_timeout: Duration,
+
+    /// Bytes that the system takes for a connection beyond those on their way (TCP_NOTSENT_LOWAT, Linux): what a
+    /// slow reader has not got waits in its queue, where limits and deadlines apply. From 16KiB to 1GiB
+    #[arg(long, value_name = "BYTES", default_value = "128KiB", value_parser = parse_unsent, help_heading = "Listening")]
+    pub unsent_max: u32,
 
     /// What to log: off, error, warn, info, debug
     #[arg(long, value_name = "LEVEL", default_value_t = LevelFilter::Info, help_heading = "Logging")]
@@ -212,7 +221,11 @@ impl Settings {
     /// What the listeners are told.
     #[must_use]
     pub const fn socket_options(&self) -> SocketOptions {
-        SocketOptions { backlog: self.backlog, user_timeout: Some(self.user_timeout) }
+        SocketOptions {
+            backlog: self.backlog,
+            user_timeout: Some(self.user_timeout),
+            unsent_bytes_max: Some(self.unsent_max),
+        }
     }
 
     /// What the relay is told.
@@ -246,6 +259,14 @@ fn parse_bytes(text: &str) -> Result<usize, String> {
         return Err(format!("it must be at most {BYTES_MAX}"));
     }
     usize::try_from(size.as_u64()).map_err(|_| "it is larger than this machine's memory could be".to_owned())
+}
+
+fn parse_unsent(text: &str) -> Result<u32, String> {
+    let size = parse_bytes(text)?;
+    match u32::try_from(size) {
+        Ok(count) if UNSENT.contains(&bytes(size)) => Ok(count),
+        _ => Err(format!("it must lie between {} and {}", UNSENT.start(), UNSENT.end())),
+    }
 }
 
 fn parse_time(text: &str) -> Result<Duration, String> {
@@ -343,6 +364,8 @@ mod tests {
         assert_eq!(limits.queue_reserve_bytes, defaults.queue_reserve_bytes);
         assert_eq!(limits.buffered_total_bytes_max, defaults.buffered_total_bytes_max);
         assert_eq!((limits.write_deadline, limits.input_deadline), (defaults.write_deadline, defaults.input_deadline));
+        let (options, defaults) = (settings.socket_options(), SocketOptions::default());
+        assert_eq!(format!("{options:?}"), format!("{defaults:?}"));
         let (relay, defaults) = (settings.relay(), relay::Settings::default());
         assert_eq!(format!("{relay:?}"), format!("{defaults:?}"));
         assert_eq!(settings.listen, [Endpoint::Tcp("127.0.0.1:9999".parse().expect("an address"))]);
@@ -388,6 +411,7 @@ mod tests {
         for (flag, least, most) in [
             ("--buffered-total-max", "1.25MiB", "1TiB"),
             ("--user-timeout", "1ms", "24days"),
+            ("--unsent-max", "16KiB", "1GiB"),
             ("--keepalive", "1s", "10m"),
             ("--keepalive-min", "1s", "30s"),
             ("--stats-interval", "100ms", "1year"),
@@ -402,6 +426,8 @@ mod tests {
             ("--buffered-total-max", "1099511627777", "at most 1.0 TiB"),
             ("--user-timeout", "999us", "between 1ms and 24days"),
             ("--user-timeout", "25days", "between 1ms and 24days"),
+            ("--unsent-max", "16383", "between 16.0 KiB and 1.0 GiB"),
+            ("--unsent-max", "4GiB", "between 16.0 KiB and 1.0 GiB"),
             ("--keepalive", "999ms", "at least 1s"),
             ("--keepalive-min", "999ms", "at least 1s"),
             ("--stats-interval", "99ms", "at least 100ms"),

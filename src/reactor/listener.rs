@@ -41,11 +41,15 @@ pub struct SocketOptions {
     /// Time after which unacknowledged bytes end a connection (`TCP_USER_TIMEOUT`, Linux). It finds a cable
     /// that was pulled before a write deadline does.
     pub user_timeout: Option<Duration>,
+    /// Bytes that the system takes for a connection beyond those on their way (`TCP_NOTSENT_LOWAT`, Linux).
+    /// What a slow reader has not got then waits in its queue, where limits and deadlines apply, and not in
+    /// megabytes of the system's buffers in front of a PING.
+    pub unsent_bytes_max: Option<u32>,
 }
 
 impl Default for SocketOptions {
     fn default() -> Self {
-        Self { backlog: 4096, user_timeout: Some(Duration::from_secs(30)) }
+        Self { backlog: 4096, user_timeout: Some(Duration::from_secs(30)), unsent_bytes_max: Some(128 * 1024) }
     }
 }
 
@@ -157,6 +161,10 @@ fn bind_tcp(address: SocketAddr, options: SocketOptions) -> io::Result<mio::net:
     #[cfg(target_os = "linux")]
     if options.user_timeout.is_some() {
         socket.set_tcp_user_timeout(options.user_timeout)?;
+    }
+    #[cfg(target_os = "linux")]
+    if let Some(bytes) = options.unsent_bytes_max {
+        socket.set_tcp_notsent_lowat(bytes)?;
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -272,5 +280,30 @@ mod tests {
             assert_eq!(socket.tcp_user_timeout().expect("a socket"), user_timeout);
             assert!(socket.nonblocking().expect("a socket"));
         }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_system_does_not_take_more_for_a_reader_than_it_is_told() {
+        use std::io::Write;
+        let endpoint = Endpoint::Tcp("127.0.0.1:0".parse().expect("an address"));
+        let options = SocketOptions { unsent_bytes_max: Some(128 * 1024), ..SocketOptions::default() };
+        let listener = Listener::bind(&endpoint, options).expect("a port");
+        let Endpoint::Tcp(bound) = listener.endpoint else { panic!("TCP was asked for") };
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        client.set_recv_buffer_size(16 * 1024).expect("an option");
+        client.connect(&bound.into()).expect("it listens");
+        let (Stream::Tcp(mut stream), _) = listener.accept().expect("it has come") else { panic!("TCP was asked for") };
+        // Nobody reads.
+        let mut taken = 0;
+        let error = loop {
+            match stream.write(&[0; 8 * 1024]) {
+                Ok(count) => taken += count,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        // The receiver's buffer is full, and the segment in which the limit is reached is taken whole.
+        assert!(taken < 320 * 1024, "{taken} bytes");
     }
 }
