@@ -24,6 +24,8 @@ fn ten_thousand_clients_each_reach_one_other_and_a_watcher_sees_them_all() {
     watcher.say(Header::new(Type::Watch), &Watch::default());
     watcher.frame_of(Type::Snapshot);
     let resident_before = relay.resident_bytes();
+    // It reads while they come: what it let wait would be memory of the relay's.
+    let watching = std::thread::spawn(move || see_arrivals(&mut watcher));
 
     let started = Instant::now();
     let mut clients: Vec<RawClient> = (0..CLIENTS)
@@ -42,7 +44,7 @@ fn ten_thousand_clients_each_reach_one_other_and_a_watcher_sees_them_all() {
     let ids: HashSet<Id> = clients.iter().map(|client| client.id).collect();
     assert_eq!(ids.len(), CLIENTS, "every client has an id of its own");
 
-    see_everybody(&mut watcher, &ids);
+    assert_eq!(watching.join().expect("the watcher"), ids, "all have been seen to come, and nobody else");
     let resident = relay.resident_bytes().saturating_sub(resident_before);
 
     // Everybody sends before anybody reads, so that frames queue in all directions.
@@ -100,11 +102,11 @@ fn partner(number: usize) -> usize {
     (number + CLIENTS / 2 + 1) % CLIENTS
 }
 
-/// Reads DELTAs until all of `ids` have arrived, each once, with no DELTA missing.
-fn see_everybody(watcher: &mut RawClient, ids: &HashSet<Id>) {
-    let mut missing = ids.clone();
+/// Reads DELTAs until everybody has arrived, each once, with no DELTA missing; returns who they are.
+fn see_arrivals(watcher: &mut RawClient) -> HashSet<Id> {
+    let mut arrived = HashSet::new();
     let mut last_sequence = None;
-    while !missing.is_empty() {
+    while arrived.len() < CLIENTS {
         let (_, payload) = watcher.frame_of(Type::Delta);
         for entry in presence(&payload) {
             match entry.expect("a DELTA") {
@@ -112,9 +114,10 @@ fn see_everybody(watcher: &mut RawClient, ids: &HashSet<Id>) {
                     assert!(last_sequence.is_none_or(|last| last + 1 == sequence), "a DELTA is missing");
                     last_sequence = Some(sequence);
                 }
-                Presence::Arrived(member) => assert!(missing.remove(&member.client), "an arrival too many"),
+                Presence::Arrived(member) => assert!(arrived.insert(member.client), "an arrival too many"),
                 other => panic!("{other:?}"),
             }
         }
     }
+    arrived
 }

@@ -113,7 +113,7 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A name for a command that nobody is meant to write to: `what-PID-XXXX`, the last part by chance because
+/// A name for a command that nobody is meant to write to: `what-PID-NNNN`, the last part by chance because
 /// process numbers of two machines may meet.
 fn passing_name(what: &str) -> String {
     format!("{what}-{}-{:04x}", std::process::id(), fastrand::u16(..))
