@@ -20,7 +20,8 @@ pub struct Counters {
     pub frames_skipped: u64,
     /// Frames of the relay itself that a client had no room for, counted in its GAP.
     pub control_skipped: u64,
-    /// Frames that were queued for a client and not written when it was lost, and whose sender was told.
+    /// Frames that were queued for a client and not written when it was lost: their senders, if they are still
+    /// here, are told.
     pub frames_lost: u64,
     /// Frames to rooms, several or all that were queued for a client that was lost: nobody waits for them.
     pub frames_void: u64,

@@ -64,9 +64,8 @@ fn what_is_queued_is_written_before_the_end() {
     assert_eq!(relay.wait().code(), Some(0));
 }
 
-#[test]
-fn a_stuck_client_does_not_hold_up_the_end_beyond_the_deadline() {
-    let mut relay = Relay::start(&["--drain-deadline", "300ms"]);
+/// A client that reads nothing, for which the relay's queue is full; and the one that filled it.
+fn stuck_client(relay: &Relay) -> (RawClient, RawClient) {
     let mut sender = RawClient::connect(relay.address, "sender");
     let stuck = RawClient::connect(relay.address, "stuck");
     for _ in 0..200 {
@@ -74,6 +73,13 @@ fn a_stuck_client_does_not_hold_up_the_end_beyond_the_deadline() {
     }
     sender.send(Header::new(Type::Ping), &[]);
     while sender.frame().0.frame_type() != Some(Type::Pong) {}
+    (sender, stuck)
+}
+
+#[test]
+fn a_stuck_client_does_not_hold_up_the_end_beyond_the_deadline() {
+    let mut relay = Relay::start(&["--drain-deadline", "300ms"]);
+    let stuck = stuck_client(&relay);
     relay.signal(Signal::TERM);
     assert_eq!(relay.wait().code(), Some(0));
     drop(stuck);
@@ -82,13 +88,7 @@ fn a_stuck_client_does_not_hold_up_the_end_beyond_the_deadline() {
 #[test]
 fn a_second_signal_does_not_wait() {
     let mut relay = Relay::start(&["--drain-deadline", "1h"]);
-    let mut sender = RawClient::connect(relay.address, "sender");
-    let stuck = RawClient::connect(relay.address, "stuck");
-    for _ in 0..200 {
-        sender.send(Header::new(Type::Send).to(stuck.id), &LONG);
-    }
-    sender.send(Header::new(Type::Ping), &[]);
-    while sender.frame().0.frame_type() != Some(Type::Pong) {}
+    let stuck = stuck_client(&relay);
     relay.signal(Signal::INT);
     relay.log_line("saying goodbye");
     relay.signal(Signal::INT);
