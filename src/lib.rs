@@ -1,9 +1,11 @@
 //! switchboard: a lightweight message relay on one thread and one poll.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod descriptors;
 pub mod outgoing;
 pub mod reactor;
 pub mod relay;

@@ -4,12 +4,11 @@
 //! relay, and of the relay's effects bytes and connections again. Nothing else knows both.
 
 mod addresses;
-mod descriptors;
 mod frame_log;
 mod service;
 
+pub use crate::descriptors::{RESERVED_DESCRIPTORS, raise_descriptor_limit};
 pub use addresses::{Listening, reachable};
-pub use descriptors::{RESERVED_DESCRIPTORS, raise_descriptor_limit};
 pub use service::RelayService;
 
 use std::fmt;

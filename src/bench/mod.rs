@@ -1,0 +1,9 @@
+//! The load generator: scenarios that put a relay to work, and an account of what it did.
+//!
+//! It is itself a service on the reactor, one thread with one poll: thousands of clients whose frames carry
+//! a number and the time at which they should have been sent. Every frame is accounted for.
+
+mod dialect;
+pub mod report;
+
+pub use dialect::{Destination, Dialect, Event, Role};
