@@ -58,6 +58,8 @@ pub enum CloseReason {
     Aborted,
     /// The peer reset it, or the network lost it.
     Reset,
+    /// It could not be made: nobody listens there, or nobody answers.
+    Unreachable,
     /// A message stayed incomplete for too long.
     InputOverdue,
     /// A message is larger than may be held.
@@ -70,10 +72,11 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Finished,
         Self::Aborted,
         Self::Reset,
+        Self::Unreachable,
         Self::InputOverdue,
         Self::InputTooLarge,
         Self::WriteOverdue,
@@ -125,6 +128,8 @@ pub(super) mod flag {
     pub(in crate::reactor) const NOTIFY: u16 = 1 << 8;
     /// Something has been read.
     pub(in crate::reactor) const HEARD: u16 = 1 << 10;
+    /// This side began it, and it does not stand yet.
+    pub(in crate::reactor) const CONNECTING: u16 = 1 << 11;
     /// The service has been told of the end.
     pub(in crate::reactor) const TOLD: u16 = 1 << 9;
 }

@@ -271,6 +271,8 @@ impl<T: Transport> Connections<T> {
         if connection.phase == Phase::Lingering {
             self.lingering -= 1;
         }
+        let unreachable = reason == CloseReason::Reset && connection.has(flag::CONNECTING);
+        let reason = if unreachable { CloseReason::Unreachable } else { reason };
         connection.phase = Phase::Condemned;
         if let Some(key) = connection.queue() {
             self.buffered_total_bytes -= self.queues[key].held_bytes();

@@ -101,6 +101,9 @@ impl<T: Transport> Engine<T> {
         }
         if readiness.writable && connection.has(flag::BLOCKED) {
             connection.set(flag::BLOCKED, false);
+            if !readiness.failed {
+                connection.set(flag::CONNECTING, false);
+            }
             self.connections.mark_dirty(conn);
         }
         let connection = &mut self.connections.slots[conn.index()];

@@ -1,15 +1,19 @@
 //! The turn of the loop: poll, accept, read, expire, end of turn, flush, reap.
 
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use log::warn;
 use mio::event::{Event, Source};
 use mio::{Events, Interest, Poll, Token};
 
+use super::connection::flag;
+use super::connector::{self, Outbound};
 use super::listener::{Listener, Reserve, concerns_one_connection, is_out_of_descriptors};
 use super::{
-    Clock, ConnId, Connections, Endpoint, Engine, Limits, Readiness, Refusal, Service, SocketOptions, Stream, Transport,
+    Clock, ConnId, Connections, Endpoint, Engine, Limits, PeerAddr, Readiness, Refusal, Service, SocketOptions, Stream,
+    Transport,
 };
 use crate::time::Time;
 
@@ -75,6 +79,21 @@ impl Reactor {
         self.poll.registry().register(source, Token(SOURCE_BASE + number), Interest::READABLE)?;
         self.sources += 1;
         Ok(number)
+    }
+
+    /// Begins a connection to `endpoint`, over IP from the address `source` if one is given. What is sent to it
+    /// before it stands waits in its queue; if it cannot be made it ends as [`CloseReason::Unreachable`]. It does
+    /// not count towards [`Limits::connections_max`], which is for what others begin.
+    ///
+    /// # Errors
+    /// The system's: what it knows at once of an endpoint that cannot be reached, or that no descriptor is left.
+    pub fn connect(&mut self, endpoint: &Endpoint, source: Option<IpAddr>) -> io::Result<ConnId> {
+        let Outbound { stream, peer, stands } = connector::begin(endpoint, source)?;
+        let Some(conn) = self.take_in(stream, peer)? else { return Err(io::ErrorKind::QuotaExceeded.into()) };
+        if !stands {
+            self.engine.connections.slots[conn.index()].set(flag::BLOCKED | flag::CONNECTING, true);
+        }
+        Ok(conn)
     }
 
     /// The clock of the loop.
@@ -189,7 +208,7 @@ impl Reactor {
         &mut self,
         service: &mut S,
         mut stream: Stream,
-        peer: super::PeerAddr,
+        peer: PeerAddr,
         number: usize,
         now: Time,
     ) -> io::Result<()> {
@@ -205,14 +224,8 @@ impl Reactor {
                 return Ok(());
             }
         }
-        let Some(conn) = self.engine.open(stream, peer) else { return Ok(()) };
+        let Some(conn) = self.take_in(stream, peer)? else { return Ok(()) };
         let connections = &mut self.engine.connections;
-        let stream = &mut connections.slots[conn.index()].transport;
-        let token = Token(conn.bits() as usize);
-        if let Err(error) = self.poll.registry().register(stream, token, Interest::READABLE | Interest::WRITABLE) {
-            drop(connections.slots.remove(conn.index()));
-            return Err(error);
-        }
         if full {
             self.engine.linger(conn, now);
         } else {
@@ -220,6 +233,19 @@ impl Reactor {
             service.on_open(connections, conn, peer, number, now);
         }
         Ok(())
+    }
+
+    /// Gives a connected socket a slot and has it polled; `None` if there is no slot.
+    fn take_in(&mut self, stream: Stream, peer: PeerAddr) -> io::Result<Option<ConnId>> {
+        let Some(conn) = self.engine.open(stream, peer) else { return Ok(None) };
+        let connections = &mut self.engine.connections;
+        let stream = &mut connections.slots[conn.index()].transport;
+        let token = Token(conn.bits() as usize);
+        if let Err(error) = self.poll.registry().register(stream, token, Interest::READABLE | Interest::WRITABLE) {
+            drop(connections.slots.remove(conn.index()));
+            return Err(error);
+        }
+        Ok(Some(conn))
     }
 
     /// There is no file descriptor: gives the reserve for the next connection in the backlog, tells it why it

@@ -21,6 +21,7 @@ mod address;
 mod clock;
 mod connection;
 mod connections;
+mod connector;
 mod engine;
 mod event_loop;
 mod input;

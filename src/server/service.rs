@@ -141,7 +141,7 @@ impl<T: Transport> Service<T> for RelayService {
     fn on_close(&mut self, io: &mut Connections<T>, conn: ConnId, reason: CloseReason, left: Unsent<'_>, now: Time) {
         let code = match reason {
             CloseReason::Finished | CloseReason::Aborted => None,
-            CloseReason::Reset => Some(Code::Reset),
+            CloseReason::Reset | CloseReason::Unreachable => Some(Code::Reset),
             CloseReason::InputOverdue => Some(Code::FrameTimeout),
             CloseReason::InputTooLarge => Some(Code::FrameTooLarge),
             CloseReason::WriteOverdue => Some(Code::SlowConsumer),

@@ -540,3 +540,40 @@ fn out_of_descriptors_it_refuses_at_once_sleeps_and_recovers_without_a_new_conne
         },
     );
 }
+
+#[test]
+fn a_connection_that_this_side_makes_carries_bytes_both_ways() {
+    let mut live = Live::echo(Limits::default());
+    let address = live.listen();
+    let conn = live.reactor.connect(&Endpoint::Tcp(address), Some([127, 0, 0, 9].into())).expect("it listens");
+    let server = live.accepted();
+    let from = live.reactor.connections().peer(server).and_then(|peer| peer.socket_addr()).expect("over IP");
+    assert_eq!(from.ip().to_string(), "127.0.0.9");
+    // The service echoes on both sides; whoever closes first ends the game.
+    let io = live.reactor.connections();
+    io.send(conn, &mut Outgoing::to_one(b"there and back"), Lane::Traffic).expect("room");
+    let heard = |live: &Live, by: ConnId| {
+        live.service.told.iter().any(|(conn, told)| *conn == by && *told == Told::Message(b"there and back".to_vec()))
+    };
+    live.until("both have heard it", |live| heard(live, server) && heard(live, conn));
+    live.reactor.connections().abort(conn, CloseReason::Aborted);
+    live.until("both ends are told", |live| live.reactor.connections().is_empty());
+}
+
+#[test]
+fn a_connection_that_cannot_be_made_ends_as_unreachable() {
+    let mut live = Live::echo(Limits::default());
+    // A port that was just free, and is again.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
+    match live.reactor.connect(&Endpoint::Tcp(address), None) {
+        // The system may know at once, or tell it by the poll.
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionRefused),
+        Ok(conn) => {
+            let io = live.reactor.connections();
+            io.send(conn, &mut Outgoing::to_one(b"anybody"), Lane::Traffic).expect("it waits");
+            live.until("it has ended", |live| live.reactor.connections().is_empty());
+            let told = live.service.told.iter().find(|(told_of, _)| *told_of == conn).map(|(_, told)| told);
+            assert!(matches!(told, Some(Told::Close { reason: CloseReason::Unreachable, .. })), "{told:?}");
+        }
+    }
+}
