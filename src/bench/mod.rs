@@ -3,7 +3,13 @@
 //! It is itself a service on the reactor, one thread with one poll: thousands of clients whose frames carry
 //! a number and the time at which they should have been sent. Every frame is accounted for.
 
+mod cores;
 mod dialect;
+mod process;
 pub mod report;
+mod target;
 
+pub use cores::Cores;
 pub use dialect::{Destination, Dialect, Event, Role};
+pub use process::{Process, Usage};
+pub use target::Target;
