@@ -189,7 +189,8 @@ fn settings(work: &Work) -> Settings {
         window: matches!(scenario, Pairs | Fanout | Rooms | Slow | File).then_some(work.window),
         rate: matches!(scenario, Rate | Churn | Slow).then_some(work.rate),
         seconds: work.time.as_secs_f64(),
-        rooms: (matches!(scenario, Rooms) || matches!(scenario, Fanout | Storm) && work.rooms > 0).then_some(work.rooms),
+        rooms: (matches!(scenario, Rooms) || matches!(scenario, Fanout | Storm) && work.rooms > 0)
+            .then_some(work.rooms),
     }
 }
 
