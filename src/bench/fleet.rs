@@ -44,35 +44,35 @@ struct Client {
 
 /// How the clients fare, in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Census {
+pub(super) struct Census {
     /// Those that are registered.
-    pub ready: u32,
+    pub(super) ready: u32,
     /// Those that are on their way to it.
-    pub arriving: u32,
+    pub(super) arriving: u32,
     /// Those that have said goodbye and wait for the end.
-    pub leaving: u32,
+    pub(super) leaving: u32,
     /// Registrations so far.
-    pub arrivals: u64,
+    pub(super) arrivals: u64,
     /// Ends that nobody on this side asked for.
-    pub broken: u64,
+    pub(super) broken: u64,
 }
 
 /// All clients of a run.
 #[derive(Debug)]
-pub struct Fleet<D> {
+pub(super) struct Fleet<D> {
     dialect: D,
     /// Who sends what to whom, and what became of it.
-    pub flows: Flows,
+    pub(super) flows: Flows,
     /// What sends by the clock.
-    pub schedules: Vec<Schedule>,
+    pub(super) schedules: Vec<Schedule>,
     /// Latencies of frames, in nanoseconds: from the time when each should have been sent.
-    pub latencies: Histogram<u64>,
+    pub(super) latencies: Histogram<u64>,
     /// Times from the moment when a client should have connected to its registration, in nanoseconds.
-    pub registrations: Histogram<u64>,
+    pub(super) registrations: Histogram<u64>,
     /// How the clients fare.
-    pub census: Census,
+    pub(super) census: Census,
     /// What went wrong first, in the server's words or in ours.
-    pub complaint: Option<String>,
+    pub(super) complaint: Option<String>,
     clients: Vec<Client>,
     /// Which client a slot of the reactor belongs to.
     slots: Vec<u32>,
@@ -85,7 +85,7 @@ pub struct Fleet<D> {
 
 impl<D: Dialect> Fleet<D> {
     /// A fleet of so many clients, none of which has come yet, whose messages carry `size` bytes.
-    pub fn new(dialect: D, clients: u32, size: usize) -> Self {
+    pub(super) fn new(dialect: D, clients: u32, size: usize) -> Self {
         let absent = Client { conn: None, role: Role::default(), stage: Stage::Absent, due_ns: 0 };
         Self {
             dialect,
@@ -106,22 +106,17 @@ impl<D: Dialect> Fleet<D> {
     }
 
     /// Nanoseconds on the clock of the run.
-    pub fn now_ns(&self) -> u64 {
+    pub(super) fn now_ns(&self) -> u64 {
         u64::try_from(self.zero.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Bytes of each payload.
-    pub const fn size(&self) -> usize {
-        self.payloads.size()
-    }
-
     /// Says what a client is there for, before it comes.
-    pub fn assign(&mut self, client: u32, role: Role) {
+    pub(super) fn assign(&mut self, client: u32, role: Role) {
         self.clients[client as usize].role = role;
     }
 
     /// A client has been connected as `conn`; it should have been at `due_ns`.
-    pub fn connected(&mut self, io: &mut Connections, client: u32, conn: ConnId, due_ns: u64) {
+    pub(super) fn connected(&mut self, io: &mut Connections, client: u32, conn: ConnId, due_ns: u64) {
         if self.slots.len() <= conn.index() {
             self.slots.resize(conn.index() + 1, u32::MAX);
         }
@@ -138,12 +133,12 @@ impl<D: Dialect> Fleet<D> {
     }
 
     /// Whether a client has no connection.
-    pub fn is_absent(&self, client: u32) -> bool {
+    pub(super) fn is_absent(&self, client: u32) -> bool {
         self.clients[client as usize].stage == Stage::Absent
     }
 
     /// A registered client says goodbye and waits for the server to close.
-    pub fn leave(&mut self, io: &mut Connections, client: u32) {
+    pub(super) fn leave(&mut self, io: &mut Connections, client: u32) {
         let this = &mut self.clients[client as usize];
         let Some(conn) = this.conn.filter(|_| this.stage == Stage::Ready) else { return };
         this.stage = Stage::Leaving;
@@ -159,7 +154,7 @@ impl<D: Dialect> Fleet<D> {
     }
 
     /// A client is gone without a word, as if its machine had been switched off.
-    pub fn drop_client(&mut self, io: &mut Connections, client: u32) {
+    pub(super) fn drop_client(&mut self, io: &mut Connections, client: u32) {
         let this = &mut self.clients[client as usize];
         let Some(conn) = this.conn else { return };
         match this.stage {
@@ -173,28 +168,28 @@ impl<D: Dialect> Fleet<D> {
     }
 
     /// A client reads no more, or reads on.
-    pub fn stall(&mut self, io: &mut Connections, client: u32, stalled: bool) {
+    pub(super) fn stall(&mut self, io: &mut Connections, client: u32, stalled: bool) {
         if let Some(conn) = self.clients[client as usize].conn {
             if stalled { io.pause(conn) } else { io.resume(conn) }
         }
     }
 
     /// Lets the flows send, from now on.
-    pub fn start(&mut self, io: &mut Connections) {
+    pub(super) fn start(&mut self, io: &mut Connections) {
         self.sending = true;
         let now_ns = self.now_ns();
         self.refill(io, now_ns);
     }
 
     /// Sends nothing new from here on.
-    pub fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.sending = false;
         self.flows.stop();
         self.schedules.clear();
     }
 
     /// How long nothing has to be sent by the clock; `None`: for ever.
-    pub fn wait(&self) -> Option<Duration> {
+    pub(super) fn wait(&self) -> Option<Duration> {
         let next = self.schedules.iter().filter_map(Schedule::due_ns).min().filter(|_| self.sending)?;
         Some(Duration::from_nanos(next.saturating_sub(self.now_ns())))
     }

@@ -12,11 +12,11 @@ use super::report::Account;
 
 /// One sender's frames to one destination.
 #[derive(Debug)]
-pub struct Flow {
+pub(super) struct Flow {
     /// Who sends.
-    pub sender: u32,
+    pub(super) sender: u32,
     /// To whom.
-    pub to: Destination,
+    pub(super) to: Destination,
     /// How many get each frame.
     recipients: u32,
     /// Where the recipients' next numbers stand.
@@ -37,8 +37,8 @@ pub struct Flow {
 
 /// All flows of a run.
 #[derive(Debug, Default)]
-pub struct Flows {
-    flows: Vec<Flow>,
+pub(super) struct Flows {
+    all: Vec<Flow>,
     /// The number that each recipient of each flow expects next.
     expected: Vec<u32>,
     /// The flow that each client sends, and the one for many that it hears.
@@ -63,25 +63,31 @@ struct Ends {
 
 impl Flows {
     /// Only deliveries of flows with numbers below this one are worth a latency.
-    pub fn measure_below(&mut self, flow: u32) {
+    pub(super) fn measure_below(&mut self, flow: u32) {
         self.measured = Some(flow);
     }
 
     /// Whether the latencies of a flow are measured.
     #[must_use]
-    pub fn is_measured(&self, flow: u32) -> bool {
+    pub(super) fn is_measured(&self, flow: u32) -> bool {
         self.measured.is_none_or(|most| flow < most)
     }
 
     /// Flows between `clients` clients.
     #[must_use]
-    pub fn new(clients: u32) -> Self {
+    pub(super) fn new(clients: u32) -> Self {
         Self { clients: vec![Ends::default(); clients as usize], ..Self::default() }
     }
 
     /// Adds a flow from `sender` to the clients in `hearers`. A client sends one flow and hears one.
-    pub fn add(&mut self, sender: u32, to: Destination, hearers: impl Iterator<Item = u32>, window: Option<u32>) {
-        let number = self.flows.len() as u32;
+    pub(super) fn add(
+        &mut self,
+        sender: u32,
+        to: Destination,
+        hearers: impl Iterator<Item = u32>,
+        window: Option<u32>,
+    ) {
+        let number = self.all.len() as u32;
         let first = self.expected.len();
         let mut recipients = 0;
         for hearer in hearers {
@@ -91,7 +97,7 @@ impl Flows {
         }
         self.expected.resize(first + recipients as usize, 0);
         self.clients[sender as usize].sends = Some(number);
-        self.flows.push(Flow {
+        self.all.push(Flow {
             sender,
             to,
             recipients,
@@ -108,37 +114,37 @@ impl Flows {
 
     /// How many flows there are.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.flows.len()
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
     }
 
     /// Sends no more from here on.
-    pub fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.stopped = true;
     }
 
     /// Copies delivered so far.
     #[must_use]
-    pub const fn delivered(&self) -> u64 {
+    pub(super) const fn delivered(&self) -> u64 {
         self.account.delivered
     }
 
     /// Payload bytes delivered so far.
     #[must_use]
-    pub const fn payload_bytes(&self) -> u64 {
+    pub(super) const fn payload_bytes(&self) -> u64 {
         self.payload_bytes
     }
 
     /// Copies of which nothing is known yet.
     #[must_use]
-    pub fn open_copies(&self) -> u64 {
-        self.flows.iter().map(|flow| (flow.sent * u64::from(flow.recipients)).saturating_sub(flow.done)).sum()
+    pub(super) fn open_copies(&self) -> u64 {
+        self.all.iter().map(|flow| (flow.sent * u64::from(flow.recipients)).saturating_sub(flow.done)).sum()
     }
 
     /// The next flow that may have room in its window, and how many frames it may send now.
-    pub fn next_with_room(&mut self) -> Option<(u32, u32)> {
+    pub(super) fn next_with_room(&mut self) -> Option<(u32, u32)> {
         while let Some(number) = self.touched.pop() {
-            let flow = &mut self.flows[number as usize];
+            let flow = &mut self.all[number as usize];
             flow.touched = false;
             let room = flow.window.map_or(0, |window| window - flow.outstanding.min(window));
             if room > 0 && !self.stopped {
@@ -150,14 +156,14 @@ impl Flows {
 
     /// Who sends a flow, and to whom.
     #[must_use]
-    pub fn ends(&self, flow: u32) -> (u32, Destination) {
-        let flow = &self.flows[flow as usize];
+    pub(super) fn ends(&self, flow: u32) -> (u32, Destination) {
+        let flow = &self.all[flow as usize];
         (flow.sender, flow.to)
     }
 
     /// Takes the next frame of a flow as sent at `time_ns`.
-    pub fn send(&mut self, number: u32, time_ns: u64) -> Stamp {
-        let flow = &mut self.flows[number as usize];
+    pub(super) fn send(&mut self, number: u32, time_ns: u64) -> Stamp {
+        let flow = &mut self.all[number as usize];
         let stamp = Stamp { flow: number, number: flow.sent as u32, time_ns };
         flow.sent += 1;
         if flow.window.is_some() {
@@ -171,9 +177,9 @@ impl Flows {
     }
 
     /// A frame has arrived at `client`; says whether it was the one that it waited for.
-    pub fn delivered_to(&mut self, client: u32, stamp: Stamp, payload_bytes: usize) -> bool {
+    pub(super) fn delivered_to(&mut self, client: u32, stamp: Stamp, payload_bytes: usize) -> bool {
         let ends = self.clients[client as usize];
-        let Some(flow) = self.flows.get_mut(stamp.flow as usize).filter(|_| ends.hears == Some(stamp.flow)) else {
+        let Some(flow) = self.all.get_mut(stamp.flow as usize).filter(|_| ends.hears == Some(stamp.flow)) else {
             self.account.damaged += 1;
             return false;
         };
@@ -202,14 +208,14 @@ impl Flows {
     }
 
     /// A frame has arrived that is not as it was sent.
-    pub fn damaged(&mut self) {
+    pub(super) fn damaged(&mut self) {
         self.account.damaged += 1;
     }
 
     /// Frame `refused` of what `client` sent was refused for one of its recipients.
-    pub fn refused_to(&mut self, client: u32, refused: u32, why: &'static str) {
+    pub(super) fn refused_to(&mut self, client: u32, refused: u32, why: &'static str) {
         let Some(number) = self.clients[client as usize].sends else { return };
-        let flow = &mut self.flows[number as usize];
+        let flow = &mut self.all[number as usize];
         if u64::from((flow.sent as u32).wrapping_sub(refused)).wrapping_sub(1) >= flow.sent {
             // It was never sent.
             self.account.damaged += 1;
@@ -225,11 +231,11 @@ impl Flows {
     }
 
     /// `client` is told that it has missed so many frames, which would have stood here.
-    pub fn missed_by(&mut self, client: u32, frames: u64) {
+    pub(super) fn missed_by(&mut self, client: u32, frames: u64) {
         self.account.counted += frames;
         let ends = self.clients[client as usize];
         let Some(number) = ends.hears else { return };
-        let flow = &mut self.flows[number as usize];
+        let flow = &mut self.all[number as usize];
         flow.done += frames;
         let expected = &mut self.expected[flow.first + ends.place as usize];
         let first = *expected;
@@ -242,7 +248,7 @@ impl Flows {
 
     /// What became of every frame. What is open now counts as lost: ask when nothing comes any more.
     #[must_use]
-    pub fn account(&self) -> Account {
+    pub(super) fn account(&self) -> Account {
         let mut account = self.account.clone();
         let known = account.delivered + account.refused + account.counted;
         account.lost = account.sent.saturating_sub(known);
@@ -251,7 +257,7 @@ impl Flows {
     }
 
     fn touch(&mut self, number: u32) {
-        let flow = &mut self.flows[number as usize];
+        let flow = &mut self.all[number as usize];
         if flow.window.is_some() && !flow.touched {
             flow.touched = true;
             self.touched.push(number);
@@ -387,7 +393,7 @@ mod tests {
     #[test]
     fn numbers_go_on_behind_the_largest() {
         let mut flows = one_to(1, 2);
-        flows.flows[0].sent = u64::from(u32::MAX);
+        flows.all[0].sent = u64::from(u32::MAX);
         flows.expected[0] = u32::MAX;
         for _ in 0..3 {
             let stamp = flows.send(0, 0);

@@ -10,7 +10,7 @@
 //! | size − 8 | u64 | flow and number again, in payloads of 32 bytes and more |
 
 /// The stamp at the front: the smallest payload.
-pub const STAMP_BYTES: usize = 16;
+pub(super) const STAMP_BYTES: usize = 16;
 /// From this size on a payload ends with its flow and number.
 const TAIL_FROM_BYTES: usize = 32;
 const TAIL_BYTES: usize = 8;
@@ -20,18 +20,18 @@ const WINDOW_BYTES: usize = 1024;
 
 /// What stands at the front of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
+pub(super) struct Stamp {
     /// Which flow the frame belongs to.
-    pub flow: u32,
+    pub(super) flow: u32,
     /// Which frame of the flow it is.
-    pub number: u32,
+    pub(super) number: u32,
     /// When it should have been sent, in nanoseconds on the load generator's clock.
-    pub time_ns: u64,
+    pub(super) time_ns: u64,
 }
 
 /// Payloads of one size.
 #[derive(Debug)]
-pub struct Payloads {
+pub(super) struct Payloads {
     /// The pattern, as it stands in every payload between stamp and tail.
     pattern: Vec<u8>,
     /// The payload that was written last.
@@ -41,7 +41,7 @@ pub struct Payloads {
 impl Payloads {
     /// Payloads of `size` bytes, at least [`STAMP_BYTES`].
     #[must_use]
-    pub fn new(size: usize) -> Self {
+    pub(super) fn new(size: usize) -> Self {
         // A fixed seed: no two neighbouring windows are alike, and every run has the same bytes.
         let mut random = fastrand::Rng::with_seed(0x5357_4244);
         let mut pattern = vec![0; size.max(STAMP_BYTES)];
@@ -49,14 +49,8 @@ impl Payloads {
         Self { payload: pattern.clone(), pattern }
     }
 
-    /// Bytes of each payload.
-    #[must_use]
-    pub const fn size(&self) -> usize {
-        self.pattern.len()
-    }
-
     /// The payload with this stamp.
-    pub fn stamped(&mut self, stamp: Stamp) -> &[u8] {
+    pub(super) fn stamped(&mut self, stamp: Stamp) -> &[u8] {
         let size = self.payload.len();
         self.payload[..4].copy_from_slice(&stamp.flow.to_be_bytes());
         self.payload[4..8].copy_from_slice(&stamp.number.to_be_bytes());
@@ -69,7 +63,7 @@ impl Payloads {
 
     /// Reads a payload that has arrived; `None` if it is not as it was sent.
     #[must_use]
-    pub fn read(&self, payload: &[u8]) -> Option<Stamp> {
+    pub(super) fn read(&self, payload: &[u8]) -> Option<Stamp> {
         let size = self.pattern.len();
         let (stamp, _) = payload.split_first_chunk::<STAMP_BYTES>().filter(|_| payload.len() == size)?;
         let word = |at: usize| u32::from_be_bytes([stamp[at], stamp[at + 1], stamp[at + 2], stamp[at + 3]]);

@@ -33,7 +33,7 @@ const TURN_WAIT_MAX: Duration = Duration::from_millis(50);
 
 /// Why a run ends before its time: one line for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble(pub String);
+pub(in crate::bench) struct Trouble(pub String);
 
 impl std::fmt::Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -43,16 +43,16 @@ impl std::fmt::Display for Trouble {
 
 /// What a rig is told besides the work.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub(in crate::bench) struct Pace {
     /// Clients that may be on their way in at once: beyond the listen backlog the kernel drops them.
-    pub in_flight_max: u32,
+    pub(in crate::bench) in_flight_max: u32,
     /// Bytes of a message that must fit a buffer, protocol included.
-    pub message_bytes_max: usize,
+    pub(in crate::bench) message_bytes_max: usize,
 }
 
 /// A moment in the books.
 #[derive(Clone, Copy, Debug)]
-pub struct Mark {
+pub(in crate::bench) struct Mark {
     at: Instant,
     delivered: u64,
     payload_bytes: u64,
@@ -61,12 +61,12 @@ pub struct Mark {
 
 /// The load generator at work.
 #[derive(Debug)]
-pub struct Rig<'a, D> {
+pub(in crate::bench) struct Rig<'a, D> {
     reactor: Reactor,
     /// The clients.
-    pub fleet: Fleet<D>,
+    pub(in crate::bench) fleet: Fleet<D>,
     /// The server.
-    pub target: &'a mut Target,
+    pub(in crate::bench) target: &'a mut Target,
     progress: &'a mut Progress,
     stop: &'a Stop,
     pace: Pace,
@@ -77,7 +77,7 @@ pub struct Rig<'a, D> {
     next_sample: Instant,
     next_progress: Instant,
     /// Broken connections that have been reported or are expected.
-    pub broken_expected: u64,
+    pub(in crate::bench) broken_expected: u64,
 }
 
 impl<'a, D: Dialect> Rig<'a, D> {
@@ -85,7 +85,7 @@ impl<'a, D: Dialect> Rig<'a, D> {
     ///
     /// # Errors
     /// The system grants no poll.
-    pub fn new(
+    pub(in crate::bench) fn new(
         fleet: Fleet<D>,
         target: &'a mut Target,
         progress: &'a mut Progress,
@@ -130,7 +130,7 @@ impl<'a, D: Dialect> Rig<'a, D> {
     ///
     /// # Errors
     /// Somebody has asked to stop, the server has gone, or connections broke.
-    pub fn turn(&mut self, wait: Duration) -> Result<(), Trouble> {
+    pub(in crate::bench) fn turn(&mut self, wait: Duration) -> Result<(), Trouble> {
         let wait = self.fleet.wait().map_or(wait, |due| due.min(wait)).min(TURN_WAIT_MAX);
         // The poll waits for whole milliseconds: what is due within one is waited for awake.
         let wait = if wait < Duration::from_millis(1) { Duration::ZERO } else { wait };
@@ -184,7 +184,7 @@ impl<'a, D: Dialect> Rig<'a, D> {
     ///
     /// # Errors
     /// The system's, in words.
-    pub fn connect(&mut self, client: u32, due_ns: u64) -> Result<(), Trouble> {
+    pub(in crate::bench) fn connect(&mut self, client: u32, due_ns: u64) -> Result<(), Trouble> {
         let source = self.spread.then(|| {
             let group = client / CLIENTS_PER_SOURCE + 1;
             IpAddr::V4(Ipv4Addr::new(127, 1, (group >> 8) as u8, group as u8))
@@ -200,7 +200,11 @@ impl<'a, D: Dialect> Rig<'a, D> {
     ///
     /// # Errors
     /// See [`Rig::turn`]; or they do not get in.
-    pub fn connect_all(&mut self, clients: impl Iterator<Item = u32>, total: u32) -> Result<Arrival, Trouble> {
+    pub(in crate::bench) fn connect_all(
+        &mut self,
+        clients: impl Iterator<Item = u32>,
+        total: u32,
+    ) -> Result<Arrival, Trouble> {
         self.progress.phase("connecting", u64::from(total));
         let mut clients = clients.peekable();
         let (began, cpu) = (Instant::now(), self.target.cpu());
@@ -238,7 +242,7 @@ impl<'a, D: Dialect> Rig<'a, D> {
     }
 
     /// Lets the flows send.
-    pub fn start(&mut self) {
+    pub(in crate::bench) fn start(&mut self) {
         self.fleet.start(self.reactor.connections());
     }
 
@@ -246,7 +250,7 @@ impl<'a, D: Dialect> Rig<'a, D> {
     ///
     /// # Errors
     /// See [`Rig::turn`].
-    pub fn run_for(&mut self, phase: &'static str, time: Duration) -> Result<(), Trouble> {
+    pub(in crate::bench) fn run_for(&mut self, phase: &'static str, time: Duration) -> Result<(), Trouble> {
         let began = Instant::now();
         self.phase(phase, time);
         loop {
@@ -254,18 +258,18 @@ impl<'a, D: Dialect> Rig<'a, D> {
             if spent >= time {
                 return Ok(());
             }
-            self.turn(time - spent)?;
+            self.turn(time.saturating_sub(spent))?;
             self.show(spent);
         }
     }
 
     /// Says what is being done now, for so long.
-    pub fn phase(&mut self, phase: &'static str, time: Duration) {
+    pub(in crate::bench) fn phase(&mut self, phase: &'static str, time: Duration) {
         self.progress.phase(phase, u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
     }
 
     /// Says how much of that time has gone.
-    pub fn show(&mut self, spent: Duration) {
+    pub(in crate::bench) fn show(&mut self, spent: Duration) {
         self.progress.set(u64::try_from(spent.as_millis()).unwrap_or(u64::MAX), "");
     }
 
@@ -273,7 +277,7 @@ impl<'a, D: Dialect> Rig<'a, D> {
     ///
     /// # Errors
     /// See [`Rig::turn`].
-    pub fn settle(&mut self) -> Result<(), Trouble> {
+    pub(in crate::bench) fn settle(&mut self) -> Result<(), Trouble> {
         self.fleet.stop();
         let open = self.fleet.flows.open_copies();
         self.progress.phase("waiting for what is on its way", open);
@@ -291,7 +295,7 @@ impl<'a, D: Dialect> Rig<'a, D> {
 
     /// Notes where the books stand.
     #[must_use]
-    pub fn mark(&self) -> Mark {
+    pub(in crate::bench) fn mark(&self) -> Mark {
         self.mark_at(Instant::now())
     }
 
@@ -306,23 +310,26 @@ impl<'a, D: Dialect> Rig<'a, D> {
 
     /// What was passed on since a mark.
     #[must_use]
-    pub fn since(&self, mark: &Mark) -> Traffic {
+    pub(in crate::bench) fn since(&self, mark: &Mark) -> Traffic {
         between(mark, &self.mark())
     }
 
     /// Lets the scenario do something to connections.
-    pub fn with<R>(&mut self, act: impl FnOnce(&mut Fleet<D>, &mut crate::reactor::Connections) -> R) -> R {
+    pub(in crate::bench) fn with<R>(
+        &mut self,
+        act: impl FnOnce(&mut Fleet<D>, &mut crate::reactor::Connections) -> R,
+    ) -> R {
         act(&mut self.fleet, self.reactor.connections())
     }
 
     /// The server's resident memory, once it rests.
     #[must_use]
-    pub fn resident_bytes(&self) -> Option<u64> {
+    pub(in crate::bench) fn resident_bytes(&self) -> Option<u64> {
         self.target.settle().map(|usage| usage.resident_bytes)
     }
 
     /// Enters into a report what every scenario has: the account, and how it went over time.
-    pub fn conclude(mut self, report: &mut Report) {
+    pub(in crate::bench) fn conclude(mut self, report: &mut Report) {
         self.progress.finish();
         report.account = self.fleet.flows.account();
         report.series = std::mem::take(&mut self.samples);
@@ -348,13 +355,13 @@ fn between(before: &Mark, after: &Mark) -> Traffic {
 
 /// The memory of `clients` registered ones, from what was resident before and after they came.
 #[must_use]
-pub fn memory(before_bytes: u64, registered_bytes: u64, end_bytes: u64, clients: u32) -> Memory {
+pub(in crate::bench) fn memory(before_bytes: u64, registered_bytes: u64, end_bytes: u64, clients: u32) -> Memory {
     let grown = lossy(registered_bytes) - lossy(before_bytes);
     Memory { before_bytes, registered_bytes, end_bytes, per_connection_bytes: grown / f64::from(clients.max(1)) }
 }
 
 /// A count as a number to reckon with: exact up to 2⁵³.
 #[allow(clippy::cast_precision_loss, reason = "figures for people, far below 2^53")]
-pub(super) const fn lossy(count: u64) -> f64 {
+pub(in crate::bench) const fn lossy(count: u64) -> f64 {
     count as f64
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// A fixed schedule. When a frame is due does not depend on when the one before it was sent or answered.
 #[derive(Clone, Debug)]
-pub struct Schedule {
+pub(super) struct Schedule {
     flows: Range<u32>,
     start_ns: u64,
     /// Frames a second, of all flows together.
@@ -16,20 +16,20 @@ pub struct Schedule {
 impl Schedule {
     /// `rate` frames a second from `start_ns` on, the flows taking turns.
     #[must_use]
-    pub const fn new(flows: Range<u32>, rate: f64, start_ns: u64) -> Self {
+    pub(super) const fn new(flows: Range<u32>, rate: f64, start_ns: u64) -> Self {
         Self { flows, start_ns, rate, count: 0 }
     }
 
     /// When the next frame is due; `None` if there are no flows.
     #[must_use]
     #[allow(clippy::cast_precision_loss, clippy::cast_sign_loss, reason = "exact to a nanosecond for three months")]
-    pub fn due_ns(&self) -> Option<u64> {
+    pub(super) fn due_ns(&self) -> Option<u64> {
         let after = (self.count as f64 * 1e9 / self.rate) as u64;
         (!self.flows.is_empty()).then(|| self.start_ns.saturating_add(after))
     }
 
     /// The next frame if it is due by `now_ns`: its flow, and when it should have been sent.
-    pub fn next_due(&mut self, now_ns: u64) -> Option<(u32, u64)> {
+    pub(super) fn next_due(&mut self, now_ns: u64) -> Option<(u32, u64)> {
         let due = self.due_ns().filter(|due| *due <= now_ns)?;
         let flows = u64::from(self.flows.end - self.flows.start);
         let flow = self.flows.start + (self.count % flows) as u32;

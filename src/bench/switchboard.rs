@@ -63,7 +63,13 @@ impl Switchboard {
         self.rooms.get(room as usize).copied().unwrap_or(Id::RELAY)
     }
 
-    fn welcomed(&mut self, client: u32, payload: &[u8], reply: &mut Vec<u8>) -> Result<bool, String> {
+    fn welcomed(
+        &mut self,
+        client: u32,
+        payload: &[u8],
+        reply: &mut Vec<u8>,
+        on: &mut dyn FnMut(Event<'_>),
+    ) -> Result<(), String> {
         let welcome = Welcome::parse(payload).map_err(|error| format!("its WELCOME cannot be read: {error}"))?;
         let wanted = self.payload_bytes_max;
         if welcome.payload_bytes_max < wanted && wanted > PAYLOAD_BYTES_DEFAULT {
@@ -74,10 +80,14 @@ impl Switchboard {
         }
         let this = self.client(client);
         this.id = welcome.client;
-        let Some(room) = this.room else { return Ok(true) };
-        let name = room_name(self.run, room);
-        Join { name: &name }.write_frame(Header::new(Type::Join), reply);
-        Ok(false)
+        match this.room {
+            None => on(Event::Ready),
+            Some(room) => {
+                let name = format!("bench-{:08x}-{room}", self.run);
+                Join { name: &name }.write_frame(Header::new(Type::Join), reply);
+            }
+        }
+        Ok(())
     }
 
     fn joined(&mut self, client: u32, payload: &[u8]) -> Result<(), String> {
@@ -91,10 +101,6 @@ impl Switchboard {
         }
         Ok(())
     }
-}
-
-fn room_name(run: u32, room: u32) -> String {
-    format!("bench-{run:08x}-{room}")
 }
 
 /// A code's name in the specification.
@@ -136,19 +142,15 @@ impl Dialect for Switchboard {
             }
             let unreadable = |error| format!("its {:?} cannot be read: {error}", header.frame_type());
             match header.frame_type() {
-                Some(Type::Welcome) => {
-                    if self.welcomed(client, payload, reply)? {
-                        on(Event::Ready);
-                    }
-                }
+                Some(Type::Welcome) => self.welcomed(client, payload, reply, on)?,
                 Some(Type::Joined) => {
                     self.joined(client, payload)?;
                     on(Event::Ready);
                 }
                 Some(Type::Ping) => {
-                    let ping = Ping::parse(payload).map_err(unreadable)?;
-                    let pong = Pong { ping_clock_us: ping.clock_us, clock_us: None };
-                    pong.write_frame(Header::new(Type::Pong).correlating(header.correlation), reply);
+                    let asked = Ping::parse(payload).map_err(unreadable)?;
+                    let answer = Pong { ping_clock_us: asked.clock_us, clock_us: None };
+                    answer.write_frame(Header::new(Type::Pong).correlating(header.correlation), reply);
                 }
                 Some(Type::Gap) => on(Event::Missed(Gap::parse(payload).map_err(unreadable)?.frames)),
                 Some(Type::Error) => {

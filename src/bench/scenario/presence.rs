@@ -46,11 +46,12 @@ pub(super) fn churn<D: Dialect>(rig: &mut Rig<'_, D>, work: &Work, report: &mut 
         let now_ns = rig.fleet.now_ns();
         while due_ns(start_ns, due, work.rate) <= now_ns {
             // A place is free once its last user has gone for good; if none is, the server lags behind.
-            let Some(client) = waiting.pop_front() else {
+            let Some(client) = waiting.front().copied().filter(|client| rig.fleet.is_absent(*client)) else {
                 late += 1;
                 due += 1;
                 continue;
             };
+            waiting.pop_front();
             rig.connect(client, due_ns(start_ns, due, work.rate))?;
             present.push_back(client);
             due += 1;
