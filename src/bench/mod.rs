@@ -25,7 +25,7 @@ pub use cores::Cores;
 pub use dialect::{Destination, Dialect, Event, Role};
 pub use machine::{check_capacity, check_descriptors, check_ports, source};
 pub use parameter::{Offer, Parameter};
-pub use plan::{IN_FLIGHT_DEFAULT, Plan, WARMUP_DEFAULT, Wishes};
+pub use plan::{IN_FLIGHT_DEFAULT, Plan, Wishes};
 pub use process::{Process, Usage};
 pub use progress::Progress;
 pub use scenario::{Scenario, Work, run};

@@ -1,5 +1,7 @@
 //! The numbers of each scenario: which it has, with which default, in which unit, and why.
 
+use Parameter::{Connections, Rate, Rooms, Seconds, Size, Stuck, Warmup, Window};
+
 use super::scenario::Scenario;
 
 /// A number that some scenarios have and others have not.
@@ -17,14 +19,24 @@ pub enum Parameter {
     Window,
     /// Frames or connections a second.
     Rate,
+    /// Time under load before anything is measured.
+    Warmup,
     /// How long it is measured.
     Seconds,
 }
 
 impl Parameter {
     /// Every parameter, in the order in which people are told of them.
-    pub const ALL: [Self; 7] =
-        [Self::Connections, Self::Rooms, Self::Stuck, Self::Size, Self::Window, Self::Rate, Self::Seconds];
+    pub const ALL: [Self; 8] = [
+        Self::Connections,
+        Self::Rooms,
+        Self::Stuck,
+        Self::Size,
+        Self::Window,
+        Self::Rate,
+        Self::Warmup,
+        Self::Seconds,
+    ];
 
     /// Its name on the command line.
     #[must_use]
@@ -36,6 +48,7 @@ impl Parameter {
             Self::Size => "size",
             Self::Window => "window",
             Self::Rate => "rate",
+            Self::Warmup => "warmup",
             Self::Seconds => "seconds",
         }
     }
@@ -60,10 +73,82 @@ const fn offer(parameter: Parameter, default: u32, help: &'static str) -> Offer 
 pub(super) const SIZE_DEFAULT: u32 = 128;
 
 const SIZE: Offer = offer(
-    Parameter::Size,
+    Size,
     SIZE_DEFAULT,
     "Payload of a frame, from 16 bytes, which its stamp takes, to 16MiB: by default a short message",
 );
+
+const WARMUP: Offer =
+    offer(Warmup, 1, "Seconds under load before anything is measured: caches and buffers take their size");
+
+const PAIRS: &[Offer] = &[
+    offer(Connections, 100, "Clients, an even number: few enough that the path of a frame is measured, not memory"),
+    SIZE,
+    offer(Window, 16, "Frames that each client has outstanding: 1 measures wake-ups, 16 a busy line, 128 frames alone"),
+    WARMUP,
+    offer(Seconds, 5, "Seconds that are measured: some hundred thousand frames"),
+];
+
+const FANOUT: &[Offer] = &[
+    offer(Connections, 1000, "Clients: the first sends, and the others hear it"),
+    offer(Rooms, 0, "0: everybody is sent to; 1: a room that everybody is in"),
+    SIZE,
+    offer(Window, 4, "Frames outstanding: the next goes out when the oldest has reached everybody"),
+    WARMUP,
+    offer(Seconds, 5, "Seconds that are measured: some million deliveries"),
+];
+
+const ROOMS: &[Offer] = &[
+    offer(Connections, 1000, "Clients, spread evenly over the rooms"),
+    offer(Rooms, 100, "Rooms, of at least two members: by default ten in each"),
+    SIZE,
+    offer(Window, 4, "Frames that the sender in each room has outstanding"),
+    WARMUP,
+    offer(Seconds, 5, "Seconds that are measured: some million deliveries"),
+];
+
+const IDLE: &[Offer] = &[
+    offer(Connections, 10_000, "Clients: the everyday case of a large relay"),
+    offer(Seconds, 60, "Seconds of silence: twice the usual keepalive of 30, so that heartbeats are in"),
+];
+
+const RATE: &[Offer] = &[
+    offer(Connections, 10_000, "Clients, an even number: the everyday case of a large relay"),
+    SIZE,
+    offer(Rate, 20_000, "Frames a second, of all clients together: two a second from each"),
+    WARMUP,
+    offer(Seconds, 10, "Seconds that are measured: enough for the 99.9th percentile"),
+];
+
+const CHURN: &[Offer] = &[
+    offer(Connections, 1000, "Clients that are here at a time: the oldest leaves when one more comes"),
+    offer(Rate, 1000, "Connections a second: by default each stays for a second"),
+    offer(Warmup, 1, "Seconds before that, at least 1, for the bystanders' undisturbed latency"),
+    offer(Seconds, 10, "Seconds of coming and going"),
+];
+
+const STORM: &[Offer] = &[
+    offer(Connections, 10_000, "Clients that are lost and come back: the everyday case of a large relay"),
+    offer(Seconds, 5, "Seconds before the storm, for the bystanders' undisturbed latency"),
+];
+
+const SLOW: &[Offer] = &[
+    offer(Connections, 100, "Clients, an even number, the stuck and those that send to them included"),
+    offer(Stuck, 5, "Recipients that stop reading"),
+    SIZE,
+    offer(Window, 16, "Frames that each of the others has outstanding"),
+    offer(Rate, 20_000, "Frames a second to the stuck, all together: their queues of 1MiB are full within 2 s"),
+    WARMUP,
+    offer(Seconds, 5, "Seconds of each part: undisturbed, and beside the stuck"),
+];
+
+const FILE: &[Offer] = &[
+    offer(Connections, 2, "Clients, an even number: half of them send, the other half take"),
+    offer(Size, 65_536, "Payload of a frame, from 16 bytes to 16MiB: by default the largest that relays usually take"),
+    offer(Window, 16, "Frames that each sender has outstanding: one MiB on its way, as file transfers have"),
+    WARMUP,
+    offer(Seconds, 5, "Seconds that are measured: some GB"),
+];
 
 impl Scenario {
     /// What it does, in a line.
@@ -85,133 +170,16 @@ impl Scenario {
     /// Its parameters, with its own defaults.
     #[must_use]
     pub const fn offers(self) -> &'static [Offer] {
-        use Parameter::{Connections, Rate, Rooms, Seconds, Size, Stuck, Window};
         match self {
-            Self::Pairs => {
-                const {
-                    &[
-                        offer(
-                            Connections,
-                            100,
-                            "Clients, an even number: few enough that the path of a frame is measured, not memory",
-                        ),
-                        SIZE,
-                        offer(
-                            Window,
-                            16,
-                            "Frames that each client has outstanding: 1 measures wake-ups, 16 a busy line, 128 frames alone",
-                        ),
-                        offer(Seconds, 5, "Seconds that are measured: some hundred thousand frames"),
-                    ]
-                }
-            }
-            Self::Fanout => {
-                const {
-                    &[
-                        offer(Connections, 1000, "Clients: the first sends, and the others hear it"),
-                        offer(Rooms, 0, "0: everybody is sent to; 1: a room that everybody is in"),
-                        SIZE,
-                        offer(Window, 4, "Frames outstanding: the next goes out when the oldest has reached everybody"),
-                        offer(Seconds, 5, "Seconds that are measured: some million deliveries"),
-                    ]
-                }
-            }
-            Self::Rooms => {
-                const {
-                    &[
-                        offer(Connections, 1000, "Clients, spread evenly over the rooms"),
-                        offer(Rooms, 100, "Rooms, of at least two members: by default ten in each"),
-                        SIZE,
-                        offer(Window, 4, "Frames that the sender in each room has outstanding"),
-                        offer(Seconds, 5, "Seconds that are measured: some million deliveries"),
-                    ]
-                }
-            }
-            Self::Idle => {
-                const {
-                    &[
-                        offer(Connections, 10_000, "Clients: the everyday case of a large relay"),
-                        offer(
-                            Seconds,
-                            60,
-                            "Seconds of silence: twice the usual keepalive of 30, so that heartbeats are in",
-                        ),
-                    ]
-                }
-            }
-            Self::Rate => {
-                const {
-                    &[
-                        offer(Connections, 10_000, "Clients, an even number: the everyday case of a large relay"),
-                        SIZE,
-                        offer(Rate, 20_000, "Frames a second, of all clients together: two a second from each"),
-                        offer(Seconds, 10, "Seconds that are measured: enough for the 99.9th percentile"),
-                    ]
-                }
-            }
-            Self::Churn => {
-                const {
-                    &[
-                        offer(
-                            Connections,
-                            1000,
-                            "Clients that are here at a time: the oldest leaves when one more comes",
-                        ),
-                        offer(Rate, 1000, "Connections a second: by default each stays for a second"),
-                        offer(Seconds, 10, "Seconds of coming and going"),
-                    ]
-                }
-            }
-            Self::Storm => {
-                const {
-                    &[
-                        offer(
-                            Connections,
-                            10_000,
-                            "Clients that are lost and come back: the everyday case of a large relay",
-                        ),
-                        offer(Seconds, 5, "Seconds before the storm, for the bystanders' undisturbed latency"),
-                    ]
-                }
-            }
-            Self::Slow => {
-                const {
-                    &[
-                        offer(
-                            Connections,
-                            100,
-                            "Clients, an even number, the stuck and those that send to them included",
-                        ),
-                        offer(Stuck, 5, "Recipients that stop reading"),
-                        SIZE,
-                        offer(Window, 16, "Frames that each of the others has outstanding"),
-                        offer(
-                            Rate,
-                            20_000,
-                            "Frames a second to the stuck, all together: their queues of 1MiB are full within 2 s",
-                        ),
-                        offer(Seconds, 5, "Seconds of each part: undisturbed, and beside the stuck"),
-                    ]
-                }
-            }
-            Self::File => {
-                const {
-                    &[
-                        offer(Connections, 2, "Clients, an even number: half of them send, the other half take"),
-                        offer(
-                            Size,
-                            65_536,
-                            "Payload of a frame, from 16 bytes to 16MiB: by default the largest that relays usually take",
-                        ),
-                        offer(
-                            Window,
-                            16,
-                            "Frames that each sender has outstanding: one MiB on its way, as file transfers have",
-                        ),
-                        offer(Seconds, 5, "Seconds that are measured: some GB"),
-                    ]
-                }
-            }
+            Self::Pairs => PAIRS,
+            Self::Fanout => FANOUT,
+            Self::Rooms => ROOMS,
+            Self::Idle => IDLE,
+            Self::Rate => RATE,
+            Self::Churn => CHURN,
+            Self::Storm => STORM,
+            Self::Slow => SLOW,
+            Self::File => FILE,
         }
     }
 

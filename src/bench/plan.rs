@@ -16,8 +16,6 @@ use crate::wire::{HEADER_BYTES, Id, PAYLOAD_BYTES_CEILING, PAYLOAD_BYTES_DEFAULT
 pub const IN_FLIGHT_DEFAULT: u32 = 1000;
 /// What a relay's backlog can be at most.
 const IN_FLIGHT_MAX: u32 = 65_535;
-/// Time before anything is measured, where nothing else is asked for: caches and buffers take their size.
-pub const WARMUP_DEFAULT: Duration = Duration::from_secs(1);
 /// More outstanding frames than this wait in the load generator itself.
 const WINDOW_MAX: u32 = 65_536;
 /// Neither a relay nor this program is near it: what is larger is a slip.
@@ -55,7 +53,7 @@ pub struct Wishes {
     pub rate: Option<f64>,
     /// See [`Parameter::Seconds`].
     pub time: Option<Duration>,
-    /// Time before anything is measured; may be zero.
+    /// See [`Parameter::Warmup`]; may be zero.
     pub warmup: Option<Duration>,
     /// The keepalive that the clients ask for; the relay's own if they do not.
     pub keepalive: Option<Duration>,
@@ -72,6 +70,7 @@ impl Wishes {
             Parameter::Size => self.size.is_some(),
             Parameter::Window => self.window.is_some(),
             Parameter::Rate => self.rate.is_some(),
+            Parameter::Warmup => self.warmup.is_some(),
             Parameter::Seconds => self.time.is_some(),
         }
     }
@@ -103,6 +102,7 @@ impl Plan {
         }
         let default = |parameter| scenario.offer(parameter).map(|offer| offer.default);
         let count = |wish: Option<u32>, parameter| wish.or(default(parameter)).unwrap_or(0);
+        let seconds = |parameter| Duration::from_secs(u64::from(default(parameter).unwrap_or(0)));
         let work = Work {
             scenario,
             connections: count(wishes.connections, Parameter::Connections),
@@ -112,8 +112,8 @@ impl Plan {
             rate: wishes.rate.or(default(Parameter::Rate).map(f64::from)).unwrap_or(0.0),
             rooms: count(wishes.rooms, Parameter::Rooms),
             stuck: count(wishes.stuck, Parameter::Stuck),
-            warmup: wishes.warmup.unwrap_or(WARMUP_DEFAULT),
-            time: wishes.time.unwrap_or(Duration::from_secs(u64::from(count(None, Parameter::Seconds)))),
+            warmup: wishes.warmup.unwrap_or(seconds(Parameter::Warmup)),
+            time: wishes.time.unwrap_or(seconds(Parameter::Seconds)),
             in_flight_max: wishes.in_flight.unwrap_or(IN_FLIGHT_DEFAULT),
         };
         check_numbers(&work, wishes.keepalive)?;
@@ -260,6 +260,7 @@ mod tests {
             Parameter::Size => Wishes { size: Some(64), ..Wishes::default() },
             Parameter::Window => Wishes { window: Some(2), ..Wishes::default() },
             Parameter::Rate => Wishes { rate: Some(5.0), ..Wishes::default() },
+            Parameter::Warmup => Wishes { warmup: Some(Duration::ZERO), ..Wishes::default() },
             Parameter::Seconds => Wishes { time: Some(Duration::from_secs(1)), ..Wishes::default() },
         };
         for scenario in Scenario::ALL {
