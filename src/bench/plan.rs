@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn every_scenario_makes_sense_by_default_and_says_what_its_numbers_are() {
         for scenario in Scenario::ALL {
-            let plan = Plan::new(scenario, &Wishes::default()).expect(scenario.name());
+            let plan = Plan::new(scenario, &Wishes::default()).expect("it makes sense");
             for offer in scenario.offers() {
                 assert_eq!(scenario.offer(offer.parameter).map(|it| it.default), Some(offer.default), "told once");
                 assert!(!offer.help.ends_with('.'), "{}", offer.help);
@@ -271,12 +271,12 @@ mod tests {
                     wishes.rooms = wishes.rooms.or(Some(2));
                 }
                 let planned = Plan::new(scenario, &wishes);
-                match scenario.offer(parameter) {
-                    Some(_) => assert!(planned.is_ok() || parameter == Parameter::Connections, "{planned:?}"),
-                    None => {
-                        let line = planned.expect_err("no meaning");
-                        assert!(line.contains(parameter.name()) && line.contains("leave it out"), "{line}");
-                    }
+                if scenario.offer(parameter).is_some() {
+                    // Ten clients are too few for the rooms or the stuck by default.
+                    assert!(planned.is_ok() || parameter == Parameter::Connections, "{planned:?}");
+                } else {
+                    let line = planned.expect_err("no meaning");
+                    assert!(line.contains(parameter.name()) && line.contains("leave it out"), "{line}");
                 }
             }
         }
