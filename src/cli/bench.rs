@@ -109,7 +109,7 @@ fn subcommand(scenario: Scenario) -> Command {
         .arg(addr.help("The relay to put under load [default: one that is started for the purpose]"))
         .args(Parameter::ALL.map(|parameter| argument(scenario, parameter)))
         .next_help_heading("Clients")
-        .arg(Arg::new("in-flight").long("in-flight").value_name("N").value_parser(value_parser!(u32)).help(format!(
+        .arg(Arg::new("in-flight").long("in-flight").value_name("N").value_parser(parse_count).help(format!(
             "Clients on their way in at once: fewer than the relay's backlog, which drops the rest \
                      [default: {IN_FLIGHT_DEFAULT}]"
         )))
@@ -138,13 +138,13 @@ fn switch(name: &'static str, help: &'static str) -> Arg {
 
 /// A number of a scenario. One that it has not is taken as well, so that its refusal can say what there is.
 fn argument(scenario: Scenario, parameter: Parameter) -> Arg {
-    let argument = Arg::new(parameter.name()).long(parameter.name());
+    let argument = Arg::new(parameter.name()).long(parameter.name()).allow_negative_numbers(true);
     let argument = match parameter {
         Parameter::Size => argument.value_name("BYTES").value_parser(parse_size),
-        Parameter::Rate => argument.value_name("N").value_parser(value_parser!(f64)).allow_negative_numbers(true),
+        Parameter::Rate => argument.value_name("N").value_parser(parse_rate),
         Parameter::Warmup => argument.value_name("SECONDS").value_parser(parse_pause),
         Parameter::Seconds => argument.value_name("SECONDS").value_parser(parse_seconds),
-        _ => argument.value_name("N").value_parser(value_parser!(u32)),
+        _ => argument.value_name("N").value_parser(parse_count),
     };
     match scenario.offer(parameter) {
         Some(offer) => argument.help(format!("{} [default: {}]", offer.help, offer.default)),
@@ -152,9 +152,17 @@ fn argument(scenario: Scenario, parameter: Parameter) -> Arg {
     }
 }
 
+fn parse_count(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("write a whole number, at most {}", u32::MAX))
+}
+
 fn parse_size(text: &str) -> Result<usize, String> {
     let size = ByteSize::from_str(text).map_err(|_| "write a size, as 128, 64KiB or 1MiB".to_owned())?;
     usize::try_from(size.as_u64()).map_err(|_| "it is larger than this machine's memory could be".to_owned())
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    text.parse().map_err(|_| "write a number, as 20000 or 0.5".to_owned())
 }
 
 /// A time in seconds that may be none.
