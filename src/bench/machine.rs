@@ -71,7 +71,7 @@ pub fn check_ports(plan: &Plan, endpoint: &Endpoint) -> Result<(), String> {
 
 fn enough_ports(work: &Work, endpoint: &Endpoint, ports: u32) -> Result<(), String> {
     let clients = work.clients();
-    if clients <= ports || matches!(endpoint, Endpoint::Unix(_)) || source(endpoint, 0).is_some() {
+    if clients <= ports || matches!(endpoint, Endpoint::Unix(_)) || source(endpoint, 1, 0).is_some() {
         return Ok(());
     }
     Err(format!(
@@ -92,15 +92,17 @@ fn ports() -> u32 {
 }
 
 /// The address that a client comes from, where that can be chosen: all of 127.0.0.0/8 is this machine's, on
-/// Linux, and an address of its own for every thousand clients keeps the search for a free port short.
+/// Linux, and an address of its own for every thousand clients keeps the search for a free port short. Clients
+/// that come again get others with another `network`, from 1 to 254, because the ports of their last connections
+/// are not free for a minute.
 #[must_use]
-pub fn source(endpoint: &Endpoint, client: u32) -> Option<IpAddr> {
+pub fn source(endpoint: &Endpoint, network: u8, client: u32) -> Option<IpAddr> {
     let Endpoint::Tcp(address) = endpoint else { return None };
     let is_spread = cfg!(target_os = "linux") && address.is_ipv4() && address.ip().is_loopback();
     is_spread.then(|| {
-        // 254 addresses of each 127.1.x.0/24, which is enough for every client that a relay can have.
+        // 254 addresses of each 127.n.x.0/24, which is enough for every client that a relay can have.
         let group = client / CLIENTS_PER_SOURCE;
-        IpAddr::V4(Ipv4Addr::new(127, 1, (group / 254) as u8, (group % 254) as u8 + 1))
+        IpAddr::V4(Ipv4Addr::new(127, network, (group / 254) as u8, (group % 254) as u8 + 1))
     })
 }
 
@@ -154,19 +156,19 @@ mod tests {
             [("127.0.0.1:1", "127.1.0.1", "127.1.66.14"), ("127.3.2.1:1", "127.1.0.1", "127.1.66.14")]
         {
             if cfg!(target_os = "linux") {
-                assert_eq!(source(&endpoint(text), 999), first.parse().ok());
-                assert_eq!(source(&endpoint(text), 1000), "127.1.0.2".parse().ok());
-                assert_eq!(source(&endpoint(text), (1 << 24) - 1), last.parse().ok());
+                assert_eq!(source(&endpoint(text), 1, 999), first.parse().ok());
+                assert_eq!(source(&endpoint(text), 9, 1000), "127.9.0.2".parse().ok());
+                assert_eq!(source(&endpoint(text), 1, (1 << 24) - 1), last.parse().ok());
                 enough_ports(&many, &endpoint(text), 28_232).expect("enough");
             }
         }
         for text in ["[::1]:1", "192.0.2.1:1"] {
-            assert_eq!(source(&endpoint(text), 0), None);
+            assert_eq!(source(&endpoint(text), 1, 0), None);
             let line = enough_ports(&many, &endpoint(text), 28_233).expect_err("too few ports");
             assert!(line.contains("has 28233") && line.ends_with("--connections 28232"), "{line}");
         }
         let unix = Endpoint::Unix("/run/relay".into());
-        assert!(source(&unix, 0).is_none() && enough_ports(&many, &unix, 1).is_ok());
+        assert!(source(&unix, 1, 0).is_none() && enough_ports(&many, &unix, 1).is_ok());
         assert!(ports() > 0);
     }
 }

@@ -7,7 +7,7 @@
 //! somebody works with, which is the last that should be put under load by an oversight.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::atomic::Ordering;
@@ -190,7 +190,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
     let dialect = if plan.work.scenario == Scenario::File { dialect.of_files() } else { dialect };
     let mut progress = progress(arguments.quiet);
     let report = bench::run(&plan.work, dialect, &mut target, &mut progress, &stop);
-    if !report.failures.is_empty() {
+    if !report.failures.is_empty() && !stop.is_asked() {
         for line in target.log() {
             output::complain(&format!("relay: {}", output::one_line(&line)));
         }
@@ -272,19 +272,19 @@ fn tell(report: &Report, json: bool) -> Result<(), Trouble> {
         serde_json::to_writer(&mut out, report).map_err(io::Error::from)?;
         writeln!(out)?;
     } else {
-        write!(out, "{}", text(report))?;
+        write_text(report, &mut out)?;
     }
     Ok(out.flush()?)
 }
 
-// What stands below is a stand-in until reports are rendered.
+// What stands below is a stand-in until reports are rendered and progress is shown.
 
 fn progress(_quiet: bool) -> Progress {
     Progress
 }
 
-fn text(report: &Report) -> String {
-    format!("{report:#?}\n")
+fn write_text(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{report:#?}")
 }
 
 fn page(report: &Report) -> String {
