@@ -210,3 +210,46 @@ impl Process {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn ticks_and_nanoseconds_tell_the_same() {
+        use std::process::{Child, Command};
+
+        /// Works until the test is over, however that ends.
+        struct Busy(Child);
+
+        impl Drop for Busy {
+            fn drop(&mut self) {
+                let _ = self.0.kill();
+                let _ = self.0.wait();
+            }
+        }
+
+        let child = Busy(Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("a shell"));
+        let mut process = Process::of(child.0.id()).expect("its figures can be read");
+        if process.tick.is_some() {
+            // This system counts no nanoseconds.
+            return;
+        }
+        let tick = Duration::from_secs(1) / u32::try_from(procfs::ticks_per_second()).expect("a small number");
+        while process.nanoseconds().expect("it runs") < 20 * tick {
+            std::thread::yield_now();
+        }
+        let before = process.nanoseconds().expect("it runs");
+        process.tick = Some(tick);
+        let ticks = process.cpu().expect("it runs");
+        let after = process.nanoseconds().expect("it runs");
+        assert!(ticks + 3 * tick >= before && ticks <= after + 3 * tick, "{before:?} {ticks:?} {after:?}");
+    }
+
+    #[test]
+    fn nobody_has_no_figures() {
+        assert!(Process::of(u32::MAX).is_none());
+        assert!(Process::of(0).is_none());
+    }
+}

@@ -258,7 +258,7 @@ fn look_at(address: &Address) -> Result<Session, Trouble> {
 /// Says what the figures cannot show.
 fn remark(target: &Target) {
     if target.is_own() && target.cores().is_none() {
-        output::complain("switchboard: relay and load share their cores, as there are not two to pin them to");
+        output::complain("switchboard: relay and load share their cores: there are not two to keep them apart");
     }
     if target.process().is_none() {
         output::complain("switchboard: the relay's process is not to be seen from here: no CPU or memory figures");
