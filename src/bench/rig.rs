@@ -3,16 +3,16 @@
 //!
 //! A scenario is written with these verbs; the rig knows none of them.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use super::dialect::Dialect;
 use super::fleet::Fleet;
+use super::machine::source;
 use super::progress::Progress;
 use super::report::{Arrival, Memory, Report, Sample, Traffic};
 use super::stop::Stop;
 use super::target::Target;
-use crate::reactor::{Endpoint, Limits, Reactor};
+use crate::reactor::{Limits, Reactor};
 
 /// How long clients are connected in a turn: what arrives meanwhile waits, and its latency is measured.
 const CONNECTING_TURN_MAX: Duration = Duration::from_micros(500);
@@ -31,9 +31,6 @@ const REST_STEP: Duration = Duration::from_millis(12);
 const REST_MAX: Duration = Duration::from_secs(1);
 /// One part in so many of a core is rest: heartbeats and bystanders go on.
 const REST_SHARE: u32 = 50;
-/// Clients from one source address: beyond that the kernel's search for a free port costs twenty times the
-/// connect.
-const CLIENTS_PER_SOURCE: u32 = 1000;
 /// The longest that a turn waits, so that a stop is noticed.
 const TURN_WAIT_MAX: Duration = Duration::from_millis(50);
 
@@ -76,7 +73,6 @@ pub(in crate::bench) struct Rig<'a, D> {
     progress: &'a mut Progress,
     stop: &'a Stop,
     pace: Pace,
-    spread: bool,
     /// The second number of the clients' addresses.
     network: u8,
     began: Instant,
@@ -113,8 +109,6 @@ impl<'a, D: Dialect> Rig<'a, D> {
         };
         let reactor =
             Reactor::new::<Fleet<D>>(limits).map_err(|error| Trouble(format!("the system grants no poll: {error}")))?;
-        let is_loopback = |address: &std::net::SocketAddr| address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let spread = matches!(target.endpoint(), Endpoint::Tcp(address) if is_loopback(address));
         let now = Instant::now();
         let last = Mark { at: now, delivered: 0, payload_bytes: 0, cpu: target.cpu() };
         Ok(Self {
@@ -124,7 +118,6 @@ impl<'a, D: Dialect> Rig<'a, D> {
             progress,
             stop,
             pace,
-            spread,
             network: 1,
             began: now,
             samples: Vec::new(),
@@ -194,10 +187,7 @@ impl<'a, D: Dialect> Rig<'a, D> {
     /// # Errors
     /// The system's, in words.
     pub(in crate::bench) fn connect(&mut self, client: u32, due_ns: u64) -> Result<(), Trouble> {
-        let source = self.spread.then(|| {
-            let group = client / CLIENTS_PER_SOURCE + 1;
-            IpAddr::V4(Ipv4Addr::new(127, self.network, (group >> 8) as u8, group as u8))
-        });
+        let source = source(self.target.endpoint(), self.network, client);
         let conn = self.reactor.connect(self.target.endpoint(), source).map_err(|error| {
             Trouble(format!("client {client} cannot connect to {}: {error}", self.target.endpoint()))
         })?;
