@@ -6,7 +6,7 @@ use plotters::prelude::{Color, DrawingAreaErrorKind, PathElement, Rectangle};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::{Area, Axis, Fault, GRID_SHARE, INK, TEXT, draw, px, series_colour, stroke, words};
-use crate::bench::units::times;
+use crate::bench::units::{NONE, times};
 
 /// The width of all.
 const WIDTH: u32 = 860;
@@ -108,6 +108,9 @@ impl Bars {
                         (end_seen.max(base).max(mark_end) + 5.0, f64::midpoint(upper, lower)),
                         HPos::Left,
                     )?;
+                }
+                if bar.value.is_none() {
+                    text(area, NONE, (scale.of(1.0) + 5.0, f64::midpoint(upper, lower)), HPos::Left)?;
                 }
                 if let Some(mark) = bar.mark {
                     let x = scale.of(mark);
