@@ -114,7 +114,7 @@ impl Bars {
                 }
                 if let Some(mark) = bar.mark {
                     let x = scale.of(mark);
-                    path(area, [(x, upper - 2.0), (x, lower + 2.0)], stroke(INK, 2))?;
+                    path(area, [(x, upper - 4.0), (x, lower + 2.0)], stroke(INK, 2))?;
                 }
                 top += BAR + GAP;
             }
