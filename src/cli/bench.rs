@@ -17,6 +17,7 @@ use bytesize::ByteSize;
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, value_parser};
 
 use super::{Trouble, link, output, parse_address, parse_seconds, passing_name, signals};
+use crate::bench::page;
 use crate::bench::report::{Report, wants_colour};
 use crate::bench::{self, IN_FLIGHT_DEFAULT, Parameter, Plan, Progress, Scenario, Stop, Switchboard, Target, Wishes};
 use crate::client::{Address, Client, Event, Options, Session};
@@ -189,10 +190,9 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
     let dialect = Switchboard::new(plan.work.size, plan.keepalive);
     let dialect = if plan.work.scenario == Scenario::File { dialect.of_files() } else { dialect };
     let mut progress = if arguments.quiet { Progress::new(false) } else { Progress::auto() };
+    let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let mut report = bench::run(&plan.work, dialect, &mut target, &mut progress, &stop);
-    progress.finish();
-    report.command = command_line(std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()));
-    report.date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    (report.date, report.command) = (date, command());
     if !report.failures.is_empty() && !stop.is_asked() {
         for line in target.log() {
             output::complain(&format!("relay: {}", output::one_line(&line)));
@@ -200,12 +200,19 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
     }
     tell(&report, arguments.json)?;
     if let Some(path) = &arguments.html {
-        write_page(&report, path)?;
+        write_page(&report, path)
+            .map_err(|error| Trouble::System(format!("cannot write --html {}: {error}", path.display())))?;
     }
     match report.failures.as_slice() {
         [] => Ok(()),
         failures => Err(Trouble::System(format!("{}: {}", plan.work.scenario.name(), failures.join("; ")))),
     }
+}
+
+/// The command as it was given, so that it can be given again.
+fn command() -> String {
+    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    std::iter::once("switchboard".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }
 
 /// A relay that is started for the purpose.
@@ -278,31 +285,8 @@ fn tell(report: &Report, json: bool) -> Result<(), Trouble> {
     Ok(out.flush()?)
 }
 
-/// This command as a person would write it, so that a page can say how to repeat it.
-fn command_line(arguments: impl Iterator<Item = String>) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_=.,:/@%+".contains(c);
-    let quoted = arguments.map(|word| match word.as_str() {
-        plain if !plain.is_empty() && plain.chars().all(is_plain) => word,
-        odd => format!("'{}'", odd.replace('\'', "'\\''")),
-    });
-    std::iter::once("switchboard".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
-}
-
-/// Writes the report as a page.
-fn write_page(report: &Report, path: &Path) -> Result<(), Trouble> {
+fn write_page(report: &Report, path: &Path) -> io::Result<()> {
     let mut page = Vec::new();
-    bench::page::report(report, &mut page)
-        .and_then(|()| fs::write(path, page))
-        .map_err(|error| Trouble::System(format!("cannot write --html {}: {error}", path.display())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_command_can_be_given_to_a_shell_again() {
-        let words = ["bench", "pairs", "--size=64KiB", "a b", "it's", ""].map(str::to_owned);
-        assert_eq!(command_line(words.into_iter()), r"switchboard bench pairs --size=64KiB 'a b' 'it'\''s' ''");
-    }
+    page::report(report, &mut page)?;
+    fs::write(path, page)
 }
