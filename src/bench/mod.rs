@@ -3,7 +3,26 @@
 //! It is itself a service on the reactor, one thread with one poll: thousands of clients whose frames carry
 //! a number and the time at which they should have been sent. Every frame is accounted for.
 
+mod cores;
 mod dialect;
+mod fleet;
+mod flows;
+mod payload;
+mod process;
+mod progress;
 pub mod report;
+mod rig;
+mod scenario;
+mod schedule;
+mod stop;
+mod switchboard;
+mod target;
 
+pub use cores::Cores;
 pub use dialect::{Destination, Dialect, Event, Role};
+pub use process::{Process, Usage};
+pub use progress::Progress;
+pub use scenario::{Scenario, Work, run};
+pub use stop::Stop;
+pub use switchboard::Switchboard;
+pub use target::Target;

@@ -178,3 +178,31 @@ pub struct Sample {
     /// Files that the server has open.
     pub descriptors: Option<u64>,
 }
+
+impl Figure {
+    /// A figure.
+    #[must_use]
+    pub fn new(name: &str, label: &str, value: f64, unit: &str) -> Self {
+        Self { name: name.to_owned(), label: label.to_owned(), value, unit: unit.to_owned() }
+    }
+}
+
+impl Latency {
+    /// Stand-in until the real one is merged.
+    #[must_use]
+    pub fn of(part: &str, histogram: &hdrhistogram::Histogram<u64>) -> Self {
+        let us = |p: f64| histogram.value_at_percentile(p) as f64 / 1e3;
+        Self {
+            part: part.to_owned(),
+            count: histogram.len(),
+            min_us: us(0.0),
+            mean_us: histogram.mean() / 1e3,
+            p50_us: us(50.0),
+            p90_us: us(90.0),
+            p99_us: us(99.0),
+            p999_us: us(99.9),
+            max_us: us(100.0),
+            curve: Vec::new(),
+        }
+    }
+}

@@ -21,11 +21,19 @@ use crate::server::{Ended, Server, reachable};
 pub(super) struct Arguments {
     #[command(flatten)]
     settings: Settings,
+
+    /// End as soon as the process that started this one, and has this number, ends: for those who start a relay
+    /// for their own use (Linux)
+    #[arg(long, value_name = "PID", hide = true)]
+    end_with_parent: Option<i32>,
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
     let settings = arguments.settings;
     settings.validate().map_err(Trouble::Usage)?;
+    if let Some(parent) = arguments.end_with_parent {
+        end_with(parent)?;
+    }
     let log_file = start_log(&settings)?;
     let mut server = Server::bind(&settings).map_err(Trouble::system)?;
     announce(&server);
@@ -45,6 +53,27 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
         }
         Err(error) => Err(Trouble::System(format!("the poll has failed: {error}"))),
     }
+}
+
+/// Has the system end this process with its parent, which is to be `parent`.
+#[cfg(target_os = "linux")]
+fn end_with(parent: i32) -> Result<(), Trouble> {
+    use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|error| Trouble::System(format!("cannot be made to end with its parent: {error}")))?;
+    // It may have ended before that.
+    if getppid().map(Pid::as_raw_pid) == Some(parent) {
+        Ok(())
+    } else {
+        Err(Trouble::System(format!("process {parent}, which it was started for, has ended")))
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+#[allow(clippy::unnecessary_wraps, reason = "on Linux it can fail")]
+const fn end_with(_parent: i32) -> Result<(), Trouble> {
+    Ok(())
 }
 
 /// Says where the relay can be reached, one line each on standard output, the first as soon as it listens.

@@ -44,6 +44,10 @@ impl Relay {
         self.address.parse().expect("an address")
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// A registered client called `name`.
     pub(crate) fn client(&self, name: &str) -> Client {
         Client::connect(&self.address(), &Options::named(name)).expect("welcomed")

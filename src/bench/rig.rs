@@ -1,0 +1,400 @@
+//! The load generator at work: turns of the loop, clients that come at a bounded pace, samples by the clock,
+//! and the books before and after what is measured.
+//!
+//! A scenario is written with these verbs; the rig knows none of them.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use super::dialect::Dialect;
+use super::fleet::Fleet;
+use super::progress::Progress;
+use super::report::{Arrival, Memory, Report, Sample, Traffic};
+use super::stop::Stop;
+use super::target::Target;
+use crate::reactor::{Endpoint, Limits, Reactor};
+
+/// Connects begun in a turn: each takes some ten microseconds, and what arrives meanwhile waits.
+const CONNECTS_TURN_MAX: usize = 32;
+/// The time between two points of a plot.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
+/// The time between two signs of progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+/// Frames are given up for lost when nothing has come for so long, though all were sent.
+const SETTLE_SILENCE: Duration = Duration::from_secs(2);
+/// Clients that do not get in are given up when none has for so long: a lost SYN comes again after one second,
+/// then after two, then four.
+const ARRIVAL_SILENCE: Duration = Duration::from_secs(10);
+/// The time between two looks at the server's CPU account: longer than the longest tick at which systems keep it.
+const REST_STEP: Duration = Duration::from_millis(12);
+/// How long to wait for a server that does not come to rest.
+const REST_MAX: Duration = Duration::from_secs(1);
+/// One part in so many of a core is rest: heartbeats and bystanders go on.
+const REST_SHARE: u32 = 50;
+/// Clients from one source address: beyond that the kernel's search for a free port costs twenty times the
+/// connect.
+const CLIENTS_PER_SOURCE: u32 = 1000;
+/// The longest that a turn waits, so that a stop is noticed.
+const TURN_WAIT_MAX: Duration = Duration::from_millis(50);
+
+/// Why a run ends before its time: one line for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::bench) struct Trouble(pub String);
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a rig is told besides the work.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::bench) struct Pace {
+    /// Clients that may be on their way in at once: beyond the listen backlog the kernel drops them.
+    pub(in crate::bench) in_flight_max: u32,
+    /// Bytes of a message that must fit a buffer, protocol included.
+    pub(in crate::bench) message_bytes_max: usize,
+}
+
+/// A moment in the books.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::bench) struct Mark {
+    at: Instant,
+    delivered: u64,
+    payload_bytes: u64,
+    cpu: Option<Duration>,
+}
+
+/// The load generator at work.
+#[derive(Debug)]
+pub(in crate::bench) struct Rig<'a, D> {
+    reactor: Reactor,
+    /// The clients.
+    pub(in crate::bench) fleet: Fleet<D>,
+    /// The server.
+    pub(in crate::bench) target: &'a mut Target,
+    progress: &'a mut Progress,
+    stop: &'a Stop,
+    pace: Pace,
+    spread: bool,
+    began: Instant,
+    samples: Vec<Sample>,
+    last: Mark,
+    next_sample: Instant,
+    next_progress: Instant,
+    /// Broken connections that have been reported or are expected.
+    pub(in crate::bench) broken_expected: u64,
+}
+
+impl<'a, D: Dialect> Rig<'a, D> {
+    /// A rig that puts `fleet` on `target`.
+    ///
+    /// # Errors
+    /// The system grants no poll.
+    pub(in crate::bench) fn new(
+        fleet: Fleet<D>,
+        target: &'a mut Target,
+        progress: &'a mut Progress,
+        stop: &'a Stop,
+        pace: Pace,
+    ) -> Result<Self, Trouble> {
+        let limits = Limits {
+            connections_max: 0,
+            input_bytes_max: pace.message_bytes_max,
+            // What waits here waits because the server does not read: it shows in the latencies.
+            queue_bytes_max: usize::MAX / 4,
+            buffered_total_bytes_max: usize::MAX / 4,
+            write_deadline: Duration::from_hours(1),
+            input_deadline: Duration::from_hours(1),
+            turn_work_max: usize::MAX,
+            ..Limits::default()
+        };
+        let reactor =
+            Reactor::new::<Fleet<D>>(limits).map_err(|error| Trouble(format!("the system grants no poll: {error}")))?;
+        let is_loopback = |address: &std::net::SocketAddr| address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let spread = matches!(target.endpoint(), Endpoint::Tcp(address) if is_loopback(address));
+        let now = Instant::now();
+        let last = Mark { at: now, delivered: 0, payload_bytes: 0, cpu: target.cpu() };
+        Ok(Self {
+            reactor,
+            fleet,
+            target,
+            progress,
+            stop,
+            pace,
+            spread,
+            began: now,
+            samples: Vec::new(),
+            last,
+            next_sample: now,
+            next_progress: now,
+            broken_expected: 0,
+        })
+    }
+
+    /// Runs one turn: waits for at most `wait`, and no longer than to what has to be sent next.
+    ///
+    /// # Errors
+    /// Somebody has asked to stop, the server has gone, or connections broke.
+    pub(in crate::bench) fn turn(&mut self, wait: Duration) -> Result<(), Trouble> {
+        let wait = self.fleet.wait().map_or(wait, |due| due.min(wait)).min(TURN_WAIT_MAX);
+        // The poll waits for whole milliseconds: what is due within one is waited for awake.
+        let wait = if wait < Duration::from_millis(1) { Duration::ZERO } else { wait };
+        self.reactor
+            .turn(&mut self.fleet, Some(wait))
+            .map_err(|error| Trouble(format!("the poll has failed: {error}")))?;
+        let now = Instant::now();
+        if now >= self.next_progress {
+            self.next_progress = now + PROGRESS_INTERVAL;
+            self.check()?;
+        }
+        if now >= self.next_sample {
+            self.sample(now);
+        }
+        Ok(())
+    }
+
+    /// Whether the run can go on.
+    fn check(&mut self) -> Result<(), Trouble> {
+        if self.stop.is_asked() {
+            return Err(Trouble("stopped before its time".to_owned()));
+        }
+        if let Some(line) = self.target.ended() {
+            return Err(Trouble(line));
+        }
+        let broken = self.fleet.census.broken - self.broken_expected;
+        if broken > 0 {
+            let why = self.fleet.complaint.clone().unwrap_or_else(|| "for no known reason".to_owned());
+            return Err(Trouble(format!("{broken} connections ended: {why}")));
+        }
+        Ok(())
+    }
+
+    fn sample(&mut self, now: Instant) {
+        self.next_sample = now + SAMPLE_INTERVAL;
+        let mark = self.mark_at(now);
+        let traffic = between(&self.last, &mark);
+        self.last = mark;
+        self.samples.push(Sample {
+            at_seconds: now.duration_since(self.began).as_secs_f64(),
+            clients: self.fleet.census.ready,
+            delivered_per_second: traffic.delivered_per_second,
+            bytes_per_second: traffic.bytes_per_second,
+            resident_bytes: self.target.usage().map(|usage| usage.resident_bytes),
+            server_core_share: traffic.server_core_share,
+            descriptors: None,
+        });
+    }
+
+    /// Begins the connection of a client, which should have happened at `due_ns`.
+    ///
+    /// # Errors
+    /// The system's, in words.
+    pub(in crate::bench) fn connect(&mut self, client: u32, due_ns: u64) -> Result<(), Trouble> {
+        let source = self.spread.then(|| {
+            let group = client / CLIENTS_PER_SOURCE + 1;
+            IpAddr::V4(Ipv4Addr::new(127, 1, (group >> 8) as u8, group as u8))
+        });
+        let conn = self.reactor.connect(self.target.endpoint(), source).map_err(|error| {
+            Trouble(format!("client {client} cannot connect to {}: {error}", self.target.endpoint()))
+        })?;
+        self.fleet.connected(self.reactor.connections(), client, conn, due_ns);
+        Ok(())
+    }
+
+    /// Has clients come, as many at once as the pace allows, and waits until all are registered.
+    ///
+    /// # Errors
+    /// See [`Rig::turn`]; or they do not get in.
+    pub(in crate::bench) fn connect_all(
+        &mut self,
+        clients: impl Iterator<Item = u32>,
+        total: u32,
+    ) -> Result<Arrival, Trouble> {
+        self.progress.phase("connecting", u64::from(total));
+        let mut clients = clients.peekable();
+        let (began, cpu) = (Instant::now(), self.target.cpu());
+        let before = self.fleet.census.arrivals;
+        let (mut progressed, mut last) = (began, before);
+        while clients.peek().is_some() || self.fleet.census.arriving > 0 {
+            for _ in 0..CONNECTS_TURN_MAX {
+                if self.fleet.census.arriving >= self.pace.in_flight_max {
+                    break;
+                }
+                let Some(client) = clients.next() else { break };
+                let now_ns = self.fleet.now_ns();
+                self.connect(client, now_ns)?;
+            }
+            let wait = if clients.peek().is_some() { Duration::ZERO } else { TURN_WAIT_MAX };
+            self.turn(if self.fleet.census.arriving >= self.pace.in_flight_max { TURN_WAIT_MAX } else { wait })?;
+            let now = Instant::now();
+            if self.fleet.census.arrivals > last {
+                (last, progressed) = (self.fleet.census.arrivals, now);
+            } else if now.duration_since(progressed) > ARRIVAL_SILENCE {
+                return Err(Trouble(format!(
+                    "{} clients wait to be registered, and nothing has come for {} s",
+                    self.fleet.census.arriving,
+                    ARRIVAL_SILENCE.as_secs()
+                )));
+            }
+            self.progress.set(last - before, "");
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        self.rest()?;
+        let after = self.target.cpu();
+        let arrived = u32::try_from(self.fleet.census.arrivals - before).unwrap_or(u32::MAX);
+        let each = |time: Duration| time.as_secs_f64() * 1e6 / f64::from(arrived.max(1));
+        let server_cpu_us_per_client = after.zip(cpu).map(|(after, cpu)| each(after.saturating_sub(cpu)));
+        Ok(Arrival { clients: arrived, seconds, server_cpu_us_per_client })
+    }
+
+    /// Lets the flows send.
+    pub(in crate::bench) fn start(&mut self) {
+        self.fleet.start(self.reactor.connections());
+    }
+
+    /// Goes on for `time`, showing `phase` where people look.
+    ///
+    /// # Errors
+    /// See [`Rig::turn`].
+    pub(in crate::bench) fn run_for(&mut self, phase: &'static str, time: Duration) -> Result<(), Trouble> {
+        let began = Instant::now();
+        self.phase(phase, time);
+        loop {
+            let spent = began.elapsed();
+            if spent >= time {
+                return Ok(());
+            }
+            self.turn(time.saturating_sub(spent))?;
+            self.show(spent);
+        }
+    }
+
+    /// Says what is being done now, for so long.
+    pub(in crate::bench) fn phase(&mut self, phase: &'static str, time: Duration) {
+        self.progress.phase(phase, u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    }
+
+    /// Says how much of that time has gone.
+    pub(in crate::bench) fn show(&mut self, spent: Duration) {
+        self.progress.set(u64::try_from(spent.as_millis()).unwrap_or(u64::MAX), "");
+    }
+
+    /// Sends nothing new, and waits until it is known what became of every frame, or nothing comes any more.
+    ///
+    /// # Errors
+    /// See [`Rig::turn`].
+    pub(in crate::bench) fn settle(&mut self) -> Result<(), Trouble> {
+        self.fleet.stop();
+        let open = self.fleet.flows.open_copies();
+        self.progress.phase("waiting for what is on its way", open);
+        let (mut last, mut progressed) = (open, Instant::now());
+        while last > 0 && progressed.elapsed() < SETTLE_SILENCE {
+            self.turn(TURN_WAIT_MAX)?;
+            let now = self.fleet.flows.open_copies();
+            if now != last {
+                (last, progressed) = (now, Instant::now());
+            }
+            self.progress.set(open.saturating_sub(now), "");
+        }
+        Ok(())
+    }
+
+    /// Notes where the books stand.
+    #[must_use]
+    pub(in crate::bench) fn mark(&self) -> Mark {
+        self.mark_at(Instant::now())
+    }
+
+    fn mark_at(&self, at: Instant) -> Mark {
+        Mark {
+            at,
+            delivered: self.fleet.flows.delivered(),
+            payload_bytes: self.fleet.flows.payload_bytes(),
+            cpu: self.target.cpu(),
+        }
+    }
+
+    /// What was passed on since a mark.
+    #[must_use]
+    pub(in crate::bench) fn since(&self, mark: &Mark) -> Traffic {
+        between(mark, &self.mark())
+    }
+
+    /// Lets the scenario do something to connections.
+    pub(in crate::bench) fn with<R>(
+        &mut self,
+        act: impl FnOnce(&mut Fleet<D>, &mut crate::reactor::Connections) -> R,
+    ) -> R {
+        act(&mut self.fleet, self.reactor.connections())
+    }
+
+    /// Goes on until the server rests, so that the work of a burst is counted whole, but no longer than a second.
+    ///
+    /// # Errors
+    /// See [`Rig::turn`].
+    pub(in crate::bench) fn rest(&mut self) -> Result<(), Trouble> {
+        let began = Instant::now();
+        let (mut looked, mut before) = (began, self.target.cpu());
+        while let Some(cpu) = before
+            && began.elapsed() < REST_MAX
+        {
+            while looked.elapsed() < REST_STEP {
+                self.turn(REST_STEP)?;
+            }
+            let (now, after) = (Instant::now(), self.target.cpu());
+            let spent = after.unwrap_or(cpu).saturating_sub(cpu);
+            if spent * REST_SHARE <= now.duration_since(looked) {
+                break;
+            }
+            (looked, before) = (now, after);
+        }
+        Ok(())
+    }
+
+    /// The server's resident memory, once it rests.
+    ///
+    /// # Errors
+    /// See [`Rig::turn`].
+    pub(in crate::bench) fn resident_bytes(&mut self) -> Result<Option<u64>, Trouble> {
+        self.rest()?;
+        Ok(self.target.usage().map(|usage| usage.resident_bytes))
+    }
+
+    /// Enters into a report what every scenario has: the account, and how it went over time.
+    pub(in crate::bench) fn conclude(mut self, report: &mut Report) {
+        self.progress.finish();
+        report.account = self.fleet.flows.account();
+        report.series = std::mem::take(&mut self.samples);
+        report.target = self.target.describe();
+    }
+}
+
+/// What happened between two marks.
+fn between(before: &Mark, after: &Mark) -> Traffic {
+    let seconds = after.at.duration_since(before.at).as_secs_f64();
+    let delivered = after.delivered - before.delivered;
+    let cpu = after.cpu.zip(before.cpu).map(|(after, before)| after.saturating_sub(before).as_secs_f64());
+    let per_second = |count: u64| if seconds > 0.0 { lossy(count) / seconds } else { 0.0 };
+    Traffic {
+        seconds,
+        delivered,
+        delivered_per_second: per_second(delivered),
+        bytes_per_second: per_second(after.payload_bytes - before.payload_bytes),
+        server_cpu_ns_per_delivery: cpu.filter(|_| delivered > 0).map(|cpu| cpu * 1e9 / lossy(delivered)),
+        server_core_share: cpu.filter(|_| seconds > 0.0).map(|cpu| cpu / seconds),
+    }
+}
+
+/// The memory of `clients` registered ones, from what was resident before and after they came.
+#[must_use]
+pub(in crate::bench) fn memory(before_bytes: u64, registered_bytes: u64, end_bytes: u64, clients: u32) -> Memory {
+    let grown = lossy(registered_bytes) - lossy(before_bytes);
+    Memory { before_bytes, registered_bytes, end_bytes, per_connection_bytes: grown / f64::from(clients.max(1)) }
+}
+
+/// A count as a number to reckon with: exact up to 2⁵³.
+#[allow(clippy::cast_precision_loss, reason = "figures for people, far below 2^53")]
+pub(in crate::bench) const fn lossy(count: u64) -> f64 {
+    count as f64
+}

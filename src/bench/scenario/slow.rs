@@ -1,0 +1,56 @@
+//! Recipients that stop reading: what the others feel of it.
+
+use super::{Work, traffic::gather};
+use crate::bench::dialect::{Destination, Dialect, Role};
+use crate::bench::report::{Figure, Latency, Report};
+use crate::bench::rig::{Rig, Trouble, lossy};
+use crate::bench::schedule::Schedule;
+
+/// Pairs that keep a window outstanding, first undisturbed, then beside recipients that stop reading and are
+/// sent to all the same. In the end they read on, and every frame is accounted for.
+pub(super) fn slow<D: Dialect>(rig: &mut Rig<'_, D>, work: &Work, report: &mut Report) -> Result<(), Trouble> {
+    // The last pairs are those whose second member gets stuck.
+    let quick = work.connections - 2 * work.stuck;
+    gather(rig, work, report, |client| Role { partner: Some(client ^ 1), ..Role::default() })?;
+    for client in 0..quick {
+        let partner = client ^ 1;
+        rig.fleet.flows.add(client, Destination::Client(partner), partner..=partner, Some(work.window));
+    }
+    let first_stuck = rig.fleet.flows.len() as u32;
+    for sender in (quick..work.connections).step_by(2) {
+        let stuck = sender + 1;
+        rig.fleet.flows.add(sender, Destination::Client(stuck), stuck..=stuck, None);
+    }
+    let stuck_flows = first_stuck..rig.fleet.flows.len() as u32;
+    rig.fleet.flows.measure_below(first_stuck);
+    rig.start();
+    rig.run_for("warming up", work.warmup)?;
+    rig.fleet.latencies.reset();
+    let mark = rig.mark();
+    rig.run_for("undisturbed", work.time)?;
+    let undisturbed = rig.since(&mark);
+    report.latencies.push(Latency::of("undisturbed", &rig.fleet.latencies));
+    rig.fleet.latencies.reset();
+
+    let stuck = move || (quick + 1..work.connections).step_by(2);
+    for client in stuck() {
+        rig.with(|fleet, io| fleet.stall(io, client, true));
+    }
+    let now_ns = rig.fleet.now_ns();
+    rig.fleet.schedules.push(Schedule::new(stuck_flows, work.rate, now_ns));
+    let mark = rig.mark();
+    let ended = rig.run_for("beside stuck recipients", work.time);
+    let disturbed = rig.since(&mark);
+    report.traffic = Some(disturbed);
+    report.latencies.push(Latency::of("beside stuck recipients", &rig.fleet.latencies));
+    let ratio = disturbed.delivered_per_second / undisturbed.delivered_per_second.max(1.0);
+    report.figures.push(Figure::new("throughput_ratio", "throughput beside stuck recipients", ratio * 100.0, "%"));
+    for client in stuck() {
+        rig.with(|fleet, io| fleet.stall(io, client, false));
+    }
+    ended?;
+    rig.settle()?;
+    let refused = rig.fleet.flows.account().refused;
+    report.figures.push(Figure::new("refused", "refused to those who send to stuck ones", lossy(refused), ""));
+    Ok(())
+}
