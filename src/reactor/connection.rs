@@ -110,7 +110,7 @@ pub(super) enum Phase {
 pub(super) mod flag {
     /// The socket may hold bytes that have not been read.
     pub(in crate::reactor) const READABLE: u16 = 1 << 0;
-    /// It is on the ready list.
+    /// It is on the ready list, or on that of the ending.
     pub(in crate::reactor) const READY: u16 = 1 << 1;
     /// A short read proves nothing: the end of the stream or an error has been announced.
     pub(in crate::reactor) const READ_TO_END: u16 = 1 << 2;
@@ -133,7 +133,7 @@ pub(super) mod flag {
     /// The service has been told of the end.
     pub(in crate::reactor) const TOLD: u16 = 1 << 9;
     /// More than one message came for it in a turn, so the next ones are worth waiting for.
-    pub(in crate::reactor) const GATHERS: u16 = 1 << 11;
+    pub(in crate::reactor) const GATHERS: u16 = 1 << 12;
 }
 
 const NONE: u32 = u32::MAX;
