@@ -42,10 +42,10 @@ fn a_relay_of_ones_own_costs_something_and_is_gone_when_it_is_dropped() {
     let target = own(&["--connections-max", "77"]).expect("a relay");
     assert!(target.is_own());
     assert_eq!(target.connections_max(), Some(77));
-    let before = target.settle().expect("its figures can be read");
+    let before = target.usage().expect("its figures can be read");
     assert!(!before.cpu.is_zero() && before.resident_bytes > 100_000, "{before:?}");
     work(&target);
-    let after = target.settle().expect("its figures can be read");
+    let after = target.usage().expect("its figures can be read");
     assert!(after.cpu > before.cpu, "{before:?} {after:?}");
     assert!(target.descriptors().is_some_and(|count| count > 4), "{:?}", target.descriptors());
     let pid = pid_of(&target);

@@ -25,6 +25,12 @@ const SETTLE_SILENCE: Duration = Duration::from_secs(2);
 /// Clients that do not get in are given up when none has for so long: a lost SYN comes again after one second,
 /// then after two, then four.
 const ARRIVAL_SILENCE: Duration = Duration::from_secs(10);
+/// The time between two looks at the server's CPU account: longer than the longest tick at which systems keep it.
+const REST_STEP: Duration = Duration::from_millis(12);
+/// How long to wait for a server that does not come to rest.
+const REST_MAX: Duration = Duration::from_secs(1);
+/// One part in so many of a core is rest: heartbeats and bystanders go on.
+const REST_SHARE: u32 = 50;
 /// Clients from one source address: beyond that the kernel's search for a free port costs twenty times the
 /// connect.
 const CLIENTS_PER_SOURCE: u32 = 1000;
@@ -234,7 +240,8 @@ impl<'a, D: Dialect> Rig<'a, D> {
             self.progress.set(last - before, "");
         }
         let seconds = began.elapsed().as_secs_f64();
-        let after = self.target.settle().map(|usage| usage.cpu);
+        self.rest()?;
+        let after = self.target.cpu();
         let arrived = u32::try_from(self.fleet.census.arrivals - before).unwrap_or(u32::MAX);
         let each = |time: Duration| time.as_secs_f64() * 1e6 / f64::from(arrived.max(1));
         let server_cpu_us_per_client = after.zip(cpu).map(|(after, cpu)| each(after.saturating_sub(cpu)));
@@ -322,10 +329,36 @@ impl<'a, D: Dialect> Rig<'a, D> {
         act(&mut self.fleet, self.reactor.connections())
     }
 
+    /// Goes on until the server rests, so that the work of a burst is counted whole, but no longer than a second.
+    ///
+    /// # Errors
+    /// See [`Rig::turn`].
+    pub(in crate::bench) fn rest(&mut self) -> Result<(), Trouble> {
+        let began = Instant::now();
+        let (mut looked, mut before) = (began, self.target.cpu());
+        while let Some(cpu) = before
+            && began.elapsed() < REST_MAX
+        {
+            while looked.elapsed() < REST_STEP {
+                self.turn(REST_STEP)?;
+            }
+            let (now, after) = (Instant::now(), self.target.cpu());
+            let spent = after.unwrap_or(cpu).saturating_sub(cpu);
+            if spent * REST_SHARE <= now.duration_since(looked) {
+                break;
+            }
+            (looked, before) = (now, after);
+        }
+        Ok(())
+    }
+
     /// The server's resident memory, once it rests.
-    #[must_use]
-    pub(in crate::bench) fn resident_bytes(&self) -> Option<u64> {
-        self.target.settle().map(|usage| usage.resident_bytes)
+    ///
+    /// # Errors
+    /// See [`Rig::turn`].
+    pub(in crate::bench) fn resident_bytes(&mut self) -> Result<Option<u64>, Trouble> {
+        self.rest()?;
+        Ok(self.target.usage().map(|usage| usage.resident_bytes))
     }
 
     /// Enters into a report what every scenario has: the account, and how it went over time.

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::cores::Cores;
 use super::process::{Process, Usage};
@@ -23,12 +23,6 @@ use crate::reactor::Endpoint;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Lines of its log that are kept: the last ones say why it ended.
 const LOG_LINES_MAX: usize = 20;
-/// The time between two looks at a CPU account: longer than the longest tick at which systems keep it.
-const SETTLE_STEP: Duration = Duration::from_millis(12);
-/// How long to wait for a server that does not come to rest.
-const SETTLE_MAX: Duration = Duration::from_secs(1);
-/// One part in so many of a core is rest: heartbeats go on.
-const SETTLE_SHARE: u32 = 50;
 
 /// The server under load.
 #[derive(Debug)]
@@ -158,24 +152,6 @@ impl Target {
     #[must_use]
     pub fn descriptors(&self) -> Option<u64> {
         self.process.as_ref()?.descriptors()
-    }
-
-    /// Waits until the server rests, so that the work of a burst is counted whole, but no longer than a
-    /// second; then says what it has used. This thread sleeps meanwhile.
-    #[must_use]
-    pub fn settle(&self) -> Option<Usage> {
-        let process = self.process.as_ref()?;
-        let (began, mut before) = (Instant::now(), process.cpu()?);
-        let mut looked = began;
-        while looked.duration_since(began) < SETTLE_MAX {
-            thread::sleep(SETTLE_STEP);
-            let (now, cpu) = (Instant::now(), process.cpu()?);
-            if cpu.saturating_sub(before) * SETTLE_SHARE <= now.duration_since(looked) {
-                break;
-            }
-            (looked, before) = (now, cpu);
-        }
-        process.usage()
     }
 
     /// Whether the server's process has ended: a line that says how. `None` also where that is not known.

@@ -33,8 +33,8 @@ fn begin_tcp(address: SocketAddr, source: Option<IpAddr>) -> io::Result<Outbound
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     if let Some(source) = source {
-        // Ports of connections that have ended may serve again while the system still remembers them.
-        socket.set_reuse_address(true)?;
+        // Not SO_REUSEADDR: a port whose last connection the peer has not closed yet would be taken, and the
+        // peer would answer the new SYN as a stray of the old connection.
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }
     let stands = match socket.connect(&address.into()) {

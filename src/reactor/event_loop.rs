@@ -17,8 +17,9 @@ use super::{
 };
 use crate::time::Time;
 
-/// Events taken from the system at once: more only make a turn longer.
-const EVENTS_MAX: usize = 1024;
+/// Events taken from the system at once. An event may cost as much as closing a socket, ten microseconds: a
+/// thousand of them, as when many are lost at once, would keep everybody else waiting for ten milliseconds.
+const EVENTS_MAX: usize = 256;
 /// Warnings about accepting are given at most this often; the counters have every case.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 

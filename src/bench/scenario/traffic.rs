@@ -72,13 +72,13 @@ pub(super) fn gather<D: Dialect>(
     report: &mut Report,
     role: impl Fn(u32) -> Role,
 ) -> Result<(), Trouble> {
-    let before = rig.resident_bytes();
+    let before = rig.resident_bytes()?;
     for client in 0..work.connections {
         rig.fleet.assign(client, role(client));
     }
     let arrival = rig.connect_all(0..work.connections, work.connections)?;
     report.arrival = Some(arrival);
-    let after = rig.resident_bytes();
+    let after = rig.resident_bytes()?;
     report.memory = before.zip(after).map(|(before, after)| memory(before, after, after, arrival.clients));
     Ok(())
 }
@@ -94,7 +94,7 @@ fn measure<D: Dialect>(rig: &mut Rig<'_, D>, work: &Work, report: &mut Report) -
     report.latencies.push(Latency::of("", &rig.fleet.latencies));
     ended?;
     rig.settle()?;
-    if let (Some(memory), Some(end)) = (&mut report.memory, rig.resident_bytes()) {
+    if let (Some(memory), Some(end)) = (&mut report.memory, rig.resident_bytes()?) {
         memory.end_bytes = end;
     }
     Ok(())
