@@ -1,6 +1,13 @@
 //! What a run has found, as one value: written for people, for machines, and as a page.
 
+mod latency;
+
+use std::io;
+
 use serde::Serialize;
+
+/// The version of the shape of the JSON: it grows when a name goes or changes its meaning, not when one comes.
+const FORMAT: u32 = 1;
 
 /// The outcome of a scenario.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -107,6 +114,8 @@ pub struct Latency {
     pub p99_us: f64,
     /// 999 of 1,000.
     pub p999_us: f64,
+    /// 9,999 of 10,000.
+    pub p9999_us: f64,
     /// The longest.
     pub max_us: f64,
     /// Points of the percentile curve: percentile from 0 to 100, and microseconds.
@@ -187,22 +196,14 @@ impl Figure {
     }
 }
 
-impl Latency {
-    /// Stand-in until the real one is merged.
-    #[must_use]
-    pub fn of(part: &str, histogram: &hdrhistogram::Histogram<u64>) -> Self {
-        let us = |p: f64| histogram.value_at_percentile(p) as f64 / 1e3;
-        Self {
-            part: part.to_owned(),
-            count: histogram.len(),
-            min_us: us(0.0),
-            mean_us: histogram.mean() / 1e3,
-            p50_us: us(50.0),
-            p90_us: us(90.0),
-            p99_us: us(99.0),
-            p999_us: us(99.9),
-            max_us: us(100.0),
-            curve: Vec::new(),
-        }
+/// Writes a value as one JSON object in lines, the version of its shape in front.
+pub(super) fn write_document<T: Serialize>(value: &T, out: &mut dyn io::Write) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Document<'a, T> {
+        format: u32,
+        #[serde(flatten)]
+        value: &'a T,
     }
+    serde_json::to_writer_pretty(&mut *out, &Document { format: FORMAT, value })?;
+    writeln!(out)
 }
