@@ -108,12 +108,8 @@ fn compare(arguments: &Arguments) -> Result<bool, String> {
             .map_err(|error| format!("the system takes no signal handler: {error}"))?;
     }
     eprintln!("this takes about {} s", rounds::expected(&plan).as_secs());
-    let mut comparison = Comparison {
-        title: "Peers".to_owned(),
-        machine: machine(),
-        command: command(),
-        ..Comparison::default()
-    };
+    let mut comparison =
+        Comparison { title: "Peers".to_owned(), machine: machine(), command: command(), ..Comparison::default() };
     let failures = rounds::run_all(&plan, &stop, &mut comparison);
     write(arguments, &comparison)?;
     for line in &failures {

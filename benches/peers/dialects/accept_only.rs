@@ -12,13 +12,7 @@ impl Dialect for AcceptOnly {
 
     fn greet(&mut self, _: u32, _: Role, _: &mut Vec<u8>) {}
 
-    fn read(
-        &mut self,
-        _: u32,
-        _: &[u8],
-        _: &mut Vec<u8>,
-        _: &mut dyn FnMut(Event<'_>),
-    ) -> Result<Progress, String> {
+    fn read(&mut self, _: u32, _: &[u8], _: &mut Vec<u8>, _: &mut dyn FnMut(Event<'_>)) -> Result<Progress, String> {
         Err("a server that was told nothing has answered".to_owned())
     }
 
