@@ -118,7 +118,7 @@ fn nats_is_understood_however_it_is_cut() {
         [Ready, delivered("hello"), delivered(""), delivered("a\r\nPING"), Ending("-ERR 'Slow Consumer'".to_owned())];
     understood(|| greeted(Nats, PAIRED), NATS, &heard, b"PONG\r\n");
     survives(|| Nats, NATS);
-    let long = [b'x'; 20_000];
+    let long = b"x".repeat(20_000);
     refused(
         || Nats,
         &[
