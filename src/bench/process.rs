@@ -37,11 +37,13 @@ impl Process {
     #[must_use]
     pub fn of(pid: u32) -> Option<Self> {
         let inner = procfs::process::Process::new(i32::try_from(pid).ok()?).ok()?;
-        let mut process = Self { inner, tick: None };
-        // A system without these books says zero of everybody, or nothing at all.
-        if process.nanoseconds().is_none_or(|cpu| cpu.is_zero()) {
-            process.tick = Some(Duration::from_secs(1) / u32::try_from(procfs::ticks_per_second()).ok()?);
-        }
+        // A system without these books says zero of everybody, or nothing at all; this process has run for a while.
+        let itself = procfs::process::Process::myself().ok()?;
+        let tick = match nanoseconds(&itself) {
+            Some(cpu) if !cpu.is_zero() => None,
+            _ => Some(Duration::from_secs(1) / u32::try_from(procfs::ticks_per_second()).ok()?),
+        };
+        let process = Self { inner, tick };
         process.cpu().map(|_| process)
     }
 
@@ -81,7 +83,7 @@ impl Process {
     /// of its clock's ticks, which are 1 to 10 ms apart.
     #[must_use]
     pub fn cpu(&self) -> Option<Duration> {
-        let Some(tick) = self.tick else { return self.nanoseconds() };
+        let Some(tick) = self.tick else { return nanoseconds(&self.inner) };
         let stat = self.inner.stat().ok()?;
         Some(tick * u32::try_from(stat.utime + stat.stime).ok()?)
     }
@@ -99,17 +101,6 @@ impl Process {
         self.inner.fd_count().ok().map(|count| count as u64)
     }
 
-    fn nanoseconds(&self) -> Option<Duration> {
-        let mut sum = Duration::ZERO;
-        for task in self.inner.tasks().ok()?.flatten() {
-            // A thread that has ended meanwhile is not there any more.
-            if let Ok(books) = task.schedstat() {
-                sum += Duration::from_nanos(books.sum_exec_runtime);
-            }
-        }
-        Some(sum)
-    }
-
     fn resident_bytes(&self) -> Option<u64> {
         let counted = || {
             let rollup = self.inner.smaps_rollup().ok()?.memory_map_rollup;
@@ -118,6 +109,19 @@ impl Process {
         // Not everybody may see the first; the second is kept for each core apart and can be behind a little.
         counted().or_else(|| Some(self.inner.statm().ok()?.resident * procfs::page_size()))
     }
+}
+
+/// The CPU time of all threads, where the system counts it to the nanosecond.
+#[cfg(target_os = "linux")]
+fn nanoseconds(process: &procfs::process::Process) -> Option<Duration> {
+    let mut sum = Duration::ZERO;
+    for task in process.tasks().ok()?.flatten() {
+        // A thread that has ended meanwhile is not there any more.
+        if let Ok(books) = task.schedstat() {
+            sum += Duration::from_nanos(books.sum_exec_runtime);
+        }
+    }
+    Some(sum)
 }
 
 #[cfg(target_os = "linux")]
@@ -208,5 +212,48 @@ impl Process {
     #[must_use]
     pub fn descriptors(&self) -> Option<u64> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn ticks_and_nanoseconds_tell_the_same() {
+        use std::process::{Child, Command};
+
+        /// Works until the test is over, however that ends.
+        struct Busy(Child);
+
+        impl Drop for Busy {
+            fn drop(&mut self) {
+                let _ = self.0.kill();
+                let _ = self.0.wait();
+            }
+        }
+
+        let child = Busy(Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("a shell"));
+        let mut process = Process::of(child.0.id()).expect("its figures can be read");
+        if process.tick.is_some() {
+            // This system counts no nanoseconds.
+            return;
+        }
+        let tick = Duration::from_secs(1) / u32::try_from(procfs::ticks_per_second()).expect("a small number");
+        while nanoseconds(&process.inner).expect("it runs") < 20 * tick {
+            std::thread::yield_now();
+        }
+        let before = nanoseconds(&process.inner).expect("it runs");
+        process.tick = Some(tick);
+        let ticks = process.cpu().expect("it runs");
+        let after = nanoseconds(&process.inner).expect("it runs");
+        assert!(ticks + 3 * tick >= before && ticks <= after + 3 * tick, "{before:?} {ticks:?} {after:?}");
+    }
+
+    #[test]
+    fn nobody_has_no_figures() {
+        assert!(Process::of(u32::MAX).is_none());
+        assert!(Process::of(0).is_none());
     }
 }

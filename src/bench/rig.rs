@@ -3,20 +3,20 @@
 //!
 //! A scenario is written with these verbs; the rig knows none of them.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use super::dialect::Dialect;
 use super::fleet::Fleet;
+use super::machine::source;
 use super::progress::Progress;
 use super::report::{Arrival, Memory, Report, Sample, Traffic};
 use super::stop::Stop;
 use super::target::Target;
 use super::units;
-use crate::reactor::{Endpoint, Limits, Reactor};
+use crate::reactor::{Limits, Reactor};
 
-/// Connects begun in a turn: each takes some ten microseconds, and what arrives meanwhile waits.
-const CONNECTS_TURN_MAX: usize = 32;
+/// How long clients are connected in a turn: what arrives meanwhile waits, and its latency is measured.
+const CONNECTING_TURN_MAX: Duration = Duration::from_micros(500);
 /// The time between two points of a plot.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
 /// The time between two signs of progress.
@@ -32,9 +32,6 @@ const REST_STEP: Duration = Duration::from_millis(12);
 const REST_MAX: Duration = Duration::from_secs(1);
 /// One part in so many of a core is rest: heartbeats and bystanders go on.
 const REST_SHARE: u32 = 50;
-/// Clients from one source address: beyond that the kernel's search for a free port costs twenty times the
-/// connect.
-const CLIENTS_PER_SOURCE: u32 = 1000;
 /// The longest that a turn waits, so that a stop is noticed.
 const TURN_WAIT_MAX: Duration = Duration::from_millis(50);
 
@@ -77,7 +74,8 @@ pub(in crate::bench) struct Rig<'a, D> {
     progress: &'a mut Progress,
     stop: &'a Stop,
     pace: Pace,
-    spread: bool,
+    /// The second number of the clients' addresses.
+    network: u8,
     began: Instant,
     samples: Vec<Sample>,
     last: Mark,
@@ -112,8 +110,6 @@ impl<'a, D: Dialect> Rig<'a, D> {
         };
         let reactor =
             Reactor::new::<Fleet<D>>(limits).map_err(|error| Trouble(format!("the system grants no poll: {error}")))?;
-        let is_loopback = |address: &std::net::SocketAddr| address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let spread = matches!(target.endpoint(), Endpoint::Tcp(address) if is_loopback(address));
         let now = Instant::now();
         let last = Mark { at: now, delivered: 0, payload_bytes: 0, cpu: target.cpu() };
         Ok(Self {
@@ -123,7 +119,7 @@ impl<'a, D: Dialect> Rig<'a, D> {
             progress,
             stop,
             pace,
-            spread,
+            network: 1,
             began: now,
             samples: Vec::new(),
             last,
@@ -192,10 +188,7 @@ impl<'a, D: Dialect> Rig<'a, D> {
     /// # Errors
     /// The system's, in words.
     pub(in crate::bench) fn connect(&mut self, client: u32, due_ns: u64) -> Result<(), Trouble> {
-        let source = self.spread.then(|| {
-            let group = client / CLIENTS_PER_SOURCE + 1;
-            IpAddr::V4(Ipv4Addr::new(127, 1, (group >> 8) as u8, group as u8))
-        });
+        let source = source(self.target.endpoint(), self.network, client);
         let conn = self.reactor.connect(self.target.endpoint(), source).map_err(|error| {
             Trouble(format!("client {client} cannot connect to {}: {error}", self.target.endpoint()))
         })?;
@@ -203,26 +196,43 @@ impl<'a, D: Dialect> Rig<'a, D> {
         Ok(())
     }
 
+    /// Has clients come as in [`Rig::arrive`], and sees what they cost the server until it rests again.
+    ///
+    /// # Errors
+    /// See [`Rig::arrive`].
+    pub(in crate::bench) fn connect_all(
+        &mut self,
+        clients: impl Iterator<Item = u32>,
+        total: u32,
+    ) -> Result<Arrival, Trouble> {
+        let cpu = self.target.cpu();
+        let arrival = self.arrive(clients, total)?;
+        self.rest()?;
+        let each = |time: Duration| time.as_secs_f64() * 1e6 / f64::from(arrival.clients.max(1));
+        let spent = self.target.cpu().zip(cpu).map(|(after, before)| after.saturating_sub(before));
+        Ok(Arrival { server_cpu_us_per_client: spent.map(each), ..arrival })
+    }
+
     /// Has clients come, as many at once as the pace allows, and waits until all are registered.
     ///
     /// # Errors
     /// See [`Rig::turn`]; or they do not get in.
-    pub(in crate::bench) fn connect_all(
+    pub(in crate::bench) fn arrive(
         &mut self,
         clients: impl Iterator<Item = u32>,
         total: u32,
     ) -> Result<Arrival, Trouble> {
         self.progress.phase("connecting", u64::from(total));
         let mut clients = clients.peekable();
-        let (began, cpu) = (Instant::now(), self.target.cpu());
+        let began = Instant::now();
         let before = self.fleet.census.arrivals;
         let (mut progressed, mut last) = (began, before);
         while clients.peek().is_some() || self.fleet.census.arriving > 0 {
-            for _ in 0..CONNECTS_TURN_MAX {
-                if self.fleet.census.arriving >= self.pace.in_flight_max {
-                    break;
-                }
-                let Some(client) = clients.next() else { break };
+            let turn = Instant::now();
+            while self.fleet.census.arriving < self.pace.in_flight_max
+                && turn.elapsed() < CONNECTING_TURN_MAX
+                && let Some(client) = clients.next()
+            {
                 let now_ns = self.fleet.now_ns();
                 self.connect(client, now_ns)?;
             }
@@ -241,12 +251,14 @@ impl<'a, D: Dialect> Rig<'a, D> {
             self.progress.set(last - before, "");
         }
         let seconds = began.elapsed().as_secs_f64();
-        self.rest()?;
-        let after = self.target.cpu();
         let arrived = u32::try_from(self.fleet.census.arrivals - before).unwrap_or(u32::MAX);
-        let each = |time: Duration| time.as_secs_f64() * 1e6 / f64::from(arrived.max(1));
-        let server_cpu_us_per_client = after.zip(cpu).map(|(after, cpu)| each(after.saturating_sub(cpu)));
-        Ok(Arrival { clients: arrived, seconds, server_cpu_us_per_client })
+        Ok(Arrival { clients: arrived, seconds, server_cpu_us_per_client: None })
+    }
+
+    /// Has clients that come again come from other addresses: the ports of their last connections are not free
+    /// for a minute, and looking for others would take the system longer and longer.
+    pub(in crate::bench) const fn change_sources(&mut self) {
+        self.network = if self.network == 250 { 1 } else { self.network + 1 };
     }
 
     /// Lets the flows send.

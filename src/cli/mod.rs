@@ -5,6 +5,7 @@
 //!
 //! What it does not do: no subcommand knows the insides of another, or of the relay.
 
+mod bench;
 mod join;
 mod link;
 mod listen;
@@ -35,6 +36,7 @@ enum Cli {
     Join(join::Arguments),
     Send(send::Arguments),
     Listen(listen::Arguments),
+    Bench(bench::Arguments),
 }
 
 /// Why a command ended other than as it should.
@@ -80,6 +82,7 @@ pub fn main() -> ExitCode {
         Cli::Join(arguments) => join::run(arguments),
         Cli::Send(arguments) => send::run(arguments),
         Cli::Listen(arguments) => listen::run(arguments),
+        Cli::Bench(arguments) => bench::run(arguments),
     };
     let (line, code) = match done {
         Ok(()) | Err(Trouble::BrokenPipe) => return ExitCode::SUCCESS,

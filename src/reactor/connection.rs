@@ -110,7 +110,7 @@ pub(super) enum Phase {
 pub(super) mod flag {
     /// The socket may hold bytes that have not been read.
     pub(in crate::reactor) const READABLE: u16 = 1 << 0;
-    /// It is on the ready list.
+    /// It is on the ready list, or on that of the ending.
     pub(in crate::reactor) const READY: u16 = 1 << 1;
     /// A short read proves nothing: the end of the stream or an error has been announced.
     pub(in crate::reactor) const READ_TO_END: u16 = 1 << 2;

@@ -3,6 +3,7 @@
 //! Nothing here reads or writes for its own sake or frees a connection: that is [`super::engine`], in the
 //! phases of a turn. The one exception is writing a long message straight through to an idle recipient.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
 use slab::Slab;
@@ -30,6 +31,8 @@ pub struct Connections<T = Stream> {
     pub(super) wheel: Wheel,
     /// To be read in this turn or the next: budgets cut a read short, and no event would come again.
     pub(super) ready: Vec<ConnId>,
+    /// To be read to their end, some in each turn.
+    pub(super) ending: VecDeque<ConnId>,
     /// To be written at the end of the turn, once each.
     pub(super) dirty: Vec<ConnId>,
     /// To be freed at the end of the turn.
@@ -69,6 +72,7 @@ impl<T: Transport> Connections<T> {
             blocks: BlockPool::default(),
             wheel: Wheel::new(),
             ready: Vec::new(),
+            ending: VecDeque::new(),
             dirty: Vec::new(),
             condemned: Vec::new(),
             limits,
@@ -147,8 +151,9 @@ impl<T: Transport> Connections<T> {
 
     fn enqueue(&mut self, conn: ConnId, outgoing: &mut Outgoing<'_>, start: usize) -> Result<(), SendError> {
         let open = |connections: &Self| connections.slots[conn.index()].phase == Phase::Open;
-        // Nobody is ended for what others want to tell it unless it has let much of it wait.
-        let least = self.limits.queue_bytes_max / 4;
+        // Nobody is ended for what others want to tell it unless it has let much of it wait. But the rest of a
+        // message that was begun cannot be refused any more: somebody has to go then.
+        let least = if start > 0 { 0 } else { self.limits.queue_bytes_max / 4 };
         let fits = !open(self) || self.relieve(outgoing.cost(start), least);
         if !open(self) {
             // The write failed, or this queue was the largest.
@@ -432,6 +437,20 @@ impl<T: Transport> Connections<T> {
         }
     }
 
+    /// Has a connection that has ended read when it is its turn.
+    pub(super) fn mark_ending(&mut self, conn: ConnId) {
+        let connection = &mut self.slots[conn.index()];
+        if !connection.has(flag::READY) {
+            connection.set(flag::READY, true);
+            self.ending.push_back(conn);
+        }
+    }
+
+    /// Whether connections have ended that have not been dealt with.
+    pub(super) fn has_ending(&self) -> bool {
+        !self.ending.is_empty()
+    }
+
     pub(super) fn mark_dirty(&mut self, conn: ConnId) {
         let connection = &mut self.slots[conn.index()];
         if !connection.has(flag::DIRTY) {
@@ -499,7 +518,12 @@ impl<T: Transport> Connections<T> {
             let conn = ConnId::new(index, connection.generation);
             lease_count += usize::from(connection.lease().is_some());
             lingering += usize::from(connection.phase == Phase::Lingering);
-            assert_eq!(connection.has(flag::READY), self.ready.contains(&conn), "{conn:?} and the ready list");
+            let listed = self.ready.iter().chain(&self.ending).filter(|other| **other == conn).count();
+            assert_eq!(
+                usize::from(connection.has(flag::READY)),
+                listed,
+                "{conn:?} and the lists of what is to be read"
+            );
             assert_eq!(connection.has(flag::DIRTY), self.dirty.contains(&conn), "{conn:?} and the dirty list");
             let condemned = self.condemned.iter().any(|(other, _)| *other == conn);
             assert_eq!(connection.phase == Phase::Condemned, condemned, "{conn:?} and the list of the condemned");

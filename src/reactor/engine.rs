@@ -71,7 +71,8 @@ impl<T: Transport> Engine<T> {
     #[must_use]
     pub fn has_work(&self) -> bool {
         let connections = &self.connections;
-        let lists = [connections.ready.len(), connections.dirty.len(), connections.condemned.len()];
+        let lists =
+            [connections.ready.len(), connections.ending.len(), connections.dirty.len(), connections.condemned.len()];
         connections.told_late || lists.iter().any(|length| *length > 0)
     }
 
@@ -113,7 +114,11 @@ impl<T: Transport> Engine<T> {
         } else if readiness.readable || readiness.ends {
             connection.set(flag::READABLE, true);
             if !connection.has(flag::PAUSED) || connection.phase == Phase::Lingering {
-                self.connections.mark_ready(conn);
+                if readiness.ends {
+                    self.connections.mark_ending(conn);
+                } else {
+                    self.connections.mark_ready(conn);
+                }
             }
         }
     }
@@ -122,16 +127,24 @@ impl<T: Transport> Engine<T> {
     pub fn read<S: Service<T>>(&mut self, service: &mut S, now: Time) {
         let mut batch = std::mem::replace(&mut self.connections.ready, std::mem::take(&mut self.ready));
         for conn in batch.drain(..) {
-            let Some(connection) = self.connections.get_mut(conn) else { continue };
-            connection.set(flag::READY, false);
-            match connection.phase {
-                Phase::Open if connection.has(flag::PAUSED | flag::ENDED) => {}
-                Phase::Open => self.read_connection(service, conn, now),
-                Phase::Lingering => self.discard(conn),
-                Phase::Flushing | Phase::Condemned => {}
-            }
+            self.read_ready(service, conn, now);
         }
         self.ready = batch;
+        for _ in 0..self.connections.limits.endings_turn_max {
+            let Some(conn) = self.connections.ending.pop_front() else { break };
+            self.read_ready(service, conn, now);
+        }
+    }
+
+    fn read_ready<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, now: Time) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        connection.set(flag::READY, false);
+        match connection.phase {
+            Phase::Open if connection.has(flag::PAUSED | flag::ENDED) => {}
+            Phase::Open => self.read_connection(service, conn, now),
+            Phase::Lingering => self.discard(conn),
+            Phase::Flushing | Phase::Condemned => {}
+        }
     }
 
     fn read_connection<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, now: Time) {

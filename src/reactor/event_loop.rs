@@ -17,9 +17,9 @@ use super::{
 };
 use crate::time::Time;
 
-/// Events taken from the system at once. An event may cost as much as closing a socket, ten microseconds: a
-/// thousand of them, as when many are lost at once, would keep everybody else waiting for ten milliseconds.
-const EVENTS_MAX: usize = 256;
+/// Events taken from the system at once: it hands them out in the order in which they came, so that when thousands
+/// of connections end at once, what the others have sent waits behind all of that.
+const EVENTS_MAX: usize = 4096;
 /// Warnings about accepting are given at most this often; the counters have every case.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -169,6 +169,11 @@ impl Reactor {
     }
 
     fn accept<S: Service>(&mut self, service: &mut S, now: Time) {
+        if self.engine.connections.has_ending() {
+            // Goodbyes before greetings: who comes back needs the slot, the descriptor and often the name that
+            // its last connection still has.
+            return;
+        }
         for number in 0..self.listeners.len() {
             let listener = &mut self.listeners[number];
             if listener.retry_at.is_some_and(|at| at <= now) {

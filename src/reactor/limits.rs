@@ -13,6 +13,10 @@ pub struct Limits {
     /// Connections accepted in a turn, by each listener: a storm of them may hold up the connected for a few
     /// milliseconds and no longer.
     pub accepts_turn_max: usize,
+    /// Connections that have ended and are dealt with in a turn: closing a socket takes the system ten microseconds,
+    /// and when thousands are lost at once the others must not wait for all of that. Until the last of them is
+    /// dealt with none is accepted.
+    pub endings_turn_max: usize,
     /// Bytes of the buffer that all connections share for reading: what one read can return. It should fit
     /// the second-level cache.
     pub read_scratch_bytes: usize,
@@ -55,6 +59,7 @@ impl Default for Limits {
         Self {
             connections_max: 1024,
             accepts_turn_max: 128,
+            endings_turn_max: 64,
             read_scratch_bytes: 256 * 1024,
             read_turn_bytes_max: 256 * 1024,
             turn_work_max: 4096,

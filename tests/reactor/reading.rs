@@ -524,3 +524,24 @@ fn a_deadline_in_the_far_future_is_not_one_in_the_near_past() {
         assert!(bench.service.told.is_empty(), "{micros} microseconds");
     }
 }
+
+#[test]
+fn when_many_end_at_once_the_others_are_served_first_and_nobody_comes_before_they_are_gone() {
+    let mut bench = Bench::new(small(), Script::messages());
+    let most = bench.engine.connections.limits().endings_turn_max;
+    let gone: Vec<_> = (0..3 * most).map(|_| bench.open()).collect();
+    let (stays, peer) = bench.open();
+    bench.settle();
+    for (_, peer) in &gone {
+        peer.end();
+    }
+    peer.send(&message(10, 7));
+    bench.turn();
+    assert!(bench.service.told.contains(&(stays, Told::Message(message(10, 7)))), "it waited for those that left");
+    let closed = |bench: &Bench| bench.service.told.iter().filter(|(_, told)| *told == Told::End).count();
+    assert_eq!(closed(&bench), most);
+    bench.engine.connections.check_consistency();
+    bench.settle();
+    assert_eq!(closed(&bench), 3 * most);
+    assert_eq!(bench.io().len(), 1);
+}

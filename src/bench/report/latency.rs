@@ -17,17 +17,17 @@ impl Latency {
     /// The figures are as exact as the histogram: with three digits, within a thousandth.
     #[must_use]
     pub fn of(part: &str, histogram: &Histogram<u64>) -> Self {
-        let us = |percentile: f64| micros(histogram.value_at_percentile(percentile));
+        let us = |quantile: f64| micros(histogram.value_at_quantile(quantile));
         Self {
             part: part.to_owned(),
             count: histogram.len(),
             min_us: micros(histogram.min()),
             mean_us: histogram.mean() / 1e3,
-            p50_us: us(50.0),
-            p90_us: us(90.0),
-            p99_us: us(99.0),
-            p999_us: us(99.9),
-            p9999_us: us(99.99),
+            p50_us: us(0.5),
+            p90_us: us(0.9),
+            p99_us: us(0.99),
+            p999_us: us(0.999),
+            p9999_us: us(0.9999),
             max_us: micros(histogram.max()),
             curve: curve(histogram),
         }
@@ -49,7 +49,7 @@ fn curve(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
         }
         // Rounded, so that 90 is 90 and not 89.999…
         let percentile = (100.0 * (1.0 - beyond) * 1e6).round() / 1e6;
-        points.push((percentile, micros(histogram.value_at_percentile(percentile))));
+        points.push((percentile, micros(histogram.value_at_quantile(1.0 - beyond))));
     }
     points
 }

@@ -105,20 +105,18 @@ pub(super) fn storm<D: Dialect>(rig: &mut Rig<'_, D>, work: &Work, report: &mut 
         }
     }
     rig.turn(Duration::ZERO)?;
-    let arrival = rig.connect_all(0..work.connections, work.connections)?;
-    report.figures.push(Figure::new(
-        "registered_after_seconds",
-        "lost at once, all registered again after",
-        began.elapsed().as_secs_f64().min(arrival.seconds),
-        "s",
-    ));
+    rig.change_sources();
+    rig.arrive(0..work.connections, work.connections)?;
+    let label = "lost at once, all registered again after";
+    report.figures.push(Figure::new("registered_after_seconds", label, began.elapsed().as_secs_f64(), "s"));
+    report.latencies.push(Latency::of("bystanders, in the storm", &rig.fleet.latencies));
+    report.latencies.push(Latency::of("until registered", &rig.fleet.registrations));
+    rig.rest()?;
     if let (Some(before), Some(after)) = (cpu, rig.target.cpu()) {
         let each = after.saturating_sub(before).as_secs_f64() * 1e6 / f64::from(work.connections.max(1));
         let label = "server CPU for each client lost and registered again";
         report.figures.push(Figure::new("server_cpu_us_per_return", label, each, "µs"));
     }
-    report.latencies.push(Latency::of("bystanders, in the storm", &rig.fleet.latencies));
-    report.latencies.push(Latency::of("until registered", &rig.fleet.registrations));
     rig.settle()
 }
 

@@ -1,7 +1,7 @@
 //! Several servers at the same work, side by side: a table for a terminal or a README, JSON, and a chart.
 //!
 //! Whoever ran them fills a [`Comparison`] in; nothing here measures. The page is made by
-//! [`super::page::comparison`].
+//! [`super::page::comparison()`].
 //!
 //! # The shape of the JSON
 //!
@@ -17,6 +17,8 @@
 //!                          "delivered_per_second": 294000.0, "p50_us": 330.0, "p99_us": 420.0, "p999_us": 600.0,
 //!                          "max_us": 900.0, "memory_per_connection_bytes": null, "note": "" }] }] }
 //! ```
+
+mod show;
 
 use std::io;
 

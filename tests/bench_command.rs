@@ -1,0 +1,215 @@
+//! `switchboard bench` as a person or a script uses it: what is refused and how, what ends it early, and where
+//! its figures go. What the figures are worth is tested elsewhere.
+
+mod client_support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Command, Output};
+use std::thread;
+
+use client_support::{BINARY, Relay, Running, assert_code, run, signal, stderr, stdout};
+use rustix::process::Signal;
+use serde_json::Value;
+use switchboard::wire::control::{Body, ErrorBody, Reason};
+use switchboard::wire::{Code, Header, Type};
+
+/// Where no relay is, for commands that must not go there.
+const NOWHERE: &str = "127.0.0.1:1";
+/// A load so small that it is over at once.
+const SMALL: [&str; 7] = ["pairs", "--connections", "2", "--seconds", "0.05", "--warmup", "0"];
+
+fn bench(arguments: &[&str]) -> Output {
+    run(NOWHERE, &[&["bench"], arguments].concat(), b"")
+}
+
+/// The same, with at most so many open files.
+fn bench_with_descriptors(descriptors: u32, arguments: &[&str]) -> Output {
+    let script = format!("ulimit -n {descriptors}; exec \"$0\" bench \"$@\"");
+    Command::new("sh").args(["-c", &script, BINARY]).args(arguments).output().expect("a shell")
+}
+
+fn report(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", stdout(output)))
+}
+
+#[track_caller]
+fn assert_line(output: &Output, code: i32, says: &str) {
+    assert_code(output, code);
+    let told = stderr(output);
+    assert!(told.contains(says), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
+}
+
+#[test]
+fn numbers_that_make_no_sense_exit_2_with_one_line_that_says_what_to_change() {
+    for (arguments, says) in [
+        (&["pairs", "--connections", "101"][..], "must be even, as each has a partner: give 100 or 102"),
+        (&["pairs", "--size", "15"], "give at least 16 bytes"),
+        (&["file", "--size", "17MiB"], "--size 17825792 is too large"),
+        (&["rate", "--rate", "0"], "--rate 0 must be above 0"),
+        (&["churn", "--rate", "-3"], "--rate -3 must be above 0"),
+        (&["storm", "--connections", "16777216"], "--connections 16777216 must lie between 1 and"),
+        (&["rooms", "--rooms", "2", "--connections", "3"], "--rooms 2 leaves rooms without a recipient"),
+        (&["slow", "--connections", "10"], "give at least --connections 12"),
+        (&["idle", "--window", "4"], "--window has no meaning in idle: leave it out"),
+        (&["pairs", "--rooms", "4"], "--rooms has no meaning in pairs"),
+        (&["storm", "--warmup", "4"], "--warmup has no meaning in storm"),
+        (&["pairs", "--in-flight", "0"], "--in-flight 0 must lie between"),
+        (&["idle", "--keepalive", "0.5"], "--keepalive 0.5 must be at least 1 second"),
+    ] {
+        assert_line(&bench(arguments), 2, says);
+    }
+}
+
+#[test]
+fn arguments_that_cannot_be_read_exit_2() {
+    for (arguments, says) in [
+        (&["nonsense"][..], "nonsense"),
+        (&["pairs", "--seconds", "0"], "above zero"),
+        (&["pairs", "--warmup", "-1"], "must not be negative"),
+        (&["rate", "--rate", "fast"], "write a number"),
+        (&["pairs", "--size", "much"], "write a size"),
+        (&["pairs", "--connections", "-4"], "write a whole number"),
+        (&["pairs", "9999"], "`9999` is a port"),
+        (&["pairs", "127.0.0.1:1", "127.0.0.1:2"], "127.0.0.1:2"),
+    ] {
+        let output = bench(arguments);
+        assert_code(&output, 2);
+        assert!(stderr(&output).contains(says), "{arguments:?}: {}", stderr(&output));
+    }
+    assert_code(&bench(&[]), 2);
+}
+
+#[test]
+fn help_shows_each_scenario_in_a_line_and_of_each_only_what_it_has() {
+    let help = bench(&["--help"]);
+    assert_code(&help, 0);
+    for scenario in ["pairs", "fanout", "rooms", "idle", "rate", "churn", "storm", "slow", "file"] {
+        assert!(stdout(&help).lines().any(|line| line.trim_start().starts_with(scenario)), "{}", stdout(&help));
+        let own = bench(&[scenario, "--help"]);
+        assert_code(&own, 0);
+        assert!(stdout(&own).contains("--connections") && stdout(&own).contains("--seconds"), "{}", stdout(&own));
+        assert_eq!(stdout(&own).contains("--stuck"), scenario == "slow", "{}", stdout(&own));
+        assert_eq!(stdout(&own).contains("--rooms"), ["fanout", "rooms"].contains(&scenario), "{}", stdout(&own));
+    }
+}
+
+#[test]
+fn whatever_is_no_relay_or_another_version_is_told_before_any_load() {
+    let gone = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port");
+    assert_line(&bench(&["pairs", &gone.to_string()]), 1, "is `switchboard serve` running there?");
+
+    let stranger = answering(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec());
+    assert_line(&bench(&["pairs", &stranger.to_string()]), 1, "this is no switchboard relay");
+
+    let mut refusal = Vec::new();
+    let reason = Reason { versions: Some((7, 9)), ..Reason::new(Code::BadVersion, "") };
+    ErrorBody(reason).write_frame(Header::new(Type::Error).correlating(1), &mut refusal);
+    assert_line(&bench(&["pairs", &answering(refusal).to_string()]), 1, "BAD_VERSION");
+
+    assert_line(&bench(&["pairs", "nobody.invalid"]), 1, "cannot connect to nobody.invalid:9999");
+}
+
+#[test]
+fn a_relay_that_takes_no_such_payloads_is_told() {
+    let relay = Relay::start();
+    let output = bench(&["pairs", &relay.address, "--size", "1MiB"]);
+    assert_line(&output, 1, "takes payloads of at most 65536 bytes: give --size 65536 or less");
+}
+
+#[test]
+fn too_few_open_files_are_told_with_how_many_are_needed_and_what_to_raise() {
+    let output = bench_with_descriptors(64, &["pairs", "--connections", "100"]);
+    assert_line(&output, 1, "100 clients need 116 open files, and this process may have 64: raise the limit to 116");
+    assert!(stderr(&output).contains("ulimit -n 116") && stderr(&output).contains("at most --connections 48"));
+    // Enough for the load, but not for the relay, which keeps some for connections that end.
+    let output = bench_with_descriptors(64, &["pairs", "--connections", "48"]);
+    assert_line(&output, 1, "48 clients are more than the ");
+    let fewer = stderr(&output).split_whitespace().last().expect("a number").to_owned();
+    let output = bench_with_descriptors(64, &["pairs", "--connections", &fewer, "--seconds", "0.05", "--warmup", "0"]);
+    assert_code(&output, 0);
+}
+
+#[test]
+fn only_an_address_among_the_arguments_is_put_under_load() {
+    let relay = Relay::start();
+    let output = run(&relay.address, &[&["bench"], &SMALL[..], &["--json"]].concat(), b"");
+    assert_code(&output, 0);
+    let own = report(&output);
+    assert_ne!(own["target"]["address"], relay.address.as_str());
+    let output = bench(&[&SMALL[..], &[&relay.address, "--json"]].concat());
+    assert_code(&output, 0);
+    let given = report(&output);
+    assert_eq!(given["target"]["address"], relay.address.as_str());
+    for report in [own, given] {
+        let software = report["target"]["software"].as_str().unwrap_or_default();
+        assert!(software.starts_with("switchboard/"), "{report}");
+        assert!(report["account"]["sent"].as_u64() > Some(0), "{report}");
+        assert_eq!(report["account"]["sent"], report["account"]["delivered"]);
+    }
+}
+
+#[test]
+fn ctrl_c_ends_it_early_with_the_figures_so_far() {
+    let relay = Relay::start();
+    let watcher = Running::listen(&relay.address, &["--name", "watcher", "--presence"]);
+    let bench = Running::start(NOWHERE, &["bench", "idle", &relay.address, "--connections", "10", "--json"]);
+    for _ in 0..11 {
+        watcher.line("+ bench-");
+    }
+    signal(&bench.child, Signal::INT);
+    let line = bench.error_line("idle: ");
+    assert!(line.contains("stopped before its time"), "{line}");
+    let (code, lines) = bench.end();
+    assert_eq!(code, Some(1));
+    let report: Value = serde_json::from_str(&lines.concat()).expect("a report");
+    assert_eq!(report["failures"].as_array().map(Vec::len), Some(1), "{report}");
+}
+
+#[test]
+fn a_relay_that_dies_under_load_is_told_in_one_line_after_the_figures_so_far() {
+    let relay = Relay::start();
+    let watcher = Running::listen(&relay.address, &["--name", "watcher", "--presence"]);
+    let bench = Running::start(NOWHERE, &["bench", "idle", &relay.address, "--connections", "10", "--json"]);
+    for _ in 0..11 {
+        watcher.line("+ bench-");
+    }
+    drop(relay);
+    bench.error_line("switchboard: idle: ");
+    let (code, lines) = bench.end();
+    assert_eq!(code, Some(1));
+    let report: Value = serde_json::from_str(&lines.concat()).expect("a report");
+    assert_eq!(report["failures"].as_array().map(Vec::len), Some(1), "{report}");
+}
+
+#[test]
+fn a_page_that_cannot_be_written_is_told_and_the_figures_are_there() {
+    let output = bench(&[&SMALL[..], &["--json", "--quiet", "--html", "/nowhere/report.html"]].concat());
+    assert_line(&output, 1, "cannot write --html /nowhere/report.html");
+    assert_eq!(report(&output)["scenario"], "pairs");
+
+    let path = std::env::temp_dir().join(format!("switchboard-bench-{}.html", std::process::id()));
+    let output = bench(&[&SMALL[..], &["--html", path.to_str().expect("UTF-8")]].concat());
+    assert_code(&output, 0);
+    let page = std::fs::read_to_string(&path).expect("it was written");
+    std::fs::remove_file(&path).expect("removed");
+    assert!(page.to_lowercase().starts_with("<!doctype html>"), "{page}");
+    assert!(stdout(&output).contains("pairs"), "{}", stdout(&output));
+}
+
+/// Something that listens, and answers whatever comes first with these bytes.
+fn answering(bytes: Vec<u8>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    thread::spawn(move || {
+        if let Ok((mut stream, _)) = listener.accept() {
+            let mut buffer = [0; 4096];
+            let _ = stream.read(&mut buffer);
+            let _ = stream.write_all(&bytes);
+            // Until the other side has had enough.
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+    });
+    address
+}
