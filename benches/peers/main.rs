@@ -11,16 +11,17 @@ mod rows;
 mod servers;
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::{Parser, Subcommand};
 use socket2::{Domain, Socket, Type};
-use switchboard::bench::Stop;
 use switchboard::bench::comparison::Comparison;
+use switchboard::bench::{Stop, page};
+use switchboard::descriptors::{RESERVED_DESCRIPTORS, raise_descriptor_limit};
 
 use rounds::Plan;
 use servers::Kind;
@@ -52,7 +53,7 @@ struct Arguments {
     /// Where the figures go as JSON [default: target/peers.json]
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Where they go as a page [default: target/peers.html]
+    /// Where they go as a page [default: target/peers.html]; beside it the table as Markdown and the chart as SVG
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Says that cargo runs it: cargo bench does
@@ -69,7 +70,6 @@ enum Hidden {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let _ = switchboard::descriptors::raise_descriptor_limit();
     let done = match arguments.command {
         Some(Hidden::Floor) => be_the_floor().map_err(|error| format!("the floor: {error}")).map(|()| true),
         None => compare(&arguments),
@@ -86,6 +86,7 @@ fn main() -> ExitCode {
 
 /// Listens, says where, and relays until the process that started it ends it or ends.
 fn be_the_floor() -> io::Result<()> {
+    let _ = raise_descriptor_limit();
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
@@ -102,20 +103,41 @@ fn be_the_floor() -> io::Result<()> {
 /// Says whether nothing failed.
 fn compare(arguments: &Arguments) -> Result<bool, String> {
     let plan = plan(arguments)?;
+    check_descriptors(&plan)?;
     let stop = Stop::default();
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, stop.flag())
             .map_err(|error| format!("the system takes no signal handler: {error}"))?;
     }
     eprintln!("this takes about {} s", rounds::expected(&plan).as_secs());
-    let mut comparison =
-        Comparison { title: "Peers".to_owned(), machine: machine(), command: command(), ..Comparison::default() };
+    let title = if plan.judged { "The same work on each server" } else { "A smoke run: its figures mean nothing" };
+    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let mut comparison = Comparison {
+        title: title.to_owned(),
+        machine: machine(),
+        date: now.split('T').next().unwrap_or_default().to_owned(),
+        command: command(),
+        ..Comparison::default()
+    };
     let failures = rounds::run_all(&plan, &stop, &mut comparison);
     write(arguments, &comparison)?;
     for line in &failures {
         eprintln!("failed: {line}");
     }
     Ok(failures.is_empty())
+}
+
+/// Whether this process, and a server with as many, may have the files that the clients need.
+fn check_descriptors(plan: &Plan) -> Result<(), String> {
+    let clients = plan.runs.iter().map(|run| run.work.clients()).max().unwrap_or(0) as usize;
+    let (needed, granted) = (clients + RESERVED_DESCRIPTORS, raise_descriptor_limit());
+    if needed > granted {
+        return Err(format!(
+            "{clients} clients need {needed} open files, and the system grants {granted}: raise the hard limit \
+             (ulimit -Hn), or choose other runs with --only"
+        ));
+    }
+    Ok(())
 }
 
 fn plan(arguments: &Arguments) -> Result<Plan, String> {
@@ -140,14 +162,24 @@ fn plan(arguments: &Arguments) -> Result<Plan, String> {
 
 /// Writes it for people to standard output, and the files.
 fn write(arguments: &Arguments, comparison: &Comparison) -> Result<(), String> {
+    let mut out = io::stdout();
+    let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    // Nobody may be reading: the files are written all the same.
+    let _ = comparison.write_text(&mut out, colour).and_then(|()| out.flush());
     // The build's own folder is next to the one for temporary files.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap_or(Path::new("target"));
     let json = arguments.json.clone().unwrap_or_else(|| target.join("peers.json"));
-    let _ = &arguments.html;
+    let html = arguments.html.clone().unwrap_or_else(|| target.join("peers.html"));
     write_file(&json, |out| comparison.write_json(out))?;
+    write_file(&html, |out| page::comparison(comparison, out))?;
+    write_file(&html.with_extension("md"), |out| comparison.write_markdown(out))?;
+    if let Some(chart) = comparison.chart().map_err(|error| format!("the chart cannot be drawn: {error}"))? {
+        write_file(&html.with_extension("svg"), |out| out.write_all(chart.as_bytes()))?;
+    }
     Ok(())
 }
 
+/// Says where it wrote.
 fn write_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), String> {
     let written = File::create(path).and_then(|file| {
         let mut out = BufWriter::new(file);

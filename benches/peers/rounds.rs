@@ -81,7 +81,7 @@ fn rounds_of(one: &Run, plan: &Plan, stop: &Stop, failures: &mut Vec<String>) ->
 /// One work on one server.
 fn run_once(kind: Kind, work: &Work, stop: &Stop) -> Result<Report, String> {
     let mut server = kind.start()?;
-    let (target, mut progress) = (&mut server.target, Progress::default());
+    let (target, mut progress) = (&mut server.target, Progress::auto());
     let progress = &mut progress;
     Ok(match kind {
         Kind::Floor if work.scenario == Scenario::Idle => run(work, AcceptOnly, target, progress, stop),
@@ -128,7 +128,7 @@ fn cell(row: &Row, outcome: &Outcome, floor: Option<&[Option<Report>]>) -> Cell 
         median(reports().filter_map(|report| report.traffic.as_ref().and_then(figure)))
     };
     let latency = |figure: fn(&switchboard::bench::report::Latency) -> f64| {
-        // Of a storm's latencies those in the storm count: the last of the bystanders'.
+        // Of a storm's latencies those in the storm count.
         let of = |report: &Report| {
             let here = |part: &str| part.is_empty() || part.ends_with("in the storm");
             report.latencies.iter().find(|one| here(&one.part) && one.count > 0).map(figure)

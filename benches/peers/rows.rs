@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use switchboard::bench::comparison::Bar;
 use switchboard::bench::report::Report;
-use switchboard::bench::{Scenario, Work};
+use switchboard::bench::{IN_FLIGHT_DEFAULT, Scenario, Work};
 
 use crate::servers::Kind;
 
@@ -16,8 +16,6 @@ pub(crate) const KEEPALIVE: Duration = Duration::from_secs(30);
 const IDLE_TIME: Duration = Duration::from_secs(35);
 /// What runs before it is measured.
 const WARMUP: Duration = Duration::from_millis(500);
-/// Clients on their way in at once: below the listen backlog, which would drop the others.
-const IN_FLIGHT_MAX: u32 = 2000;
 /// In a smoke run, the most clients.
 const QUICK_CONNECTIONS_MAX: u32 = 200;
 
@@ -103,7 +101,7 @@ pub(crate) fn runs(time: Duration) -> Vec<Run> {
         stuck: 0,
         warmup: WARMUP,
         time,
-        in_flight_max: IN_FLIGHT_MAX,
+        in_flight_max: IN_FLIGHT_DEFAULT,
     };
     let run = |name, work, rows| Run { name, work, servers: &Kind::ALL, once: false, rows };
     let pairs = |connections, window| Work { connections, window, ..base };
