@@ -2,6 +2,15 @@
 //!
 //! With `SWITCHBOARD_PAGES` set to a folder, the pages are written there as well, to be looked at.
 
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::float_cmp,
+    clippy::assigning_clones,
+    clippy::type_complexity,
+    reason = "figures and words made up for tests"
+)]
+
 use hdrhistogram::Histogram;
 use switchboard::bench::comparison::{Bar, Cell, Comparison, Role, Row, Server};
 use switchboard::bench::page;
@@ -26,15 +35,15 @@ fn latencies(part: &str, from_ns: u64) -> Latency {
 }
 
 fn full() -> Report {
-    let series = (0..44).map(|step| {
+    let series = (0..44u32).map(|step| {
         let at = f64::from(step) * 0.25;
         let busy = if step < 4 { 0.0 } else { 1.0 + f64::from(step * 7 % 5) / 40.0 };
         Sample {
             at_seconds: at,
-            clients: 10_000.min(step as u32 * 2500),
+            clients: 10_000.min(step * 2500),
             delivered_per_second: 1_180_000.0 * busy,
             bytes_per_second: 151e6 * busy,
-            resident_bytes: Some(2_097_152 + 2_355_000.min(step as u64 * 600_000)),
+            resident_bytes: Some(2_097_152 + 2_355_000.min(u64::from(step) * 600_000)),
             server_core_share: Some(0.28 * busy),
             descriptors: None,
         }

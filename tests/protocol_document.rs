@@ -570,6 +570,8 @@ fn the_client_of_the_appendix_talks_to_the_relay() {
     assert_eq!(Header::read(&read_frame(&mut bob)).frame_type(), Some(Type::Delta));
     let hello = Header::read(&read_frame(&mut bob));
     assert_eq!(hello.frame_type(), Some(Type::Send));
+    // Not while it is still busy with that frame: it says GOODBYE only where it waits for the next one.
+    std::thread::sleep(Duration::from_millis(200));
     let interrupt = rustix::process::Signal::INT;
     rustix::process::kill_process(rustix::process::Pid::from_child(&carol), interrupt).expect("it runs");
     let delta = read_frame(&mut bob);

@@ -211,8 +211,10 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
 
 /// The command as it was given, so that it can be given again.
 fn command() -> String {
-    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
-    std::iter::once("switchboard".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+    let words: Vec<_> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let all = std::iter::once("switchboard").chain(words.iter().map(String::as_str));
+    // Only a word with a zero byte cannot be quoted, and no argument has one.
+    shlex::try_join(all).unwrap_or_default()
 }
 
 /// A relay that is started for the purpose.

@@ -132,6 +132,8 @@ pub(super) mod flag {
     pub(in crate::reactor) const CONNECTING: u16 = 1 << 11;
     /// The service has been told of the end.
     pub(in crate::reactor) const TOLD: u16 = 1 << 9;
+    /// More than one message came for it in a turn, so the next ones are worth waiting for.
+    pub(in crate::reactor) const GATHERS: u16 = 1 << 12;
 }
 
 const NONE: u32 = u32::MAX;
@@ -152,6 +154,9 @@ pub(super) struct Connection<T> {
     pub(super) check_at: Tick,
     pub(super) flags: u16,
     pub(super) phase: Phase,
+    /// The turn in which a short message was last written at once, modulo 256: taken for another one, it only has
+    /// one message wait for the end of its turn.
+    pub(super) wrote_in: u8,
 }
 
 // One cache line. At a million connections every byte here is a megabyte. (mio's sockets carry a check of
@@ -172,6 +177,7 @@ impl<T> Connection<T> {
             check_at: Tick::NEVER,
             flags: 0,
             phase: Phase::Open,
+            wrote_in: 0,
         }
     }
 
@@ -185,6 +191,20 @@ impl<T> Connection<T> {
         } else {
             self.flags &= !flag;
         }
+    }
+
+    /// Whether a message that comes for it in `turn` is best written at once, because it will most likely stay
+    /// the only one: it is the first, and in earlier turns no others followed.
+    pub(super) const fn is_written_at_once(&mut self, turn: u8) -> bool {
+        if self.has(flag::GATHERS) {
+            return false;
+        }
+        let is_first = self.wrote_in != turn;
+        self.wrote_in = turn;
+        if !is_first {
+            self.flags |= flag::GATHERS;
+        }
+        is_first
     }
 
     pub(super) fn lease(&self) -> Option<usize> {

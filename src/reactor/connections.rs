@@ -1,7 +1,7 @@
 //! The connections, and what a service may do with them: send, close, pause, set a deadline.
 //!
-//! Nothing here reads or writes for its own sake or frees a connection: that is [`super::engine`], in the
-//! phases of a turn. The one exception is writing a long message straight through to an idle recipient.
+//! Nothing here reads or frees a connection: that is [`super::engine`], in the phases of a turn. Nor is anything
+//! written here, with one exception: what a copy would not make cheaper goes straight to an idle recipient.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -89,8 +89,9 @@ impl<T: Transport> Connections<T> {
         }
     }
 
-    /// Queues whole messages for `conn`, or writes them at once if they are long and nothing waits. A queue
-    /// that is empty takes what it is given, however long: a message above the limit could never be sent.
+    /// Queues whole messages for `conn`, or writes them at once if nothing waits and they are long or most likely
+    /// the only ones of the turn. A queue that is empty takes what it is given, however long: a message above the
+    /// limit could never be sent.
     ///
     /// # Errors
     /// [`SendError::Gone`] if the connection has ended; [`SendError::Full`] if its queue has no room for all
@@ -111,7 +112,10 @@ impl<T: Transport> Connections<T> {
                 self.counters.refused_sends += 1;
                 return Err(SendError::Full);
             }
-        } else if length >= self.limits.write_through_bytes_min && !connection.has(flag::BLOCKED) {
+        } else if !connection.has(flag::BLOCKED)
+            && (length >= self.limits.write_through_bytes_min
+                || connection.is_written_at_once(self.counters.turns as u8))
+        {
             start = self.write_through(conn, outgoing.bytes());
             if start == length {
                 return Ok(());
@@ -133,17 +137,17 @@ impl<T: Transport> Connections<T> {
                     start += count;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    if error.kind() == io::ErrorKind::WouldBlock {
-                        connection.set(flag::BLOCKED, true);
-                    } else {
-                        self.condemn(conn, CloseReason::Reset);
-                    }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    connection.set(flag::BLOCKED, true);
+                    break;
+                }
+                Err(_) => {
+                    self.condemn(conn, CloseReason::Reset);
                     return start;
                 }
             }
         }
-        if connection.has(flag::NOTIFY) {
+        if start > 0 && connection.has(flag::NOTIFY) {
             self.mark_dirty(conn);
         }
         start
@@ -500,6 +504,8 @@ impl<T: Transport> Connections<T> {
         if let Some(key) = connection.queue() {
             connection.set_queue(None);
             let mut queue = self.queues.remove(key);
+            let came_alone = queue.take_sends() <= 1 && connection.wrote_in != self.counters.turns as u8;
+            connection.set(flag::GATHERS, !came_alone);
             queue.clear(&mut self.blocks);
             if self.spare_queues.len() < SPARE_QUEUES_MAX {
                 self.spare_queues.push(queue);

@@ -38,8 +38,8 @@ pub struct Limits {
     /// Bytes that may wait for all connections together, in queues and in buffers for incomplete messages; past
     /// it the connection that holds the most goes first.
     pub buffered_total_bytes_max: usize,
-    /// From this length on a message for an empty queue is written at once instead of copied: measured,
-    /// a copy and its place in the cache cost more than a second write.
+    /// From this length on a message for an empty queue is written at once instead of copied, whatever else the
+    /// turn may bring: measured, a copy and its place in the cache cost more than a second write.
     pub write_through_bytes_min: usize,
     /// Bytes written to a connection in a turn before it is the others' turn.
     pub write_turn_bytes_max: usize,

@@ -83,6 +83,8 @@ pub(super) struct OutQueue {
     /// Bytes of memory that it holds: whole blocks, and a fee for each shared message, which is counted
     /// elsewhere, once for all who wait for it.
     held: usize,
+    /// How often something was appended since the queue was leased.
+    sends: u32,
     /// Bytes taken by the transport since the queue was leased.
     sent: u64,
     /// Unsent bytes in front that belong to a message of which a part has been sent.
@@ -100,6 +102,7 @@ impl OutQueue {
             segments: VecDeque::new(),
             bytes: 0,
             held: 0,
+            sends: 0,
             sent: 0,
             remainder: 0,
             cut: [0; HEAD_BYTES],
@@ -117,6 +120,11 @@ impl OutQueue {
 
     pub(super) const fn is_empty(&self) -> bool {
         self.bytes == 0
+    }
+
+    /// How often something was appended; begins to count anew.
+    pub(super) const fn take_sends(&mut self) -> u32 {
+        std::mem::replace(&mut self.sends, 0)
     }
 
     /// When the oldest unsent byte was queued.
@@ -144,6 +152,7 @@ impl OutQueue {
             self.cut = head_of([&outgoing.bytes()[begin..]]).0;
         }
         self.bytes += rest.len();
+        self.sends = self.sends.saturating_add(1);
         let end = self.sent + self.bytes as u64;
         match self.marks.back_mut() {
             Some(mark) if mark.tick == now => mark.end = end,

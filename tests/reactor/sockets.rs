@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use switchboard::reactor::{
-    CloseReason, ConnId, Endpoint, Lane, Limits, Outgoing, Progress, Reactor, SocketOptions, Stream,
+    CloseReason, ConnId, Endpoint, Lane, Limits, Outgoing, Progress, Reactor, SendError, SocketOptions, Stream,
 };
 
 use crate::support::{Script, Told, closed};
@@ -29,7 +29,8 @@ impl Live {
     fn echo(limits: Limits) -> Self {
         let service = Script::with(|io, conn, data, told| {
             told.push((conn, Told::Message(data.to_vec())));
-            io.send(conn, &mut Outgoing::to_one(data), Lane::Traffic).expect("room");
+            // Whoever has gone meanwhile hears no echo.
+            assert_ne!(io.send(conn, &mut Outgoing::to_one(data), Lane::Traffic), Err(SendError::Full));
             Progress::all(data)
         });
         Self { reactor: Reactor::new::<Script<Stream>>(limits).expect("a poll"), service }

@@ -64,17 +64,43 @@ fn everything_arrives_in_order_however_often_the_network_blocks() {
     }
 }
 
+/// A turn in which a service sends so many messages of 100 bytes; says how many writes were made before its end,
+/// and how many in all.
+fn turn_with(bench: &mut Bench, conn: ConnId, peer: &Peer, messages: usize) -> (usize, usize) {
+    let before = peer.wire().write_calls;
+    bench.engine.begin_turn(bench.now);
+    for filling in 0..messages {
+        send(bench, conn, &message(100, filling as u8)).expect("room");
+    }
+    let at_once = peer.wire().write_calls - before;
+    bench.engine.flush(&mut bench.service, bench.now);
+    bench.engine.connections.check_consistency();
+    (at_once, peer.wire().write_calls - before)
+}
+
 #[test]
-fn a_turn_s_small_messages_are_one_write() {
+fn a_turn_s_small_messages_are_one_write_and_a_second_where_nobody_expected_them() {
     let mut bench = Bench::new(small(), Script::messages());
     let (conn, peer) = bench.open();
-    for filling in 0..50 {
-        send(&mut bench, conn, &message(100, filling)).expect("room");
+    assert_eq!(turn_with(&mut bench, conn, &peer, 50), (1, 2), "the first comes alone, for all that is known");
+    for _ in 0..1000 {
+        assert_eq!(turn_with(&mut bench, conn, &peer, 50), (0, 1));
     }
-    assert_eq!(peer.wire().write_calls, 0, "nothing is written within a handler");
-    bench.settle();
-    assert_eq!(peer.wire().write_calls, 1);
-    assert_eq!(peer.output().len(), 5000);
+    assert_eq!(peer.output().len(), 100 * 50 * 1001);
+}
+
+#[test]
+fn a_small_message_that_comes_alone_is_written_at_once() {
+    let mut bench = Bench::new(small(), Script::messages());
+    let (conn, peer) = bench.open();
+    for _ in 0..1000 {
+        assert_eq!(turn_with(&mut bench, conn, &peer, 1), (1, 1));
+    }
+    // Two in a turn have it gather, until a turn brings but one.
+    let turns = [(2, (1, 2)), (2, (0, 1)), (0, (0, 0)), (3, (0, 1)), (1, (0, 1)), (1, (1, 1))];
+    for (messages, writes) in turns {
+        assert_eq!(turn_with(&mut bench, conn, &peer, messages), writes, "{messages} messages");
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ struct Page<'a> {
     about: Vec<&'a str>,
     command: &'a str,
     verdict: String,
-    reached: bool,
+    missed: Vec<&'a str>,
     chart_title: String,
     chart: Option<String>,
     servers: &'a [crate::bench::comparison::Server],
@@ -50,14 +50,15 @@ pub fn comparison(comparison: &Comparison, out: &mut dyn io::Write) -> io::Resul
     let subject = comparison.position(Role::Subject).map_or("", |at| comparison.servers[at].name.as_str());
     let verdict = match judged.len() {
         0 => String::new(),
-        bars => format!("{subject} reaches {reached} of {bars} bars."),
+        bars => format!("{} reaches {reached} of {bars} bars.", harmless(subject)),
     };
+    let missed = comparison.rows.iter().filter(|row| comparison.reaches(row) == Some(false));
     let page = Page {
         title: &comparison.title,
         about: [comparison.machine.as_str(), &comparison.date].into_iter().filter(|word| !word.is_empty()).collect(),
         command: &comparison.command,
         verdict,
-        reached: reached == judged.len(),
+        missed: missed.map(|row| row.name.as_str()).collect(),
         chart_title: comparison.chart_title(),
         chart: comparison.chart()?.map(|svg| plot::follow_page(&svg)),
         servers: &comparison.servers,

@@ -26,6 +26,10 @@ const COMPARISON: &str = include_str!("comparison.html");
 /// Points of a plot over time: more than its width shows.
 const POINTS_MAX: usize = 400;
 
+/// Tiles for the parts of a scenario, and for its own figures: the table has them all.
+const LATENCY_TILES_MAX: usize = 3;
+const FIGURE_TILES_MAX: usize = 2;
+
 #[derive(Serialize)]
 struct Page {
     title: String,
@@ -37,6 +41,8 @@ struct Page {
     failures: Vec<String>,
     tiles: Vec<Entry>,
     latency: Vec<Vec<String>>,
+    /// Whether the columns of that table need names.
+    has_parts: bool,
     plots: Vec<Plot>,
     account: Vec<Entry>,
     figures: Vec<Entry>,
@@ -87,6 +93,7 @@ pub fn report(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
         failures: report.failures.iter().map(|line| harmless(line)).collect(),
         tiles: tiles(report),
         latency: latency_rows(&report.latencies),
+        has_parts: report.latencies.iter().any(|latency| !latency.part.is_empty()),
         plots: plots(report)?,
         account: account(report),
         figures: report.figures.iter().map(|figure| Entry::new(&figure.label, figure.shown())).collect(),
@@ -137,11 +144,18 @@ fn tiles(report: &Report) -> Vec<Entry> {
         let share = traffic.server_core_share.map(percent);
         tiles.extend(share.map(|share| Entry::new("of a core, the server", share)));
     }
-    if let Some(latency) = report.latencies.iter().rfind(|latency| latency.count > 0) {
-        let part = if report.latencies.len() > 1 { format!(", {}", latency.part) } else { String::new() };
-        tiles.push(Entry::new(&format!("median latency{part}"), time_us(latency.p50_us)));
-        tiles.push(Entry::new(&format!("p99 latency{part}"), time_us(latency.p99_us)));
+    match report.latencies.as_slice() {
+        [latency] if latency.count > 0 => {
+            tiles.push(Entry::new("median latency", time_us(latency.p50_us)));
+            tiles.push(Entry::new("p99 latency", time_us(latency.p99_us)));
+        }
+        parts => {
+            let parts = parts.iter().filter(|latency| latency.count > 0).take(LATENCY_TILES_MAX);
+            tiles.extend(parts.map(|part| Entry::new(&format!("p99, {}", part.part), time_us(part.p99_us))));
+        }
     }
+    let figures = report.figures.iter().take(FIGURE_TILES_MAX);
+    tiles.extend(figures.map(|figure| Entry::new(&figure.label, figure.shown())));
     if let Some(memory) = report.memory {
         tiles.push(Entry::new("memory a connection", bytes(memory.per_connection_bytes)));
     }

@@ -167,13 +167,11 @@ fn nines(percentile: f64) -> f64 {
     -(1.0 - percentile / 100.0).max(1e-12).log10()
 }
 
-/// The first of 1, 2, 2.5 and 5 times a power of ten that is not below `step`.
+/// The first of 1, 2 and 5 times a power of ten that is not below `step`.
 fn round_step(step: f64) -> f64 {
     let decade = 10f64.powf(step.log10().floor());
-    let steps = [1.0, 2.0, 2.5, 5.0, 10.0].map(|mantissa| mantissa * decade);
-    // Steps of 2.5 need another decimal: only whole ones are shown.
-    let is_fit = |round: &f64| *round >= step * 0.999_999 && (*round * 10.0).fract() == 0.0;
-    steps.into_iter().find(is_fit).unwrap_or_else(|| steps.into_iter().find(|round| *round >= step).unwrap_or(step))
+    let mut steps = [1.0, 2.0, 5.0].into_iter().map(|mantissa| mantissa * decade);
+    steps.find(|round| *round >= step * 0.999_999).unwrap_or(10.0 * decade)
 }
 
 #[cfg(test)]
@@ -187,6 +185,7 @@ mod tests {
     #[test]
     fn ticks_are_round_and_few() {
         assert_eq!(words(&Axis::linear("", 3.4e6, Quantity::Rate)), ["0", "1 M", "2 M", "3 M", "4 M"]);
+        assert_eq!(words(&Axis::seconds("", 10.75)), ["0", "5", "10"]);
         assert_eq!(words(&Axis::linear("", 0.284, Quantity::Share)), ["0 %", "10 %", "20 %", "30 %"]);
         assert_eq!(words(&Axis::linear("", 3_565_158.0, Quantity::Bytes)), ["0", "1 MiB", "2 MiB", "3 MiB", "4 MiB"]);
         for high in [1e-3, 0.07, 1.0, 7.3, 12.0, 99.0, 101.0, 640.0, 1e6, 12_345_678.0] {
@@ -197,6 +196,13 @@ mod tests {
                 let mut seen = words(&axis);
                 seen.dedup();
                 assert_eq!(seen.len(), axis.ticks.len(), "no word twice: {axis:?}");
+                let first = axis.ticks[1].0;
+                for (number, (value, word)) in axis.ticks.iter().enumerate() {
+                    let said: f64 = word.split(' ').next().and_then(|word| word.parse().ok()).expect("a number");
+                    let unit: f64 = axis.ticks[1].1.split(' ').next().and_then(|word| word.parse().ok()).expect("one");
+                    assert!((value - first * number as f64).abs() <= first * 1e-6, "{axis:?}");
+                    assert!((said - unit * number as f64).abs() <= unit * 1e-6, "words say what is meant: {axis:?}");
+                }
             }
         }
     }

@@ -6,7 +6,7 @@ use plotters::prelude::{Color, DrawingAreaErrorKind, PathElement, Rectangle};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::{Area, Axis, Fault, GRID_SHARE, INK, TEXT, draw, px, series_colour, stroke, words};
-use crate::bench::units::times;
+use crate::bench::units::{NONE, times};
 
 /// The width of all.
 const WIDTH: u32 = 860;
@@ -109,9 +109,12 @@ impl Bars {
                         HPos::Left,
                     )?;
                 }
+                if bar.value.is_none() {
+                    text(area, NONE, (scale.of(1.0) + 5.0, f64::midpoint(upper, lower)), HPos::Left)?;
+                }
                 if let Some(mark) = bar.mark {
                     let x = scale.of(mark);
-                    path(area, [(x, upper - 2.0), (x, lower + 2.0)], stroke(INK, 2))?;
+                    path(area, [(x, upper - 4.0), (x, lower + 2.0)], stroke(INK, 2))?;
                 }
                 top += BAR + GAP;
             }

@@ -41,7 +41,7 @@ const FINE: u32 = 8;
 /// The size of words.
 const TEXT: u32 = 13;
 /// The grid beside the words.
-const GRID_SHARE: f64 = 0.28;
+const GRID_SHARE: f64 = 0.2;
 
 /// The drawing's area while it is drawn.
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;

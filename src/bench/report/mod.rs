@@ -248,7 +248,7 @@ fn as_object<S: Serializer>(pairs: &[(String, u64)], to: S) -> Result<S::Ok, S::
     to.collect_map(pairs.iter().map(|(name, count)| (name, count)))
 }
 
-/// Writes a value as one JSON object in lines, the version of its shape in front.
+/// Writes a value as one JSON object in one line, the version of its shape in front.
 pub(super) fn write_document<T: Serialize>(value: &T, out: &mut dyn io::Write) -> io::Result<()> {
     #[derive(Serialize)]
     struct Document<'a, T> {
@@ -256,6 +256,6 @@ pub(super) fn write_document<T: Serialize>(value: &T, out: &mut dyn io::Write) -
         #[serde(flatten)]
         value: &'a T,
     }
-    serde_json::to_writer_pretty(&mut *out, &Document { format: FORMAT, value })?;
+    serde_json::to_writer(&mut *out, &Document { format: FORMAT, value })?;
     writeln!(out)
 }
