@@ -84,11 +84,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Listens, says where, and relays until the process that started it ends it or ends.
+/// Listens, says where, and relays until the process that started it ends it.
 fn be_the_floor() -> io::Result<()> {
     let _ = raise_descriptor_limit();
-    #[cfg(target_os = "linux")]
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
     socket.listen(BACKLOG)?;

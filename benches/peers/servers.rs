@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -116,8 +117,11 @@ impl Kind {
     }
 
     fn start_child(self, executable: &Path) -> Result<Server, String> {
-        let folder = TempDir::new().map_err(|error| format!("the system grants no temporary folder: {error}"))?;
-        let mut command = Command::new(executable);
+        let folder = tempfile::Builder::new().prefix("switchboard-peers-").tempdir();
+        let folder = folder.map_err(|error| format!("the system grants no temporary folder: {error}"))?;
+        let mut command = ending_with_us(executable);
+        // In a group of its own: a Ctrl-C for us must not end it before its figures are read.
+        command.process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir(folder.path());
         let announces = self == Self::Floor;
         let port = if announces { 0 } else { free_port()? };
@@ -247,6 +251,19 @@ impl Drop for Own {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A program that the system ends when this process ends in whatever way, where there is `setpriv`, which asks
+/// for that and then becomes the program.
+fn ending_with_us(executable: &Path) -> Command {
+    match find("setpriv") {
+        Some(setpriv) => {
+            let mut command = Command::new(setpriv);
+            command.args(["--pdeathsig", "KILL"]).arg(executable);
+            command
+        }
+        None => Command::new(executable),
     }
 }
 
