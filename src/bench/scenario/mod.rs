@@ -170,6 +170,7 @@ fn judge(report: &mut Report) {
         (account.lost, "lost: neither delivered nor refused nor counted"),
         (account.misordered, "delivered twice or out of order"),
         (account.damaged, "delivered damaged or to somebody else"),
+        (account.contradicted, "refused or counted as missing although delivered, or more often than once"),
     ];
     for (count, what) in faults {
         if count > 0 {
