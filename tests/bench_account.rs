@@ -12,7 +12,8 @@ use std::thread;
 
 use client_support::{Relay, assert_code, run, stderr, stdout};
 use serde_json::Value;
-use switchboard::wire::{Header, Type};
+use switchboard::wire::control::{Body, ErrorBody, Gap, Reason};
+use switchboard::wire::{Code, Header, Type};
 
 /// What happens to one of the frames that pass a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,10 @@ enum Fault {
     Bent,
     /// It goes to another client.
     Misdirected,
+    /// It is lost, and the one behind it is both delivered and refused.
+    LostAndNextRefused,
+    /// It is lost, and the recipient is told of one that is missing, behind the next one.
+    LostAndCountedLate,
 }
 
 /// The delivered frame that it happens to.
@@ -37,12 +42,20 @@ struct Proxy {
     delivered: AtomicU64,
     /// The clients' sides of all connections.
     clients: Mutex<Vec<TcpStream>>,
+    /// A delivered frame that its sender is still to be told was refused.
+    refused: Mutex<Option<Header>>,
 }
 
 fn proxy(relay: SocketAddr, fault: Fault) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("it is bound");
-    let proxy = Arc::new(Proxy { relay, fault, delivered: AtomicU64::new(0), clients: Mutex::default() });
+    let proxy = Arc::new(Proxy {
+        relay,
+        fault,
+        delivered: AtomicU64::new(0),
+        clients: Mutex::default(),
+        refused: Mutex::default(),
+    });
     // Its threads end with the connections, at the latest with the test.
     thread::spawn(move || {
         for client in listener.incoming() {
@@ -93,6 +106,26 @@ impl Proxy {
                     let other = clients.iter().rfind(|c| c.peer_addr().ok() != to.peer_addr().ok());
                     other.expect("there are several").write_all(&frame)?;
                     continue;
+                }
+                Fault::LostAndNextRefused | Fault::LostAndCountedLate if is_victim => {
+                    held = Some(Vec::new());
+                    continue;
+                }
+                Fault::LostAndNextRefused if is_delivery && held.take().is_some() => {
+                    // The sender is the recipient's partner: it has a connection and a source of its own.
+                    *self.refused.lock().expect("nobody panics") = Some(Header::read(&frame));
+                }
+                Fault::LostAndNextRefused if is_delivery => {
+                    let mut refused = self.refused.lock().expect("nobody panics");
+                    // The first frame that comes from the recipient is for the sender.
+                    if let Some(header) = refused.take_if(|refused| refused.source == Header::read(&frame).destination)
+                    {
+                        let error = ErrorBody(Reason::new(Code::QueueFull, ""));
+                        error.write_frame(Header::new(Type::Error).correlating(header.correlation), &mut frame);
+                    }
+                }
+                Fault::LostAndCountedLate if is_delivery && held.take().is_some() => {
+                    Gap { frames: 1, bytes: 156 }.write_frame(Header::new(Type::Gap), &mut frame);
                 }
                 _ => {}
             }
@@ -160,7 +193,28 @@ fn a_relay_that_changes_one_bit_is_caught() {
 fn a_relay_that_delivers_one_frame_to_somebody_else_is_caught() {
     let (output, report) = through(Fault::Misdirected);
     assert_code(&output, 1);
-    assert_eq!((&report["account"]["damaged"], &report["account"]["lost"]), (&1.into(), &1.into()));
+    assert_eq!(
+        (&report["account"]["damaged"], &report["account"]["lost"]),
+        (&1.into(), &1.into()),
+        "{} {}",
+        report["account"],
+        report["failures"]
+    );
+}
+
+#[test]
+fn a_relay_that_loses_one_frame_and_refuses_another_that_it_delivered_is_caught() {
+    let (output, report) = through(Fault::LostAndNextRefused);
+    assert_code(&output, 1);
+    let account = &report["account"];
+    assert_eq!((&account["lost"], &account["contradicted"]), (&1.into(), &1.into()), "{account}");
+}
+
+#[test]
+fn a_relay_that_says_of_a_frame_behind_the_next_one_that_it_is_missing_is_caught() {
+    let (output, report) = through(Fault::LostAndCountedLate);
+    assert_code(&output, 1);
+    assert_eq!(report["account"]["lost"], 1, "{}", report["account"]);
 }
 
 #[test]
