@@ -9,6 +9,7 @@ use std::process::Output;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use client_support::{Relay, assert_code, run, stderr, stdout};
 use serde_json::Value;
@@ -30,10 +31,16 @@ enum Fault {
     LostAndNextRefused,
     /// It is lost, and the recipient is told of one that is missing, behind the next one.
     LostAndCountedLate,
+    /// It, and all that come behind it to the same client, wait for a second.
+    Stalled,
+    /// The last one of all comes again, a moment later.
+    LastAgain,
+    /// What is said first to a client waits for a tenth of a second.
+    SlowWelcome,
 }
 
 /// The delivered frame that it happens to.
-const VICTIM: u64 = 1000;
+const VICTIM: u64 = 500;
 
 /// A proxy in front of `relay` that does `fault` to one delivered frame.
 struct Proxy {
@@ -84,8 +91,19 @@ impl Proxy {
     /// Passes on what the relay sends, frame by frame.
     fn pass(&self, mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
         let mut held = None;
+        let mut last: Option<Vec<u8>> = None;
+        if self.fault == Fault::SlowWelcome {
+            thread::sleep(Duration::from_millis(100));
+        }
         loop {
             let mut length = [0; 4];
+            if self.fault == Fault::LastAgain && last.is_some() {
+                from.set_read_timeout(Some(Duration::from_millis(30)))?;
+                if from.peek(&mut length).is_err() {
+                    to.write_all(&last.take().unwrap_or_default())?;
+                }
+                from.set_read_timeout(None)?;
+            }
             from.read_exact(&mut length)?;
             let mut frame = length.to_vec();
             frame.resize(4 + u32::from_be_bytes(length) as usize, 0);
@@ -99,6 +117,8 @@ impl Proxy {
                     held = Some(frame);
                     continue;
                 }
+                Fault::Stalled if is_victim => thread::sleep(Duration::from_secs(1)),
+                Fault::LastAgain if is_delivery => last = Some(frame.clone()),
                 Fault::Bent if is_victim => frame[90] ^= 1,
                 Fault::Misdirected if is_victim => {
                     // The last two are clients; the ones before only looked at the relay, and are gone.
@@ -215,6 +235,42 @@ fn a_relay_that_says_of_a_frame_behind_the_next_one_that_it_is_missing_is_caught
     let (output, report) = through(Fault::LostAndCountedLate);
     assert_code(&output, 1);
     assert_eq!(report["account"]["lost"], 1, "{}", report["account"]);
+}
+
+#[test]
+fn a_relay_that_delivers_its_last_frame_again_a_moment_later_is_caught() {
+    let (output, report) = through(Fault::LastAgain);
+    assert_code(&output, 1);
+    let account = &report["account"];
+    assert!(account["misordered"].as_u64() > Some(0), "{account}");
+    assert_eq!((&account["lost"], &account["contradicted"]), (&0.into(), &0.into()));
+}
+
+#[test]
+fn frames_that_arrive_when_the_time_is_over_are_measured_as_well() {
+    let relay = Relay::start();
+    let address = proxy(relay.address.parse().expect("an address"), Fault::Stalled).to_string();
+    let load = ["--connections", "2", "--rate", "1000", "--warmup", "0", "--seconds", "0.7"];
+    let (output, report) = bench(&[&["rate", &address], &load[..]].concat());
+    assert_code(&output, 0);
+    let latency = &report["latencies"][0];
+    let (count, sent) = (latency["count"].as_u64(), report["account"]["sent"].as_u64());
+    // All but what was due before the measurement began, a moment after the schedule.
+    assert!(sent > Some(VICTIM) && count.map(|count| count + 5) >= sent, "{count:?} of {sent:?}");
+    // Half of what was due in the last 0.2 s of 0.7 waited for the rest of the second, 0.8 s at least.
+    assert!(latency["p90_us"].as_f64() > Some(800_000.0), "{latency}");
+}
+
+#[test]
+fn who_cannot_leave_yet_because_registration_is_slow_leaves_later_and_comes_again() {
+    let relay = Relay::start();
+    let address = proxy(relay.address.parse().expect("an address"), Fault::SlowWelcome).to_string();
+    let load = ["--connections", "2", "--rate", "40", "--seconds", "2"];
+    let (output, report) = bench(&[&["churn", &address], &load[..]].concat());
+    assert_code(&output, 0);
+    let figures = report["figures"].as_array().expect("figures");
+    let rate = figures.iter().find(|figure| figure["name"] == "registered_per_second").expect("a figure");
+    assert!(rate["value"].as_f64() > Some(30.0), "{figures:?}");
 }
 
 #[test]
