@@ -9,10 +9,12 @@ use std::process::Output;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use client_support::{Relay, assert_code, run, stderr, stdout};
 use serde_json::Value;
-use switchboard::wire::{Header, Type};
+use switchboard::wire::control::{Body, ErrorBody, Gap, Reason};
+use switchboard::wire::{Code, Header, Type};
 
 /// What happens to one of the frames that pass a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,10 +27,20 @@ enum Fault {
     Bent,
     /// It goes to another client.
     Misdirected,
+    /// It is lost, and the one behind it is both delivered and refused.
+    LostAndNextRefused,
+    /// It is lost, and the recipient is told of one that is missing, behind the next one.
+    LostAndCountedLate,
+    /// It, and all that come behind it to the same client, wait for a second.
+    Stalled,
+    /// The last one of all comes again, a moment later.
+    LastAgain,
+    /// What is said first to a client waits for a tenth of a second.
+    SlowWelcome,
 }
 
 /// The delivered frame that it happens to.
-const VICTIM: u64 = 1000;
+const VICTIM: u64 = 500;
 
 /// A proxy in front of `relay` that does `fault` to one delivered frame.
 struct Proxy {
@@ -37,12 +49,20 @@ struct Proxy {
     delivered: AtomicU64,
     /// The clients' sides of all connections.
     clients: Mutex<Vec<TcpStream>>,
+    /// A delivered frame that its sender is still to be told was refused.
+    refused: Mutex<Option<Header>>,
 }
 
 fn proxy(relay: SocketAddr, fault: Fault) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("it is bound");
-    let proxy = Arc::new(Proxy { relay, fault, delivered: AtomicU64::new(0), clients: Mutex::default() });
+    let proxy = Arc::new(Proxy {
+        relay,
+        fault,
+        delivered: AtomicU64::new(0),
+        clients: Mutex::default(),
+        refused: Mutex::default(),
+    });
     // Its threads end with the connections, at the latest with the test.
     thread::spawn(move || {
         for client in listener.incoming() {
@@ -71,8 +91,19 @@ impl Proxy {
     /// Passes on what the relay sends, frame by frame.
     fn pass(&self, mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
         let mut held = None;
+        let mut last: Option<Vec<u8>> = None;
+        if self.fault == Fault::SlowWelcome {
+            thread::sleep(Duration::from_millis(100));
+        }
         loop {
             let mut length = [0; 4];
+            if self.fault == Fault::LastAgain && last.is_some() {
+                from.set_read_timeout(Some(Duration::from_millis(30)))?;
+                if from.peek(&mut length).is_err() {
+                    to.write_all(&last.take().unwrap_or_default())?;
+                }
+                from.set_read_timeout(None)?;
+            }
             from.read_exact(&mut length)?;
             let mut frame = length.to_vec();
             frame.resize(4 + u32::from_be_bytes(length) as usize, 0);
@@ -86,6 +117,8 @@ impl Proxy {
                     held = Some(frame);
                     continue;
                 }
+                Fault::Stalled if is_victim => thread::sleep(Duration::from_secs(1)),
+                Fault::LastAgain if is_delivery => last = Some(frame.clone()),
                 Fault::Bent if is_victim => frame[90] ^= 1,
                 Fault::Misdirected if is_victim => {
                     // The last two are clients; the ones before only looked at the relay, and are gone.
@@ -93,6 +126,26 @@ impl Proxy {
                     let other = clients.iter().rfind(|c| c.peer_addr().ok() != to.peer_addr().ok());
                     other.expect("there are several").write_all(&frame)?;
                     continue;
+                }
+                Fault::LostAndNextRefused | Fault::LostAndCountedLate if is_victim => {
+                    held = Some(Vec::new());
+                    continue;
+                }
+                Fault::LostAndNextRefused if is_delivery && held.take().is_some() => {
+                    // The sender is the recipient's partner: it has a connection and a source of its own.
+                    *self.refused.lock().expect("nobody panics") = Some(Header::read(&frame));
+                }
+                Fault::LostAndNextRefused if is_delivery => {
+                    let mut refused = self.refused.lock().expect("nobody panics");
+                    // The first frame that comes from the recipient is for the sender.
+                    if let Some(header) = refused.take_if(|refused| refused.source == Header::read(&frame).destination)
+                    {
+                        let error = ErrorBody(Reason::new(Code::QueueFull, ""));
+                        error.write_frame(Header::new(Type::Error).correlating(header.correlation), &mut frame);
+                    }
+                }
+                Fault::LostAndCountedLate if is_delivery && held.take().is_some() => {
+                    Gap { frames: 1, bytes: 156 }.write_frame(Header::new(Type::Gap), &mut frame);
                 }
                 _ => {}
             }
@@ -160,7 +213,64 @@ fn a_relay_that_changes_one_bit_is_caught() {
 fn a_relay_that_delivers_one_frame_to_somebody_else_is_caught() {
     let (output, report) = through(Fault::Misdirected);
     assert_code(&output, 1);
-    assert_eq!((&report["account"]["damaged"], &report["account"]["lost"]), (&1.into(), &1.into()));
+    assert_eq!(
+        (&report["account"]["damaged"], &report["account"]["lost"]),
+        (&1.into(), &1.into()),
+        "{} {}",
+        report["account"],
+        report["failures"]
+    );
+}
+
+#[test]
+fn a_relay_that_loses_one_frame_and_refuses_another_that_it_delivered_is_caught() {
+    let (output, report) = through(Fault::LostAndNextRefused);
+    assert_code(&output, 1);
+    let account = &report["account"];
+    assert_eq!((&account["lost"], &account["contradicted"]), (&1.into(), &1.into()), "{account}");
+}
+
+#[test]
+fn a_relay_that_says_of_a_frame_behind_the_next_one_that_it_is_missing_is_caught() {
+    let (output, report) = through(Fault::LostAndCountedLate);
+    assert_code(&output, 1);
+    assert_eq!(report["account"]["lost"], 1, "{}", report["account"]);
+}
+
+#[test]
+fn a_relay_that_delivers_its_last_frame_again_a_moment_later_is_caught() {
+    let (output, report) = through(Fault::LastAgain);
+    assert_code(&output, 1);
+    let account = &report["account"];
+    assert!(account["misordered"].as_u64() > Some(0), "{account}");
+    assert_eq!((&account["lost"], &account["contradicted"]), (&0.into(), &0.into()));
+}
+
+#[test]
+fn frames_that_arrive_when_the_time_is_over_are_measured_as_well() {
+    let relay = Relay::start();
+    let address = proxy(relay.address.parse().expect("an address"), Fault::Stalled).to_string();
+    let load = ["--connections", "2", "--rate", "1000", "--warmup", "0", "--seconds", "0.7"];
+    let (output, report) = bench(&[&["rate", &address], &load[..]].concat());
+    assert_code(&output, 0);
+    let latency = &report["latencies"][0];
+    let (count, sent) = (latency["count"].as_u64(), report["account"]["sent"].as_u64());
+    // All but what was due before the measurement began, a moment after the schedule.
+    assert!(sent > Some(VICTIM) && count.map(|count| count + 5) >= sent, "{count:?} of {sent:?}");
+    // Half of what was due in the last 0.2 s of 0.7 waited for the rest of the second, 0.8 s at least.
+    assert!(latency["p90_us"].as_f64() > Some(800_000.0), "{latency}");
+}
+
+#[test]
+fn who_cannot_leave_yet_because_registration_is_slow_leaves_later_and_comes_again() {
+    let relay = Relay::start();
+    let address = proxy(relay.address.parse().expect("an address"), Fault::SlowWelcome).to_string();
+    let load = ["--connections", "2", "--rate", "40", "--seconds", "2"];
+    let (output, report) = bench(&[&["churn", &address], &load[..]].concat());
+    assert_code(&output, 0);
+    let figures = report["figures"].as_array().expect("figures");
+    let rate = figures.iter().find(|figure| figure["name"] == "registered_per_second").expect("a figure");
+    assert!(rate["value"].as_f64() > Some(30.0), "{figures:?}");
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub enum Event<'a> {
     Ready,
     /// A message has arrived; this is its payload.
     Delivered(&'a [u8]),
-    /// The message with this number, which the client sent, was not delivered to one of its recipients.
+    /// The message with this number, which the client sent, is delivered to nobody.
     Refused {
         /// What [`Dialect::send`] was given.
         number: u32,

@@ -11,7 +11,7 @@ use super::dialect::{Dialect, Event, Role};
 use super::flows::Flows;
 use super::payload::Payloads;
 use super::schedule::Schedule;
-use crate::outgoing::{Lane, Outgoing};
+use crate::outgoing::{Lane, Outgoing, SendError};
 use crate::reactor::{CloseReason, ConnId, Connections, Progress, Service, Unsent};
 use crate::time::Time;
 
@@ -57,6 +57,19 @@ pub(super) struct Census {
     pub(super) broken: u64,
 }
 
+/// A part of a scenario whose latencies are measured: those of the frames that should have been sent in it,
+/// whenever they arrive. If only what arrives in it were measured, a server would look the better the more it has
+/// left undone at the end.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// Its name in the report.
+    pub(super) name: &'static str,
+    from_ns: u64,
+    until_ns: u64,
+    /// In nanoseconds: from the time when each frame should have been sent.
+    pub(super) latencies: Histogram<u64>,
+}
+
 /// All clients of a run.
 #[derive(Debug)]
 pub(super) struct Fleet<D> {
@@ -65,14 +78,16 @@ pub(super) struct Fleet<D> {
     pub(super) flows: Flows,
     /// What sends by the clock.
     pub(super) schedules: Vec<Schedule>,
-    /// Latencies of frames, in nanoseconds: from the time when each should have been sent.
-    pub(super) latencies: Histogram<u64>,
+    /// What is measured, in the order of time; one at a time.
+    pub(super) parts: Vec<Part>,
     /// Times from the moment when a client should have connected to its registration, in nanoseconds.
     pub(super) registrations: Histogram<u64>,
     /// How the clients fare.
     pub(super) census: Census,
     /// What went wrong first, in the server's words or in ours.
     pub(super) complaint: Option<String>,
+    /// So much waits for the server to read it that no more is kept.
+    pub(super) is_full: bool,
     clients: Vec<Client>,
     /// Which client a slot of the reactor belongs to.
     slots: Vec<u32>,
@@ -91,10 +106,11 @@ impl<D: Dialect> Fleet<D> {
             dialect,
             flows: Flows::new(clients),
             schedules: Vec::new(),
-            latencies: histogram(),
+            parts: Vec::new(),
             registrations: histogram(),
             census: Census::default(),
             complaint: None,
+            is_full: false,
             clients: vec![absent; clients as usize],
             slots: Vec::new(),
             payloads: Payloads::new(size),
@@ -108,6 +124,27 @@ impl<D: Dialect> Fleet<D> {
     /// Nanoseconds on the clock of the run.
     pub(super) fn now_ns(&self) -> u64 {
         u64::try_from(self.zero.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Measures the frames that should be sent from now on, apart from those before.
+    pub(super) fn begin_part(&mut self, name: &'static str) {
+        self.end_part();
+        let from_ns = self.now_ns();
+        self.parts.push(Part { name, from_ns, until_ns: u64::MAX, latencies: histogram() });
+    }
+
+    /// Measures nothing that should be sent from now on.
+    pub(super) fn end_part(&mut self) {
+        let now_ns = self.now_ns();
+        if let Some(part) = self.parts.last_mut() {
+            part.until_ns = part.until_ns.min(now_ns);
+        }
+    }
+
+    /// Frames that should have been sent by now, and were not.
+    pub(super) fn overdue(&self) -> u64 {
+        let now_ns = self.now_ns();
+        self.schedules.iter().map(|schedule| schedule.overdue(now_ns)).sum()
     }
 
     /// Says what a client is there for, before it comes.
@@ -135,6 +172,11 @@ impl<D: Dialect> Fleet<D> {
     /// Whether a client has no connection.
     pub(super) fn is_absent(&self, client: u32) -> bool {
         self.clients[client as usize].stage == Stage::Absent
+    }
+
+    /// Whether a client is registered.
+    pub(super) fn is_ready(&self, client: u32) -> bool {
+        self.clients[client as usize].stage == Stage::Ready
     }
 
     /// A registered client says goodbye and waits for the server to close.
@@ -222,8 +264,10 @@ impl<D: Dialect> Fleet<D> {
                     self.dialect.send(sender, to, stamp.number, payload, &mut self.out);
                     room -= 1;
                 }
-                if io.send(conn, &mut Outgoing::to_one(&self.out), Lane::Traffic).is_err() {
-                    self.complain("a client's own queue is full or its connection has ended");
+                // If the connection has ended the frames are missing in the account, which says so.
+                if io.send(conn, &mut Outgoing::to_one(&self.out), Lane::Traffic) == Err(SendError::Full) {
+                    self.is_full = true;
+                    return;
                 }
             }
         }
@@ -244,7 +288,10 @@ impl<D: Dialect> Fleet<D> {
                 self.out.clear();
                 self.dialect.send(sender, to, stamp.number, self.payloads.stamped(stamp), &mut self.out);
                 // If it fails the frame is missing in the account, which says so.
-                let _ = io.send(conn, &mut Outgoing::to_one(&self.out), Lane::Traffic);
+                if io.send(conn, &mut Outgoing::to_one(&self.out), Lane::Traffic) == Err(SendError::Full) {
+                    self.is_full = true;
+                    return;
+                }
             }
         }
     }
@@ -264,13 +311,16 @@ impl<D: Dialect> Service for Fleet<D> {
         let now_ns = self.now_ns();
         let (mut ready, mut ending) = (false, None);
         self.reply.clear();
-        let Self { dialect, flows, payloads, latencies, reply, .. } = self;
+        let Self { dialect, flows, payloads, parts, reply, .. } = self;
         let result = dialect.read(client, data, reply, &mut |event| match event {
             Event::Ready => ready = true,
             Event::Delivered(payload) => match payloads.read(payload) {
                 Some(stamp) if flows.delivered_to(client, stamp, payload.len()) => {
-                    if flows.is_measured(stamp.flow) {
-                        record(latencies, now_ns.saturating_sub(stamp.time_ns));
+                    let mut parts = parts.iter_mut().rev();
+                    if flows.is_measured(stamp.flow)
+                        && let Some(part) = parts.find(|part| (part.from_ns..part.until_ns).contains(&stamp.time_ns))
+                    {
+                        record(&mut part.latencies, now_ns.saturating_sub(stamp.time_ns));
                     }
                 }
                 Some(_) => {}
@@ -294,8 +344,10 @@ impl<D: Dialect> Service for Fleet<D> {
         if ready {
             self.registered(client);
         }
-        if !self.reply.is_empty() {
-            let _ = io.send(conn, &mut Outgoing::to_one(&self.reply), Lane::Control);
+        if !self.reply.is_empty()
+            && io.send(conn, &mut Outgoing::to_one(&self.reply), Lane::Control) == Err(SendError::Full)
+        {
+            self.is_full = true;
         }
         self.refill(io, now_ns);
         progress
@@ -321,6 +373,7 @@ impl<D: Dialect> Service for Fleet<D> {
             CloseReason::Reset => "a connection was reset",
             CloseReason::InputOverdue => "a message was begun and not completed in time",
             CloseReason::InputTooLarge => "a message is larger than this client takes",
+            CloseReason::MemoryPressure => "more waits here for the server to read it than is kept",
             CloseReason::WriteOverdue => "the server does not read what it is sent",
             _ => "the server closed a connection",
         });

@@ -9,6 +9,7 @@ mod dialect;
 mod fleet;
 mod flows;
 mod machine;
+mod numbers;
 pub mod page;
 mod parameter;
 mod payload;

@@ -139,7 +139,7 @@ const SLOW: &[Offer] = &[
     offer(Window, 16, "Frames that each of the others has outstanding"),
     offer(Rate, 20_000, "Frames a second to the stuck, all together: their queues of 1MiB are full within 2 s"),
     WARMUP,
-    offer(Seconds, 5, "Seconds of each part: undisturbed, and beside the stuck"),
+    offer(Seconds, 5, "Seconds of each part: undisturbed, and beside the stuck; less than a relay's write deadline"),
 ];
 
 const FILE: &[Offer] = &[

@@ -35,6 +35,7 @@ const BACKLOG: u32 = 4096;
 const ROOMS_MAX: u32 = 100_000;
 const MEMBERS_MAX: u32 = 100_000;
 const KEEPALIVE_MAX: Duration = Duration::from_mins(10);
+const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What somebody asked for; what is `None` has its default.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -149,6 +150,11 @@ impl Plan {
         // Everybody is a room, too.
         if work.clients() > MEMBERS_MAX {
             say("members-max", work.clients().to_string());
+        }
+        // Those who are stuck for as long as it is measured are to be there when they read on.
+        let stuck = work.time.saturating_add(WRITE_DEADLINE / 2);
+        if work.scenario == Scenario::Slow && stuck > WRITE_DEADLINE {
+            say("write-deadline", format!("{}s", stuck.as_secs() + 1));
         }
         if let Some(time) = self.keepalive.filter(|time| *time > KEEPALIVE_MAX) {
             say("keepalive-max", format!("{}s", time.as_secs() + 1));
@@ -340,6 +346,10 @@ mod tests {
         assert_eq!(
             plan(Scenario::Idle, Wishes { in_flight: Some(5000), keepalive: Some(Duration::from_hours(1)), ..none }),
             "--backlog 5000 --keepalive-max 3601s"
+        );
+        assert_eq!(
+            plan(Scenario::Slow, Wishes { time: Some(Duration::from_secs(60)), ..none }),
+            "--write-deadline 76s"
         );
         let largest = Wishes { size: Some(16 << 20), window: Some(65_536), connections: Some(1_000_000), ..none };
         assert!(plan(Scenario::Pairs, largest).contains("--buffered-total-max 1099511627776"));

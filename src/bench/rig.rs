@@ -9,20 +9,24 @@ use super::dialect::Dialect;
 use super::fleet::Fleet;
 use super::machine::source;
 use super::progress::Progress;
-use super::report::{Arrival, Memory, Report, Sample, Traffic};
+use super::report::{Arrival, Latency, Memory, Report, Sample, Traffic};
 use super::stop::Stop;
 use super::target::Target;
 use super::units;
 use crate::reactor::{Limits, Reactor};
 
 /// How long clients are connected in a turn: what arrives meanwhile waits, and its latency is measured.
-const CONNECTING_TURN_MAX: Duration = Duration::from_micros(500);
+pub(in crate::bench) const CONNECTING_TURN_MAX: Duration = Duration::from_micros(500);
 /// The time between two points of a plot.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
 /// The time between two signs of progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// Frames are given up for lost when nothing has come for so long, though all were sent.
 const SETTLE_SILENCE: Duration = Duration::from_secs(2);
+/// The same when bytes come and go, but none of them completes a frame.
+const SETTLE_STALL: Duration = Duration::from_mins(1);
+/// How long what should not come any more may take to come: frames that were delivered already.
+const AFTERMATH: Duration = Duration::from_millis(50);
 /// Clients that do not get in are given up when none has for so long: a lost SYN comes again after one second,
 /// then after two, then four.
 const ARRIVAL_SILENCE: Duration = Duration::from_secs(10);
@@ -34,6 +38,11 @@ const REST_MAX: Duration = Duration::from_secs(1);
 const REST_SHARE: u32 = 50;
 /// The longest that a turn waits, so that a stop is noticed.
 const TURN_WAIT_MAX: Duration = Duration::from_millis(50);
+/// The poll waits for whole milliseconds, rounded up, and wakes a little later than it should.
+const POLL_LATENESS: Duration = Duration::from_micros(100);
+/// Bytes that may wait here for the server to read them: a server that is slower than what it is sent must not take
+/// this machine's memory.
+const WAITING_BYTES_MAX: usize = 1 << 30;
 
 /// Why a run ends before its time: one line for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +111,7 @@ impl<'a, D: Dialect> Rig<'a, D> {
             input_bytes_max: pace.message_bytes_max,
             // What waits here waits because the server does not read: it shows in the latencies.
             queue_bytes_max: usize::MAX / 4,
-            buffered_total_bytes_max: usize::MAX / 4,
+            buffered_total_bytes_max: WAITING_BYTES_MAX,
             write_deadline: Duration::from_hours(1),
             input_deadline: Duration::from_hours(1),
             turn_work_max: usize::MAX,
@@ -135,11 +144,18 @@ impl<'a, D: Dialect> Rig<'a, D> {
     /// Somebody has asked to stop, the server has gone, or connections broke.
     pub(in crate::bench) fn turn(&mut self, wait: Duration) -> Result<(), Trouble> {
         let wait = self.fleet.wait().map_or(wait, |due| due.min(wait)).min(TURN_WAIT_MAX);
-        // The poll waits for whole milliseconds: what is due within one is waited for awake.
-        let wait = if wait < Duration::from_millis(1) { Duration::ZERO } else { wait };
+        // What is due before the poll would surely be back is waited for awake.
+        let wait = wait.saturating_sub(POLL_LATENESS);
+        let wait = Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         self.reactor
             .turn(&mut self.fleet, Some(wait))
             .map_err(|error| Trouble(format!("the poll has failed: {error}")))?;
+        if self.fleet.is_full {
+            return Err(Trouble(format!(
+                "{} MiB wait for the server to read them, and no more are kept: lower --rate, --window or --size",
+                WAITING_BYTES_MAX >> 20
+            )));
+        }
         let now = Instant::now();
         if now >= self.next_progress {
             self.next_progress = now + PROGRESS_INTERVAL;
@@ -152,7 +168,10 @@ impl<'a, D: Dialect> Rig<'a, D> {
     }
 
     /// Whether the run can go on.
-    fn check(&mut self) -> Result<(), Trouble> {
+    ///
+    /// # Errors
+    /// See [`Rig::turn`].
+    pub(in crate::bench) fn check(&mut self) -> Result<(), Trouble> {
         if self.stop.is_asked() {
             return Err(Trouble("stopped before its time".to_owned()));
         }
@@ -303,14 +322,27 @@ impl<'a, D: Dialect> Rig<'a, D> {
         self.fleet.stop();
         let open = self.fleet.flows.open_copies();
         self.progress.phase("waiting for what is on its way", open);
-        let (mut last, mut progressed) = (open, Instant::now());
-        while last > 0 && progressed.elapsed() < SETTLE_SILENCE {
+        let began = Instant::now();
+        let (mut last, mut progressed) = (open, began);
+        let (mut bytes_last, mut moved) = (0, began);
+        while last > 0 && moved.elapsed() < SETTLE_SILENCE && progressed.elapsed() < SETTLE_STALL {
             self.turn(TURN_WAIT_MAX)?;
-            let now = self.fleet.flows.open_copies();
-            if now != last {
-                (last, progressed) = (now, Instant::now());
+            let (open_now, now) = (self.fleet.flows.open_copies(), Instant::now());
+            let io = self.reactor.connections();
+            let bytes_now = io.counters().read_bytes + io.counters().written_bytes;
+            // A large frame on a slow line. Heartbeats come whole, and are no sign that anything is on its way.
+            if io.buffered_total_bytes() > 0 && bytes_now != bytes_last {
+                moved = now;
             }
-            self.progress.set(open.saturating_sub(now), "");
+            if open_now != last {
+                (progressed, moved) = (now, now);
+            }
+            (last, bytes_last) = (open_now, bytes_now);
+            self.progress.set(open.saturating_sub(open_now), "");
+        }
+        let began = Instant::now();
+        while began.elapsed() < AFTERMATH {
+            self.turn(AFTERMATH)?;
         }
         Ok(())
     }
@@ -379,6 +411,8 @@ impl<'a, D: Dialect> Rig<'a, D> {
     /// Enters into a report what every scenario has: the account, and how it went over time.
     pub(in crate::bench) fn conclude(mut self, report: &mut Report) {
         self.progress.finish();
+        let parts = self.fleet.parts.iter().map(|part| Latency::of(part.name, &part.latencies));
+        report.latencies.splice(0..0, parts);
         report.account = self.fleet.flows.account();
         report.series = std::mem::take(&mut self.samples);
         report.target = self.target.describe();

@@ -1,4 +1,4 @@
-//! The turn of the loop: poll, accept, read, expire, end of turn, flush, reap.
+//! The turn of the loop: poll, read, expire, end of turn, flush, reap, accept.
 
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
@@ -124,7 +124,6 @@ impl Reactor {
     /// The poll itself has failed.
     pub fn turn<S: Service>(&mut self, service: &mut S, wait: Option<Duration>) -> io::Result<()> {
         let now = self.poll(service, wait)?;
-        self.accept(service, now);
         self.engine.read(service, now);
         self.engine.expire(service, now);
         service.on_turn_end(&mut self.engine.connections, now);
@@ -133,6 +132,7 @@ impl Reactor {
         if !self.engine.connections.listening {
             self.listeners.clear();
         }
+        self.accept(service, now);
         Ok(())
     }
 
@@ -169,9 +169,10 @@ impl Reactor {
     }
 
     fn accept<S: Service>(&mut self, service: &mut S, now: Time) {
+        // Goodbyes before greetings: who comes back needs the slot, the descriptor and often the name that its last
+        // connection still has. Those who left in this turn are gone by now, unless they were more than a turn deals
+        // with; if accepting came first, a single one in each turn would keep everybody out.
         if self.engine.connections.has_ending() {
-            // Goodbyes before greetings: who comes back needs the slot, the descriptor and often the name that
-            // its last connection still has.
             return;
         }
         for number in 0..self.listeners.len() {

@@ -5,6 +5,7 @@
 //! reading.rs   leases, budgets, pauses, ends and deadlines of what comes in
 //! writing.rs   queues, limits and deadlines of what goes out
 //! random.rs    random operations against a model
+//! turnover.rs  some leave while others come
 //! sockets.rs   the same promises on sockets of the system, and what only they have
 //! ```
 
@@ -12,4 +13,5 @@ mod random;
 mod reading;
 mod sockets;
 mod support;
+mod turnover;
 mod writing;

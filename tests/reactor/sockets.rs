@@ -17,16 +17,16 @@ use switchboard::reactor::{
 
 use crate::support::{Script, Told, closed};
 
-const WATCHDOG: Duration = Duration::from_mins(1);
+pub(crate) const WATCHDOG: Duration = Duration::from_mins(1);
 
-struct Live {
-    reactor: Reactor,
+pub(crate) struct Live {
+    pub(crate) reactor: Reactor,
     service: Script<Stream>,
 }
 
 impl Live {
     /// A reactor whose service sends everything back.
-    fn echo(limits: Limits) -> Self {
+    pub(crate) fn echo(limits: Limits) -> Self {
         let service = Script::with(|io, conn, data, told| {
             told.push((conn, Told::Message(data.to_vec())));
             // Whoever has gone meanwhile hears no echo.
@@ -36,7 +36,7 @@ impl Live {
         Self { reactor: Reactor::new::<Script<Stream>>(limits).expect("a poll"), service }
     }
 
-    fn listen(&mut self) -> SocketAddr {
+    pub(crate) fn listen(&mut self) -> SocketAddr {
         let endpoint = Endpoint::Tcp("127.0.0.1:0".parse().expect("an address"));
         match self.reactor.listen(&endpoint, SocketOptions::default()).expect("a port") {
             Endpoint::Tcp(address) => address,
@@ -44,12 +44,12 @@ impl Live {
         }
     }
 
-    fn turn(&mut self, wait: Duration) {
+    pub(crate) fn turn(&mut self, wait: Duration) {
         self.reactor.turn(&mut self.service, Some(wait)).expect("a poll");
         self.reactor.connections().check_consistency();
     }
 
-    fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+    pub(crate) fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
         let start = Instant::now();
         while !done(self) {
             // A turn that sleeps through what it waits for is a fault as well.
@@ -59,7 +59,7 @@ impl Live {
     }
 
     /// Connects, and returns the connection on both sides.
-    fn connect(&mut self, address: SocketAddr) -> (ConnId, TcpStream) {
+    pub(crate) fn connect(&mut self, address: SocketAddr) -> (ConnId, TcpStream) {
         let stream = connect(address);
         (self.accepted(), stream)
     }
@@ -73,7 +73,7 @@ impl Live {
     }
 
     /// Sends something, and sees it come back.
-    fn ask(&mut self, client: &mut (impl Read + Write), text: &[u8]) {
+    pub(crate) fn ask(&mut self, client: &mut (impl Read + Write), text: &[u8]) {
         let before = self.reactor.connections().counters().written_bytes;
         client.write_all(text).expect("the server is there");
         self.until("an answer", |live| {
@@ -85,7 +85,7 @@ impl Live {
     }
 }
 
-fn connect(address: SocketAddr) -> TcpStream {
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("the system accepts");
     stream.set_read_timeout(Some(WATCHDOG)).expect("a socket");
     stream

@@ -412,6 +412,7 @@ pub(crate) fn small() -> Limits {
         buffered_total_bytes_max: 1024 * 1024,
         write_turn_bytes_max: 8192,
         lingering_max: 8,
+        endings_turn_max: 2,
         ..Limits::default()
     }
 }

@@ -182,6 +182,7 @@ fn account(report: &Report) -> Vec<Entry> {
     rows.push(Entry::fault("lost", account.lost));
     rows.push(Entry::fault("misordered", account.misordered));
     rows.push(Entry::fault("damaged", account.damaged));
+    rows.push(Entry::fault("contradicted", account.contradicted));
     rows
 }
 

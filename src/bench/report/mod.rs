@@ -21,7 +21,7 @@
 //!   "memory": { "before_bytes": 2097152, "registered_bytes": 2120704, "end_bytes": 2150000,
 //!               "per_connection_bytes": 235.5 },
 //!   "account": { "sent": 12100000, "delivered": 12099997, "refused": 3, "counted": 0, "lost": 0, "misordered": 0,
-//!                "damaged": 0, "refusals": { "QUEUE_FULL": 3 } },
+//!                "damaged": 0, "contradicted": 0, "refusals": { "QUEUE_FULL": 3 } },
 //!   "figures": [{ "name": "registered_after_seconds", "label": "all registered again after", "value": 1.2,
 //!                 "unit": "s" }],
 //!   "series": [{ "at_seconds": 0.25, "clients": 100, "delivered_per_second": 0.0, "bytes_per_second": 0.0,
@@ -189,6 +189,9 @@ pub struct Account {
     pub misordered: u64,
     /// Delivered with other bytes than were sent, or to somebody else.
     pub damaged: u64,
+    /// Refused or counted although they were delivered, or more often than once; or delivered although they were
+    /// refused or counted.
+    pub contradicted: u64,
     /// Why frames were refused, and how many. In JSON an object with the reasons as names.
     #[serde(serialize_with = "as_object")]
     pub refusals: Vec<(String, u64)>,

@@ -183,7 +183,12 @@ impl Account {
 
     /// What must not happen and did, loudly.
     pub(in crate::bench) fn faults(&self) -> Vec<(&'static str, u64)> {
-        let all = [("LOST", self.lost), ("MISORDERED", self.misordered), ("DAMAGED", self.damaged)];
+        let all = [
+            ("LOST", self.lost),
+            ("MISORDERED", self.misordered),
+            ("DAMAGED", self.damaged),
+            ("CONTRADICTED", self.contradicted),
+        ];
         all.into_iter().filter(|(_, count)| *count > 0).collect()
     }
 }

@@ -151,6 +151,8 @@ pub fn run<D: Dialect>(work: &Work, dialect: D, target: &mut Target, progress: &
         Scenario::Slow => slow::slow(&mut rig, work, &mut report),
         Scenario::File => traffic::file(&mut rig, work, &mut report),
     };
+    // What breaks in the last moment breaks as well.
+    let ended = ended.and_then(|()| rig.check());
     let ended_well = ended.is_ok();
     if let Err(Trouble(line)) = ended {
         report.failures.push(line);
@@ -170,6 +172,7 @@ fn judge(report: &mut Report) {
         (account.lost, "lost: neither delivered nor refused nor counted"),
         (account.misordered, "delivered twice or out of order"),
         (account.damaged, "delivered damaged or to somebody else"),
+        (account.contradicted, "refused or counted as missing although delivered, or more often than once"),
     ];
     for (count, what) in faults {
         if count > 0 {

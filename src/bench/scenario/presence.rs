@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use super::traffic::gather;
 use super::{Work, bystanders};
 use crate::bench::dialect::{Dialect, Role};
-use crate::bench::fleet::histogram;
 use crate::bench::report::{Figure, Latency, Report};
-use crate::bench::rig::{Rig, Trouble, lossy};
+use crate::bench::rig::{CONNECTING_TURN_MAX, Rig, Trouble, lossy};
+use crate::bench::schedule::{due_count, due_ns};
 
 /// Connections dropped in a turn.
 const DROPS_TURN_MAX: u32 = 32;
@@ -34,10 +34,12 @@ pub(super) fn idle<D: Dialect>(rig: &mut Rig<'_, D>, work: &Work, report: &mut R
 pub(super) fn churn<D: Dialect>(rig: &mut Rig<'_, D>, work: &Work, report: &mut Report) -> Result<(), Trouble> {
     bystanders(rig, work)?;
     rig.start();
+    rig.fleet.begin_part("bystanders, undisturbed");
+    let mark = rig.mark();
     rig.run_for("undisturbed", work.warmup.max(Duration::from_secs(1)))?;
-    report.latencies.push(Latency::of("bystanders, undisturbed", &rig.fleet.latencies));
-    rig.fleet.latencies.reset();
+    let bystanders_share = rig.since(&mark).server_core_share;
     rig.fleet.registrations.reset();
+    rig.fleet.begin_part("bystanders, disturbed");
 
     let (began, start_ns, mark) = (Instant::now(), rig.fleet.now_ns(), rig.mark());
     let arrivals_before = rig.fleet.census.arrivals;
@@ -47,8 +49,9 @@ pub(super) fn churn<D: Dialect>(rig: &mut Rig<'_, D>, work: &Work, report: &mut 
     let mut ended = Ok(());
     rig.phase("coming and going", work.time);
     while ended.is_ok() && began.elapsed() < work.time {
-        let now_ns = rig.fleet.now_ns();
-        while due_ns(start_ns, due, work.rate) <= now_ns {
+        let (now_ns, turn) = (rig.fleet.now_ns(), Instant::now());
+        // Connecting takes the system's time here too, and the bystanders must not wait for that.
+        while due_ns(start_ns, work.rate, due) <= now_ns && turn.elapsed() < CONNECTING_TURN_MAX {
             // A place is free once its last user has gone for good; if none is, the server lags behind.
             let Some(client) = waiting.front().copied().filter(|client| rig.fleet.is_absent(*client)) else {
                 late += 1;
@@ -56,31 +59,38 @@ pub(super) fn churn<D: Dialect>(rig: &mut Rig<'_, D>, work: &Work, report: &mut 
                 continue;
             };
             waiting.pop_front();
-            rig.connect(client, due_ns(start_ns, due, work.rate))?;
+            rig.connect(client, due_ns(start_ns, work.rate, due))?;
             present.push_back(client);
             due += 1;
         }
+        // Who is still on the way in cannot leave yet.
         while present.len() > work.connections as usize
-            && let Some(client) = present.pop_front()
+            && let Some(client) = present.pop_front_if(|client| rig.fleet.is_ready(*client))
         {
             rig.with(|fleet, io| fleet.leave(io, client));
             waiting.push_back(client);
         }
-        let next = Duration::from_nanos(due_ns(start_ns, due, work.rate).saturating_sub(rig.fleet.now_ns()));
+        let next = Duration::from_nanos(due_ns(start_ns, work.rate, due).saturating_sub(rig.fleet.now_ns()));
         ended = rig.turn(next);
         rig.show(began.elapsed());
     }
+    rig.fleet.end_part();
+    late += due_count(start_ns, work.rate, rig.fleet.now_ns()).saturating_sub(due + 1);
     let seconds = began.elapsed().as_secs_f64();
     let arrived = rig.fleet.census.arrivals - arrivals_before;
     report.figures.push(Figure::new("registered_per_second", "registered and left", lossy(arrived) / seconds, "/s"));
     if late > 0 {
-        report.figures.push(Figure::new("not_connected", "could not come: no place was free", lossy(late), ""));
+        report.figures.push(Figure::new(
+            "not_connected",
+            "could not come: no place was free, or the load generator was behind",
+            lossy(late),
+            "",
+        ));
     }
-    if let Some(share) = rig.since(&mark).server_core_share {
-        let each = share * seconds * 1e6 / lossy(arrived.max(1));
+    if let (Some(share), Some(bystanders)) = (rig.since(&mark).server_core_share, bystanders_share) {
+        let each = (share - bystanders).max(0.0) * seconds * 1e6 / lossy(arrived.max(1));
         report.figures.push(Figure::new("server_cpu_us_per_visit", "server CPU for each visit", each, "µs"));
     }
-    report.latencies.push(Latency::of("bystanders, disturbed", &rig.fleet.latencies));
     report.latencies.push(Latency::of("until registered", &rig.fleet.registrations));
     ended?;
     rig.settle()
@@ -91,12 +101,14 @@ pub(super) fn storm<D: Dialect>(rig: &mut Rig<'_, D>, work: &Work, report: &mut 
     gather(rig, work, report, |_| Role::default())?;
     bystanders(rig, work)?;
     rig.start();
+    rig.fleet.begin_part("bystanders, undisturbed");
+    let mark = rig.mark();
     rig.run_for("undisturbed", work.time)?;
-    report.latencies.push(Latency::of("bystanders, undisturbed", &rig.fleet.latencies));
-    rig.fleet.latencies.reset();
-    rig.fleet.registrations = histogram();
+    let bystanders_share = rig.since(&mark).server_core_share;
+    rig.fleet.registrations.reset();
 
-    let (began, cpu) = (Instant::now(), rig.target.cpu());
+    rig.fleet.begin_part("bystanders, in the storm");
+    let (began, mark) = (Instant::now(), rig.mark());
     for client in 0..work.connections {
         rig.with(|fleet, io| fleet.drop_client(io, client));
         // Closing takes the system's time here too, and the bystanders must not wait for that.
@@ -106,22 +118,18 @@ pub(super) fn storm<D: Dialect>(rig: &mut Rig<'_, D>, work: &Work, report: &mut 
     }
     rig.turn(Duration::ZERO)?;
     rig.change_sources();
-    rig.arrive(0..work.connections, work.connections)?;
+    let arrived = rig.arrive(0..work.connections, work.connections);
+    rig.fleet.end_part();
+    report.latencies.push(Latency::of("until registered", &rig.fleet.registrations));
+    arrived?;
     let label = "lost at once, all registered again after";
     report.figures.push(Figure::new("registered_after_seconds", label, began.elapsed().as_secs_f64(), "s"));
-    report.latencies.push(Latency::of("bystanders, in the storm", &rig.fleet.latencies));
-    report.latencies.push(Latency::of("until registered", &rig.fleet.registrations));
     rig.rest()?;
-    if let (Some(before), Some(after)) = (cpu, rig.target.cpu()) {
-        let each = after.saturating_sub(before).as_secs_f64() * 1e6 / f64::from(work.connections.max(1));
+    let traffic = rig.since(&mark);
+    if let (Some(share), Some(bystanders)) = (traffic.server_core_share, bystanders_share) {
+        let each = (share - bystanders).max(0.0) * traffic.seconds * 1e6 / f64::from(work.connections.max(1));
         let label = "server CPU for each client lost and registered again";
         report.figures.push(Figure::new("server_cpu_us_per_return", label, each, "µs"));
     }
     rig.settle()
-}
-
-/// When event number `count` of a schedule is due.
-#[allow(clippy::cast_precision_loss, clippy::cast_sign_loss, reason = "exact to a nanosecond for three months")]
-fn due_ns(start_ns: u64, count: u64, rate: f64) -> u64 {
-    start_ns.saturating_add((count as f64 * 1e9 / rate) as u64)
 }

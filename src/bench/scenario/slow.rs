@@ -2,7 +2,7 @@
 
 use super::{Work, traffic::gather};
 use crate::bench::dialect::{Destination, Dialect, Role};
-use crate::bench::report::{Figure, Latency, Report};
+use crate::bench::report::{Figure, Report};
 use crate::bench::rig::{Rig, Trouble, lossy};
 use crate::bench::schedule::Schedule;
 
@@ -25,12 +25,11 @@ pub(super) fn slow<D: Dialect>(rig: &mut Rig<'_, D>, work: &Work, report: &mut R
     rig.fleet.flows.measure_below(first_stuck);
     rig.start();
     rig.run_for("warming up", work.warmup)?;
-    rig.fleet.latencies.reset();
+    rig.fleet.begin_part("undisturbed");
     let mark = rig.mark();
     rig.run_for("undisturbed", work.time)?;
     let undisturbed = rig.since(&mark);
-    report.latencies.push(Latency::of("undisturbed", &rig.fleet.latencies));
-    rig.fleet.latencies.reset();
+    rig.fleet.end_part();
 
     let stuck = move || (quick + 1..work.connections).step_by(2);
     for client in stuck() {
@@ -38,11 +37,12 @@ pub(super) fn slow<D: Dialect>(rig: &mut Rig<'_, D>, work: &Work, report: &mut R
     }
     let now_ns = rig.fleet.now_ns();
     rig.fleet.schedules.push(Schedule::new(stuck_flows, work.rate, now_ns));
+    rig.fleet.begin_part("beside stuck recipients");
     let mark = rig.mark();
     let ended = rig.run_for("beside stuck recipients", work.time);
     let disturbed = rig.since(&mark);
     report.traffic = Some(disturbed);
-    report.latencies.push(Latency::of("beside stuck recipients", &rig.fleet.latencies));
+    rig.fleet.end_part();
     let ratio = disturbed.delivered_per_second / undisturbed.delivered_per_second.max(1.0);
     report.figures.push(Figure::new("throughput_ratio", "throughput beside stuck recipients", ratio * 100.0, "%"));
     for client in stuck() {

@@ -1,0 +1,50 @@
+//! Some leave while others come: who waits for whom.
+
+use switchboard::reactor::Limits;
+
+use crate::sockets::{Live, WATCHDOG, connect};
+
+#[test]
+fn who_comes_is_taken_in_although_somebody_leaves_in_every_turn() {
+    let mut live = Live::echo(Limits::default());
+    let address = live.listen();
+    let leaving: Vec<_> = (0..50).map(|_| live.connect(address).1).collect();
+    let accepted = |live: &mut Live| live.reactor.connections().counters().accepted;
+    let mut coming = Vec::new();
+    for stream in leaving {
+        coming.push(connect(address));
+        drop(stream);
+        live.turn(WATCHDOG);
+    }
+    // Whoever came in the last turn may wait for the next.
+    assert!(accepted(&mut live) >= 50 + 49, "{} of 50 were taken in", accepted(&mut live) - 50);
+}
+
+#[test]
+fn whoever_leaves_makes_room_for_who_comes_in_the_same_moment() {
+    let mut live = Live::echo(Limits { connections_max: 10, ..Limits::default() });
+    let address = live.listen();
+    let mut clients: Vec<_> = (0..10).map(|_| live.connect(address).1).collect();
+    for _ in 0..20 {
+        drop(clients.remove(0));
+        clients.push(connect(address));
+        live.until("the next is in", |live| live.reactor.connections().len() == 10);
+        let last = clients.last_mut().expect("it has just come");
+        live.ask(last, b"hello");
+    }
+    assert_eq!(live.reactor.connections().counters().refused_connections, 0);
+}
+
+#[test]
+fn when_more_leave_than_a_turn_deals_with_nobody_is_taken_in_before_the_last_has_left() {
+    let mut live = Live::echo(Limits { connections_max: 30, endings_turn_max: 4, ..Limits::default() });
+    let address = live.listen();
+    let clients: Vec<_> = (0..30).map(|_| live.connect(address).1).collect();
+    drop(clients);
+    let mut back: Vec<_> = (0..30).map(|_| connect(address)).collect();
+    live.until("all are back", |live| live.reactor.connections().counters().accepted == 60);
+    assert_eq!(live.reactor.connections().counters().refused_connections, 0);
+    for client in &mut back {
+        live.ask(client, b"hello");
+    }
+}
