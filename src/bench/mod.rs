@@ -3,16 +3,19 @@
 //! It is itself a service on the reactor, one thread with one poll: thousands of clients whose frames carry
 //! a number and the time at which they should have been sent. Every frame is accounted for.
 
+pub mod comparison;
 mod cores;
 mod dialect;
 mod fleet;
 mod flows;
 mod machine;
+pub mod page;
 mod parameter;
 mod payload;
 mod plan;
+mod plot;
 mod process;
-mod progress;
+pub mod progress;
 pub mod report;
 mod rig;
 mod scenario;
@@ -20,6 +23,7 @@ mod schedule;
 mod stop;
 mod switchboard;
 mod target;
+mod units;
 
 pub use cores::Cores;
 pub use dialect::{Destination, Dialect, Event, Role};

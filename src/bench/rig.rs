@@ -12,6 +12,7 @@ use super::progress::Progress;
 use super::report::{Arrival, Memory, Report, Sample, Traffic};
 use super::stop::Stop;
 use super::target::Target;
+use super::units;
 use crate::reactor::{Limits, Reactor};
 
 /// How long clients are connected in a turn: what arrives meanwhile waits, and its latency is measured.
@@ -284,12 +285,14 @@ impl<'a, D: Dialect> Rig<'a, D> {
 
     /// Says what is being done now, for so long.
     pub(in crate::bench) fn phase(&mut self, phase: &'static str, time: Duration) {
-        self.progress.phase(phase, u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        self.progress.timed_phase(phase, time);
     }
 
     /// Says how much of that time has gone.
     pub(in crate::bench) fn show(&mut self, spent: Duration) {
-        self.progress.set(u64::try_from(spent.as_millis()).unwrap_or(u64::MAX), "");
+        let rate = self.samples.last().map_or(0.0, |sample| sample.delivered_per_second);
+        let rate = std::fmt::from_fn(|f| if rate > 0.0 { f.write_str(&units::rate(rate)) } else { Ok(()) });
+        self.progress.set(u64::try_from(spent.as_millis()).unwrap_or(u64::MAX), rate);
     }
 
     /// Sends nothing new, and waits until it is known what became of every frame, or nothing comes any more.

@@ -8,16 +8,17 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytesize::ByteSize;
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, value_parser};
 
 use super::{Trouble, link, output, parse_address, parse_seconds, passing_name, signals};
-use crate::bench::report::Report;
+use crate::bench::page;
+use crate::bench::report::{Report, wants_colour};
 use crate::bench::{self, IN_FLIGHT_DEFAULT, Parameter, Plan, Progress, Scenario, Stop, Switchboard, Target, Wishes};
 use crate::client::{Address, Client, Event, Options, Session};
 use crate::wire::PAYLOAD_BYTES_CEILING;
@@ -188,8 +189,10 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
     }
     let dialect = Switchboard::new(plan.work.size, plan.keepalive);
     let dialect = if plan.work.scenario == Scenario::File { dialect.of_files() } else { dialect };
-    let mut progress = progress(arguments.quiet);
-    let report = bench::run(&plan.work, dialect, &mut target, &mut progress, &stop);
+    let mut progress = if arguments.quiet { Progress::new(false) } else { Progress::auto() };
+    let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let mut report = bench::run(&plan.work, dialect, &mut target, &mut progress, &stop);
+    (report.date, report.command) = (date, command());
     if !report.failures.is_empty() && !stop.is_asked() {
         for line in target.log() {
             output::complain(&format!("relay: {}", output::one_line(&line)));
@@ -197,13 +200,21 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
     }
     tell(&report, arguments.json)?;
     if let Some(path) = &arguments.html {
-        fs::write(path, page(&report))
+        write_page(&report, path)
             .map_err(|error| Trouble::System(format!("cannot write --html {}: {error}", path.display())))?;
     }
     match report.failures.as_slice() {
         [] => Ok(()),
         failures => Err(Trouble::System(format!("{}: {}", plan.work.scenario.name(), failures.join("; ")))),
     }
+}
+
+/// The command as it was given, so that it can be given again.
+fn command() -> String {
+    let words: Vec<_> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let all = std::iter::once("switchboard").chain(words.iter().map(String::as_str));
+    // Only a word with a zero byte cannot be quoted, and no argument has one.
+    shlex::try_join(all).unwrap_or_default()
 }
 
 /// A relay that is started for the purpose.
@@ -269,24 +280,15 @@ fn remark(target: &Target) {
 fn tell(report: &Report, json: bool) -> Result<(), Trouble> {
     let mut out = io::stdout().lock();
     if json {
-        serde_json::to_writer(&mut out, report).map_err(io::Error::from)?;
-        writeln!(out)?;
+        report.write_json(&mut out)?;
     } else {
-        write_text(report, &mut out)?;
+        report.write_text(&mut out, wants_colour())?;
     }
     Ok(out.flush()?)
 }
 
-// What stands below is a stand-in until reports are rendered and progress is shown.
-
-fn progress(_quiet: bool) -> Progress {
-    Progress
-}
-
-fn write_text(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{report:#?}")
-}
-
-fn page(report: &Report) -> String {
-    format!("<!doctype html><pre>{report:#?}</pre>\n")
+fn write_page(report: &Report, path: &Path) -> io::Result<()> {
+    let mut page = Vec::new();
+    page::report(report, &mut page)?;
+    fs::write(path, page)
 }

@@ -83,7 +83,7 @@ impl Reactor {
     }
 
     /// Begins a connection to `endpoint`, over IP from the address `source` if one is given. What is sent to it
-    /// before it stands waits in its queue; if it cannot be made it ends as [`CloseReason::Unreachable`]. It does
+    /// before it stands waits in its queue; if it cannot be made it ends as [`super::CloseReason::Unreachable`]. It does
     /// not count towards [`Limits::connections_max`], which is for what others begin.
     ///
     /// # Errors

@@ -1,12 +1,56 @@
 //! What a run has found, as one value: written for people, for machines, and as a page.
+//!
+//! It only holds and shows; nothing here measures or judges.
+//!
+//! # The shape of the JSON
+//!
+//! [`Report::write_json`] writes one object: `format`, the version of the shape, and then the fields of
+//! [`Report`] under their names here. Units end the names. What was not measured, or does not apply, is `null`,
+//! an empty list or an empty text; a run counts if `failures` is empty.
+//!
+//! ```json
+//! { "format": 1, "scenario": "pairs", "command": "switchboard bench pairs", "date": "2026-01-31T12:00:00Z",
+//!   "target": { "address": "127.0.0.1:7400", "software": "switchboard 0.1.0", "pid": 4711, "core": 0 },
+//!   "settings": { "connections": 100, "size_bytes": 128, "window": 16, "rate": null, "seconds": 10.0, "rooms": null },
+//!   "arrival": { "clients": 100, "seconds": 0.0123, "server_cpu_us_per_client": 12.3 },
+//!   "traffic": { "seconds": 10.0, "delivered": 12100000, "delivered_per_second": 1210000.0,
+//!                "bytes_per_second": 154880000.0, "server_cpu_ns_per_delivery": 235.0, "server_core_share": 0.284 },
+//!   "latencies": [{ "part": "", "count": 12100000, "min_us": 4.1, "mean_us": 15.0, "p50_us": 12.3, "p90_us": 20.0,
+//!                   "p99_us": 45.6, "p999_us": 78.9, "p9999_us": 120.0, "max_us": 2200.0,
+//!                   "curve": [[0.0, 4.1], [90.0, 20.0]] }],
+//!   "memory": { "before_bytes": 2097152, "registered_bytes": 2120704, "end_bytes": 2150000,
+//!               "per_connection_bytes": 235.5 },
+//!   "account": { "sent": 12100000, "delivered": 12099997, "refused": 3, "counted": 0, "lost": 0, "misordered": 0,
+//!                "damaged": 0, "refusals": { "QUEUE_FULL": 3 } },
+//!   "figures": [{ "name": "registered_after_seconds", "label": "all registered again after", "value": 1.2,
+//!                 "unit": "s" }],
+//!   "series": [{ "at_seconds": 0.25, "clients": 100, "delivered_per_second": 0.0, "bytes_per_second": 0.0,
+//!                "resident_bytes": 2097152, "server_core_share": 0.1, "descriptors": null }],
+//!   "failures": [] }
+//! ```
 
-use serde::Serialize;
+mod latency;
+mod text;
+
+pub use text::wants_colour;
+pub(super) use text::{Paint, latency_rows};
+
+use std::io;
+
+use serde::{Serialize, Serializer};
+
+/// The version of the shape of the JSON: it grows when a name goes or changes its meaning, not when one comes.
+const FORMAT: u32 = 1;
 
 /// The outcome of a scenario.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     /// The scenario's name.
     pub scenario: String,
+    /// The command that repeats it; empty if nobody has said.
+    pub command: String,
+    /// When it ran, in words; empty if nobody has said.
+    pub date: String,
     /// What was measured.
     pub target: Target,
     /// What was asked for.
@@ -107,6 +151,8 @@ pub struct Latency {
     pub p99_us: f64,
     /// 999 of 1,000.
     pub p999_us: f64,
+    /// 9,999 of 10,000.
+    pub p9999_us: f64,
     /// The longest.
     pub max_us: f64,
     /// Points of the percentile curve: percentile from 0 to 100, and microseconds.
@@ -143,7 +189,8 @@ pub struct Account {
     pub misordered: u64,
     /// Delivered with other bytes than were sent, or to somebody else.
     pub damaged: u64,
-    /// Why frames were refused, and how many.
+    /// Why frames were refused, and how many. In JSON an object with the reasons as names.
+    #[serde(serialize_with = "as_object")]
     pub refusals: Vec<(String, u64)>,
 }
 
@@ -187,22 +234,28 @@ impl Figure {
     }
 }
 
-impl Latency {
-    /// Stand-in until the real one is merged.
-    #[must_use]
-    pub fn of(part: &str, histogram: &hdrhistogram::Histogram<u64>) -> Self {
-        let us = |p: f64| histogram.value_at_percentile(p) as f64 / 1e3;
-        Self {
-            part: part.to_owned(),
-            count: histogram.len(),
-            min_us: us(0.0),
-            mean_us: histogram.mean() / 1e3,
-            p50_us: us(50.0),
-            p90_us: us(90.0),
-            p99_us: us(99.0),
-            p999_us: us(99.9),
-            max_us: us(100.0),
-            curve: Vec::new(),
-        }
+impl Report {
+    /// Writes it as one JSON object; its shape is described at the head of [this module](self).
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn write_json(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        write_document(self, out)
     }
+}
+
+fn as_object<S: Serializer>(pairs: &[(String, u64)], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(pairs.iter().map(|(name, count)| (name, count)))
+}
+
+/// Writes a value as one JSON object in one line, the version of its shape in front.
+pub(super) fn write_document<T: Serialize>(value: &T, out: &mut dyn io::Write) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Document<'a, T> {
+        format: u32,
+        #[serde(flatten)]
+        value: &'a T,
+    }
+    serde_json::to_writer(&mut *out, &Document { format: FORMAT, value })?;
+    writeln!(out)
 }

@@ -1,0 +1,191 @@
+//! What is put on the servers, and how much of it switchboard may cost: the bars, in one place.
+//!
+//! A run is one work on one server; a row is one figure of it. Some runs have two rows.
+
+use std::time::Duration;
+
+use switchboard::bench::comparison::Bar;
+use switchboard::bench::report::Report;
+use switchboard::bench::{IN_FLIGHT_DEFAULT, Scenario, Work};
+
+use crate::servers::Kind;
+
+/// How often clients of an idle relay are asked whether they are still there.
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Idle clients are watched for longer than a keepalive, so that each was asked.
+const IDLE_TIME: Duration = Duration::from_secs(35);
+/// What runs before it is measured.
+const WARMUP: Duration = Duration::from_millis(500);
+/// In a smoke run, the most clients.
+const QUICK_CONNECTIONS_MAX: u32 = 200;
+
+/// A work for several servers.
+pub(crate) struct Run {
+    /// Its name on the command line.
+    pub(crate) name: &'static str,
+    pub(crate) work: Work,
+    /// The servers that it is for.
+    pub(crate) servers: &'static [Kind],
+    /// It is run once, however many rounds there are: it takes long, and nothing is divided by its figure.
+    pub(crate) once: bool,
+    pub(crate) rows: &'static [Row],
+}
+
+/// A figure of a run.
+pub(crate) struct Row {
+    /// The work in words.
+    pub(crate) title: &'static str,
+    pub(crate) measure: Measure,
+    /// What switchboard must reach.
+    pub(crate) bar: Bar,
+}
+
+/// Which figure servers are compared by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Measure {
+    CpuPerDelivery,
+    P99,
+    MemoryPerConnection,
+    /// CPU to let a client in.
+    CpuPerArrival,
+    /// CPU for clients that say nothing.
+    IdleCpu,
+    /// The p99 of a pair of bystanders while all others come back.
+    BystanderP99,
+}
+
+impl Measure {
+    /// What it is, and its unit.
+    pub(crate) const fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::CpuPerDelivery => ("server CPU a delivery", "ns"),
+            Self::P99 => ("p99", "us"),
+            Self::MemoryPerConnection => ("resident memory a connection", "bytes"),
+            Self::CpuPerArrival => ("server CPU a client", "us"),
+            Self::IdleCpu => ("server CPU", "%"),
+            Self::BystanderP99 => ("p99 of two bystanders", "us"),
+        }
+    }
+
+    /// The figure in a report.
+    pub(crate) fn of(self, report: &Report) -> Option<f64> {
+        let p99 = |part: &str| report.latencies.iter().find(|one| one.part == part && one.count > 0);
+        match self {
+            Self::CpuPerDelivery => report.traffic.and_then(|traffic| traffic.server_cpu_ns_per_delivery),
+            Self::P99 => p99("").map(|latency| latency.p99_us),
+            Self::MemoryPerConnection => report.memory.map(|memory| memory.per_connection_bytes),
+            Self::CpuPerArrival => report.arrival.and_then(|arrival| arrival.server_cpu_us_per_client),
+            Self::IdleCpu => {
+                report.figures.iter().find(|figure| figure.name == "server_core_percent").map(|figure| figure.value)
+            }
+            Self::BystanderP99 => p99("bystanders, in the storm").map(|latency| latency.p99_us),
+        }
+    }
+}
+
+const SUBJECT: &[Kind] = &[Kind::Switchboard];
+
+const fn cpu(title: &'static str, ratio: f64) -> Row {
+    Row { title, measure: Measure::CpuPerDelivery, bar: Bar::RatioToFloor(ratio) }
+}
+
+/// All runs, measured for `time` where they do not need a time of their own.
+pub(crate) fn runs(time: Duration) -> Vec<Run> {
+    let base = Work {
+        scenario: Scenario::Pairs,
+        connections: 100,
+        size: 128,
+        window: 1,
+        rate: 0.0,
+        rooms: 0,
+        stuck: 0,
+        warmup: WARMUP,
+        time,
+        in_flight_max: IN_FLIGHT_DEFAULT,
+    };
+    let run = |name, work, rows| Run { name, work, servers: &Kind::ALL, once: false, rows };
+    let pairs = |connections, window| Work { connections, window, ..base };
+    let fanout = |hearers: u32, window| {
+        // And one who sends.
+        Work { scenario: Scenario::Fanout, connections: hearers + 1, window, ..base }
+    };
+    vec![
+        run("pairs-100-w1", pairs(100, 1), const { &[cpu("pairs, 100 connections, window 1", 1.06)] }),
+        run("pairs-100-w16", pairs(100, 16), const { &[cpu("pairs, 100 connections, window 16", 1.12)] }),
+        run("pairs-100-w128", pairs(100, 128), const { &[cpu("pairs, 100 connections, window 128", 1.5)] }),
+        run("pairs-10k-w16", pairs(10_000, 16), const { &[cpu("pairs, 10,000 connections, window 16", 1.12)] }),
+        run("fanout-1k-w4", fanout(1000, 4), const { &[cpu("fan-out to 1,000, 4 outstanding", 1.1)] }),
+        run("fanout-1k-w64", fanout(1000, 64), const { &[cpu("fan-out to 1,000, 64 outstanding", 1.2)] }),
+        run("fanout-10k-w2", fanout(10_000, 2), const { &[cpu("fan-out to 10,000, 2 outstanding", 1.06)] }),
+        run(
+            "rate-10k",
+            Work { scenario: Scenario::Rate, connections: 10_000, rate: 20_000.0, ..base },
+            const {
+                &[Row {
+                    title: "10,000 connections, 20,000 frames/s",
+                    measure: Measure::P99,
+                    bar: Bar::RatioToFloor(1.15),
+                }]
+            },
+        ),
+        run(
+            "pairs-64k",
+            Work { size: 64 * 1024, ..pairs(100, 4) },
+            const { &[cpu("pairs, 100 connections, 64 KiB payloads, window 4", 1.1)] },
+        ),
+        run(
+            "arrivals-18k",
+            Work { scenario: Scenario::Idle, connections: 18_000, time: Duration::ZERO, ..base },
+            const {
+                &[
+                    Row {
+                        title: "18,000 clients connect and register",
+                        measure: Measure::CpuPerArrival,
+                        bar: Bar::RatioToFloor(2.0),
+                    },
+                    Row {
+                        title: "18,000 idle registered connections",
+                        measure: Measure::MemoryPerConnection,
+                        bar: Bar::Value(256.0),
+                    },
+                ]
+            },
+        ),
+        Run {
+            name: "heartbeats-18k",
+            work: Work { scenario: Scenario::Idle, connections: 18_000, time: IDLE_TIME, ..base },
+            servers: SUBJECT,
+            once: true,
+            rows: const {
+                &[Row {
+                    title: "18,000 idle connections, heartbeats every 30 s",
+                    measure: Measure::IdleCpu,
+                    bar: Bar::Value(2.0),
+                }]
+            },
+        },
+        Run {
+            name: "storm-18k",
+            work: Work { scenario: Scenario::Storm, connections: 17_990, ..base },
+            servers: SUBJECT,
+            once: false,
+            rows: const {
+                &[Row {
+                    title: "all of 18,000 lost and back at once",
+                    measure: Measure::BystanderP99,
+                    bar: Bar::Value(10_000.0),
+                }]
+            },
+        },
+    ]
+}
+
+/// The same runs with few clients and little time, to see that everything works. Their figures mean nothing.
+pub(crate) fn quick(runs: &mut [Run]) {
+    for Run { work, .. } in runs {
+        work.connections = work.connections.min(QUICK_CONNECTIONS_MAX);
+        work.time = work.time.min(Duration::from_millis(200));
+        work.warmup = Duration::from_millis(50);
+        work.rate = work.rate.min(1000.0);
+    }
+}

@@ -1,0 +1,258 @@
+//! Reports and comparisons as pages: one HTML file with its plots inside, without a script, that fetches nothing.
+//!
+//! Everything that comes from outside (names, addresses, reasons) is escaped by the template engine. Only the
+//! plots are put in as they are; the words in them are escaped by the library that draws them.
+
+mod comparison;
+
+pub use comparison::comparison;
+
+use std::io;
+
+use minijinja::Environment;
+use minijinja::value::Serde;
+use serde::Serialize;
+
+use super::plot::{self, Axis, Quantity};
+use super::report::{Report, Sample, latency_rows};
+use super::rig::lossy;
+use super::units::{bytes, harmless, percent, rate, thousands, time_ns, time_us};
+
+/// What both pages share: colours, and how cards and tables look.
+const BASE: &str = include_str!("base.html");
+const REPORT: &str = include_str!("report.html");
+const COMPARISON: &str = include_str!("comparison.html");
+
+/// Points of a plot over time: more than its width shows.
+const POINTS_MAX: usize = 400;
+
+/// Tiles for the parts of a scenario, and for its own figures: the table has them all.
+const LATENCY_TILES_MAX: usize = 3;
+const FIGURE_TILES_MAX: usize = 2;
+
+#[derive(Serialize)]
+struct Page {
+    title: String,
+    asked: Vec<String>,
+    date: String,
+    command: String,
+    server: String,
+    verdict: &'static str,
+    failures: Vec<String>,
+    tiles: Vec<Entry>,
+    latency: Vec<Vec<String>>,
+    /// Whether the columns of that table need names.
+    has_parts: bool,
+    plots: Vec<Plot>,
+    account: Vec<Entry>,
+    figures: Vec<Entry>,
+    memory: Vec<Entry>,
+}
+
+/// A label and a figure.
+#[derive(Serialize)]
+struct Entry {
+    label: String,
+    value: String,
+    /// Whether it must not be.
+    fault: bool,
+}
+
+#[derive(Serialize)]
+struct Plot {
+    title: &'static str,
+    keys: Vec<Key>,
+    svg: String,
+}
+
+/// What a line of a plot is.
+#[derive(Serialize)]
+struct Key {
+    colour: usize,
+    name: String,
+}
+
+/// Writes the page of a run.
+///
+/// # Errors
+/// Those of the writer, or a plot could not be drawn.
+pub fn report(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
+    let page = Page {
+        title: report.headline(),
+        asked: report.asked(),
+        date: report.date.clone(),
+        command: report.command.clone(),
+        server: server(report),
+        verdict: if report.account.sent == 0 {
+            "The run went as asked. No frames were sent."
+        } else if report.account.refused + report.account.counted == 0 {
+            "Every frame was delivered, once, in order and intact."
+        } else {
+            "Every frame was delivered, refused or counted as missing; none was lost in silence."
+        },
+        failures: report.failures.iter().map(|line| harmless(line)).collect(),
+        tiles: tiles(report),
+        latency: latency_rows(&report.latencies),
+        has_parts: report.latencies.iter().any(|latency| !latency.part.is_empty()),
+        plots: plots(report)?,
+        account: account(report),
+        figures: report.figures.iter().map(|figure| Entry::new(&figure.label, figure.shown())).collect(),
+        memory: memory(report),
+    };
+    render("report.html", &page, out)
+}
+
+/// Fills a template in.
+fn render(name: &str, page: &impl Serialize, out: &mut dyn io::Write) -> io::Result<()> {
+    let mut environment = Environment::new();
+    for (name, source) in [("base.html", BASE), ("report.html", REPORT), ("comparison.html", COMPARISON)] {
+        environment.add_template(name, source).map_err(io::Error::other)?;
+    }
+    let template = environment.get_template(name).map_err(io::Error::other)?;
+    let text = template.render(Serde(page)).map_err(io::Error::other)?;
+    out.write_all(text.as_bytes())
+}
+
+impl Entry {
+    fn new(label: &str, value: String) -> Self {
+        Self { label: harmless(label), value, fault: false }
+    }
+
+    /// A count that must be zero.
+    fn fault(label: &str, count: u64) -> Self {
+        Self { fault: count > 0, ..Self::new(label, thousands(count)) }
+    }
+}
+
+fn server(report: &Report) -> String {
+    let target = &report.target;
+    let software = if target.software.is_empty() { "unknown software" } else { &target.software };
+    let mut words = vec![harmless(software), harmless(&target.address)];
+    words.extend(target.whereabouts());
+    words.join(" · ")
+}
+
+fn tiles(report: &Report) -> Vec<Entry> {
+    let mut tiles = Vec::new();
+    if let Some(traffic) = report.traffic {
+        if traffic.delivered > 0 {
+            tiles.push(Entry::new("frames delivered", rate(traffic.delivered_per_second)));
+            tiles.push(Entry::new("payload delivered", format!("{}/s", bytes(traffic.bytes_per_second))));
+        }
+        let each = traffic.server_cpu_ns_per_delivery.map(time_ns);
+        tiles.extend(each.map(|each| Entry::new("server CPU a delivery", each)));
+        let share = traffic.server_core_share.map(percent);
+        tiles.extend(share.map(|share| Entry::new("of a core, the server", share)));
+    }
+    match report.latencies.as_slice() {
+        [latency] if latency.count > 0 => {
+            tiles.push(Entry::new("median latency", time_us(latency.p50_us)));
+            tiles.push(Entry::new("p99 latency", time_us(latency.p99_us)));
+        }
+        parts => {
+            let parts = parts.iter().filter(|latency| latency.count > 0).take(LATENCY_TILES_MAX);
+            tiles.extend(parts.map(|part| Entry::new(&format!("p99, {}", part.part), time_us(part.p99_us))));
+        }
+    }
+    let figures = report.figures.iter().take(FIGURE_TILES_MAX);
+    tiles.extend(figures.map(|figure| Entry::new(&figure.label, figure.shown())));
+    if let Some(memory) = report.memory {
+        tiles.push(Entry::new("memory a connection", bytes(memory.per_connection_bytes)));
+    }
+    if let Some(arrival) = report.arrival {
+        let clients = thousands(arrival.clients.into());
+        tiles.push(Entry::new(&format!("until {clients} were registered"), time_ns(arrival.seconds * 1e9)));
+    }
+    tiles
+}
+
+fn account(report: &Report) -> Vec<Entry> {
+    let account = &report.account;
+    if account.sent == 0 {
+        return Vec::new();
+    }
+    let mut rows = vec![
+        Entry::new("sent, for each recipient", thousands(account.sent)),
+        Entry::new("delivered", thousands(account.delivered)),
+        Entry::new("refused to the sender", thousands(account.refused)),
+    ];
+    let reasons = account.refusals.iter();
+    rows.extend(reasons.map(|(why, count)| Entry::new(&format!("– {why}"), thousands(*count))));
+    rows.push(Entry::new("counted to the recipient as missing", thousands(account.counted)));
+    rows.push(Entry::fault("lost", account.lost));
+    rows.push(Entry::fault("misordered", account.misordered));
+    rows.push(Entry::fault("damaged", account.damaged));
+    rows
+}
+
+fn memory(report: &Report) -> Vec<Entry> {
+    let Some(memory) = report.memory else { return Vec::new() };
+    vec![
+        Entry::new("before the clients came", bytes(lossy(memory.before_bytes))),
+        Entry::new("with all of them registered", bytes(lossy(memory.registered_bytes))),
+        Entry::new("at the end", bytes(lossy(memory.end_bytes))),
+        Entry::new("for each client", bytes(memory.per_connection_bytes)),
+    ]
+}
+
+fn plots(report: &Report) -> io::Result<Vec<Plot>> {
+    let mut plots = Vec::new();
+    plots.extend(percentiles(report)?);
+    let over_time = [
+        over_time(report, "Frames delivered a second", Quantity::Rate, |sample| Some(sample.delivered_per_second))?,
+        over_time(report, "Resident memory of the server", Quantity::Bytes, |sample| sample.resident_bytes.map(lossy))?,
+        over_time(report, "The server's share of one core", Quantity::Share, |sample| sample.server_core_share)?,
+    ];
+    plots.extend(over_time.into_iter().flatten());
+    Ok(plots)
+}
+
+fn percentiles(report: &Report) -> io::Result<Option<Plot>> {
+    let curves: Vec<_> = report.latencies.iter().filter(|latency| latency.curve.len() > 1).collect();
+    let points = || curves.iter().flat_map(|latency| &latency.curve);
+    if curves.is_empty() {
+        return Ok(None);
+    }
+    let (low, high) = points().fold((f64::MAX, 0.0f64), |(low, high), (_, us)| (low.min(*us), high.max(*us)));
+    let x = Axis::nines("percentile", points().fold(0.0, |last, (percentile, _)| percentile.max(last)));
+    let y = Axis::log_times("latency", low, high);
+    let lines: Vec<_> = curves.iter().map(|latency| latency.curve.clone()).collect();
+    let keys = if curves.len() > 1 {
+        let names = curves.iter().enumerate();
+        names.map(|(n, latency)| Key { colour: n % plot::SERIES_COLOURS, name: harmless(&latency.part) }).collect()
+    } else {
+        Vec::new()
+    };
+    let svg = plot::lines("Latency by percentile", &x, &y, &lines)?;
+    Ok(Some(Plot { title: "Latency by percentile", keys, svg: plot::follow_page(&svg) }))
+}
+
+/// A plot of one figure over time; none where it is not known, or always zero.
+fn over_time(
+    report: &Report,
+    title: &'static str,
+    quantity: Quantity,
+    figure: impl Fn(&Sample) -> Option<f64>,
+) -> io::Result<Option<Plot>> {
+    let known = report.series.iter().filter_map(|sample| Some((sample.at_seconds, figure(sample)?)));
+    let points = thinned(known.filter(|(at, value)| at.is_finite() && value.is_finite()).collect());
+    let high = points.iter().fold(0.0f64, |high, (_, value)| high.max(*value));
+    let end = points.last().map_or(0.0, |(at, _)| *at);
+    if points.len() < 2 || high <= 0.0 || end <= 0.0 {
+        return Ok(None);
+    }
+    let (x, y) = (Axis::seconds("seconds", end), Axis::linear(title, high, quantity));
+    let svg = plot::lines(title, &x, &y, &[points])?;
+    Ok(Some(Plot { title, keys: Vec::new(), svg: plot::follow_page(&svg) }))
+}
+
+/// Not more points than a plot shows: the means of as many neighbours as it takes.
+fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    let together = points.len().div_ceil(POINTS_MAX).max(1);
+    let mean = |some: &[(f64, f64)]| {
+        let count = lossy(some.len() as u64);
+        let sum = some.iter().fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));
+        (sum.0 / count, sum.1 / count)
+    };
+    points.chunks(together).map(mean).collect()
+}

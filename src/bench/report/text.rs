@@ -1,0 +1,263 @@
+//! A report for people, as text: a line for each thing that was asked or found, a table of latencies, the
+//! account, and loudly what went wrong.
+//!
+//! It prints nothing of its own accord: the caller says where to, and whether that place shows bold and colour.
+
+use std::io::{self, Write};
+
+use comfy_table::{CellAlignment, ColumnConstraint, Table, Width, presets};
+
+use super::{Account, Latency, Report, Settings};
+use crate::bench::rig::lossy;
+use crate::bench::units::{bytes, figure, harmless, percent, rate, thousands, time_ns, time_us, times};
+
+/// The width of the words in front of the lines.
+const LABEL: usize = 11;
+
+/// Bold and colour, where they are shown.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::bench) struct Paint(bool);
+
+impl Paint {
+    /// Paint that shows, or not.
+    pub(in crate::bench) fn new(shows: bool) -> Self {
+        Self(shows)
+    }
+
+    /// What should be seen first.
+    pub(in crate::bench) fn bold(self, text: &str) -> String {
+        self.within("1", text)
+    }
+
+    /// What is wrong.
+    pub(in crate::bench) fn red(self, text: &str) -> String {
+        self.within("1;31", text)
+    }
+
+    /// What is well.
+    pub(in crate::bench) fn green(self, text: &str) -> String {
+        self.within("32", text)
+    }
+
+    fn within(self, code: &str, text: &str) -> String {
+        if self.0 { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
+/// Whether standard output shows colours and wants them: it is a terminal, and nobody has set `NO_COLOR` or
+/// said that the terminal is dumb.
+#[must_use]
+pub fn wants_colour() -> bool {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_none_or(|name| name == "dumb");
+    io::IsTerminal::is_terminal(&io::stdout()) && !is_set("NO_COLOR") && !is_dumb
+}
+
+impl Report {
+    /// Writes the report for people. With `colour`, escape sequences make the heading bold and failures red.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn write_text(&self, out: &mut dyn Write, colour: bool) -> io::Result<()> {
+        let paint = Paint::new(colour);
+        writeln!(out, "{}", paint.bold(&self.headline()))?;
+        line(out, "asked", &self.asked())?;
+        line(out, "clients", &self.arrived())?;
+        line(out, "passed on", &self.passed_on())?;
+        line(out, "server", &self.server_cost())?;
+        line(out, "memory", &self.resident())?;
+        self.write_latencies(out)?;
+        if !self.figures.is_empty() {
+            writeln!(out)?;
+            writeln!(
+                out,
+                "{}",
+                table(self.figures.iter().map(|figure| vec![harmless(&figure.label), figure.shown()]))
+            )?;
+        }
+        self.write_account(out, paint)?;
+        if !self.failures.is_empty() {
+            writeln!(out)?;
+        }
+        for failure in &self.failures {
+            writeln!(out, "{} {}", paint.red("FAILED:"), harmless(failure))?;
+        }
+        Ok(())
+    }
+
+    /// The scenario and the server, in one line.
+    pub(in crate::bench) fn headline(&self) -> String {
+        let software = if self.target.software.is_empty() { "a server" } else { &self.target.software };
+        harmless(&format!("{} on {software} at {}", self.scenario, self.target.address))
+    }
+
+    /// What was asked for.
+    pub(in crate::bench) fn asked(&self) -> Vec<String> {
+        let Settings { connections, size_bytes, window, rate: asked_rate, seconds, rooms } = self.settings;
+        let clients = format!("{} client{}", thousands(connections.into()), if connections == 1 { "" } else { "s" });
+        [
+            Some(clients),
+            rooms.map(|rooms| format!("{} room{}", thousands(rooms.into()), if rooms == 1 { "" } else { "s" })),
+            size_bytes.map(|size| format!("payloads of {}", bytes(lossy(size as u64)))),
+            window.map(|window| format!("window {}", thousands(window.into()))),
+            asked_rate.map(rate),
+            Some(time_ns(seconds * 1e9)),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    fn arrived(&self) -> Vec<String> {
+        let Some(arrival) = self.arrival else { return Vec::new() };
+        let clients = f64::from(arrival.clients);
+        let mut parts =
+            vec![format!("{} registered in {}", thousands(arrival.clients.into()), time_ns(arrival.seconds * 1e9))];
+        if arrival.seconds > 0.0 && arrival.clients > 1 {
+            parts.push(rate(clients / arrival.seconds));
+        }
+        parts.extend(arrival.server_cpu_us_per_client.map(|us| format!("{} of the server's CPU each", time_us(us))));
+        parts
+    }
+
+    fn passed_on(&self) -> Vec<String> {
+        let Some(traffic) = self.traffic.filter(|traffic| traffic.delivered > 0) else { return Vec::new() };
+        vec![
+            rate(traffic.delivered_per_second),
+            format!("{}/s", bytes(traffic.bytes_per_second)),
+            format!("{} frames in {}", thousands(traffic.delivered), time_ns(traffic.seconds * 1e9)),
+        ]
+    }
+
+    fn server_cost(&self) -> Vec<String> {
+        let Some(traffic) = self.traffic else { return Vec::new() };
+        let each = traffic.server_cpu_ns_per_delivery.map(|ns| format!("{} of CPU a delivery", time_ns(ns)));
+        let share = traffic.server_core_share.map(|share| format!("{} of a core", percent(share)));
+        each.into_iter().chain(share).chain(self.target.whereabouts()).collect()
+    }
+
+    fn resident(&self) -> Vec<String> {
+        let Some(memory) = self.memory else { return Vec::new() };
+        vec![
+            format!("{} a connection", bytes(memory.per_connection_bytes)),
+            format!("{} before", bytes(lossy(memory.before_bytes))),
+            format!("{} with all registered", bytes(lossy(memory.registered_bytes))),
+            format!("{} at the end", bytes(lossy(memory.end_bytes))),
+        ]
+    }
+
+    fn write_latencies(&self, out: &mut dyn Write) -> io::Result<()> {
+        let rows = latency_rows(&self.latencies);
+        if rows.is_empty() {
+            return Ok(());
+        }
+        writeln!(out)?;
+        writeln!(out, "{}", table(rows.into_iter()))
+    }
+
+    fn write_account(&self, out: &mut dyn Write, paint: Paint) -> io::Result<()> {
+        let account = &self.account;
+        if *account == Account::default() {
+            return Ok(());
+        }
+        writeln!(out)?;
+        line(out, "account", &[account.sum()])?;
+        let refusals = account.refusals.iter().map(|(why, count)| format!("{} {}", thousands(*count), harmless(why)));
+        line(out, "refused as", &refusals.collect::<Vec<_>>())?;
+        for (word, count) in account.faults() {
+            writeln!(out, "{:LABEL$}{}", "", paint.red(&format!("{} {word}", thousands(count))))?;
+        }
+        Ok(())
+    }
+}
+
+impl Account {
+    /// The account as a sum.
+    pub(in crate::bench) fn sum(&self) -> String {
+        let [sent, delivered, refused, counted] =
+            [self.sent, self.delivered, self.refused, self.counted].map(thousands);
+        let whole = self.delivered + self.refused + self.counted;
+        let sign = if self.sent == whole { "=" } else { "≠" };
+        format!("{sent} sent {sign} {delivered} delivered + {refused} refused + {counted} counted as missing")
+    }
+
+    /// What must not happen and did, loudly.
+    pub(in crate::bench) fn faults(&self) -> Vec<(&'static str, u64)> {
+        let all = [("LOST", self.lost), ("MISORDERED", self.misordered), ("DAMAGED", self.damaged)];
+        all.into_iter().filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+impl super::Target {
+    /// Its process and core, where they are known.
+    pub(in crate::bench) fn whereabouts(&self) -> Option<String> {
+        let pid = format!("process {}", self.pid?);
+        Some(self.core.map_or(pid.clone(), |core| format!("{pid} on core {core}")))
+    }
+}
+
+impl super::Figure {
+    /// The value with its unit.
+    pub(in crate::bench) fn shown(&self) -> String {
+        figure(self.value, &self.unit)
+    }
+}
+
+/// The latency table, its headings first: a row for each figure, a column for each part. With two parts the
+/// last column says how many times the first the second is.
+pub(in crate::bench) fn latency_rows(latencies: &[Latency]) -> Vec<Vec<String>> {
+    type Figure = fn(&Latency) -> f64;
+    let parts: Vec<&Latency> = latencies.iter().filter(|latency| latency.count > 0).collect();
+    if parts.is_empty() {
+        return Vec::new();
+    }
+    let figures: [(&str, Figure); 8] = [
+        ("min", |latency| latency.min_us),
+        ("mean", |latency| latency.mean_us),
+        ("p50", |latency| latency.p50_us),
+        ("p90", |latency| latency.p90_us),
+        ("p99", |latency| latency.p99_us),
+        ("p99.9", |latency| latency.p999_us),
+        ("p99.99", |latency| latency.p9999_us),
+        ("max", |latency| latency.max_us),
+    ];
+    let mut heading = vec!["latency".to_owned()];
+    heading.extend(parts.iter().map(|latency| harmless(&latency.part)));
+    let mut rows = vec![heading];
+    for (name, figure) in figures {
+        let mut row = vec![name.to_owned()];
+        row.extend(parts.iter().map(|latency| time_us(figure(latency))));
+        if let [first, second] = parts[..] {
+            row.push(times(figure(second) / figure(first)));
+        }
+        rows.push(row);
+    }
+    let mut frames = vec!["frames".to_owned()];
+    frames.extend(parts.iter().map(|latency| thousands(latency.count)));
+    if parts.len() == 2 {
+        rows[0].push("ratio".to_owned());
+        frames.push(String::new());
+    }
+    rows.push(frames);
+    rows
+}
+
+/// A line with a word in front; nothing if there is nothing to say.
+fn line(out: &mut dyn Write, label: &str, parts: &[String]) -> io::Result<()> {
+    if parts.is_empty() { Ok(()) } else { writeln!(out, "{label:LABEL$}{}", parts.join(" · ")) }
+}
+
+/// Rows in columns without lines: the first to the left, figures to the right.
+fn table(rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).add_rows(rows);
+    for (number, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if number == 0 {
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed((LABEL + 1) as u16)));
+        } else {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.trim_fmt()
+}
