@@ -532,6 +532,18 @@ fn the_client_of_the_appendix_says_what_it_should() {
 
 // ---- a real relay ----
 
+/// Waits until the system says that a process waits for something; where it does not say, goes on.
+fn until_it_sleeps(child: &Child) {
+    let state = || {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).ok()?;
+        // The name in parentheses may hold anything.
+        text.rsplit_once(") ").map(|(_, rest)| rest.starts_with('S'))
+    };
+    while state() == Some(false) {
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn the_client_of_the_appendix_talks_to_the_relay() {
     let directory = Directory::new("relay");
@@ -570,8 +582,10 @@ fn the_client_of_the_appendix_talks_to_the_relay() {
     assert_eq!(Header::read(&read_frame(&mut bob)).frame_type(), Some(Type::Delta));
     let hello = Header::read(&read_frame(&mut bob));
     assert_eq!(hello.frame_type(), Some(Type::Send));
-    // Not while it is still busy with that frame: it says GOODBYE only where it waits for the next one.
-    std::thread::sleep(Duration::from_millis(200));
+    // Not while it is still busy: it says GOODBYE only where it waits for the next frame.
+    bob.write_all(&control(numbered(5).to(hello.source), control::Ping { clock_us: None })).expect("written");
+    assert_eq!(Header::read(&read_frame(&mut bob)).frame_type(), Some(Type::Pong));
+    until_it_sleeps(&carol);
     let interrupt = rustix::process::Signal::INT;
     rustix::process::kill_process(rustix::process::Pid::from_child(&carol), interrupt).expect("it runs");
     let delta = read_frame(&mut bob);
