@@ -236,8 +236,11 @@ impl OutQueue {
                 let Some(next) = segments.next() else { return };
                 segment = next.unsent();
             }
-            let rest = segments.clone().map(Segment::unsent);
-            let (head, have) = head_of(std::iter::once(&segment[boundary - segment_start..]).chain(rest));
+            let here = &segment[boundary - segment_start..];
+            let (head, have) = match here.first_chunk() {
+                Some(head) => (*head, HEAD_BYTES),
+                None => head_of(std::iter::once(here).chain(segments.clone().map(Segment::unsent))),
+            };
             self.cut = head;
             boundary += message_bytes(&head[..have]).max(1);
         }
