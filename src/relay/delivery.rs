@@ -41,15 +41,16 @@ impl Relay {
 
     fn route_to_one(&mut self, from: Id, header: &Header, run: &Run<'_>, out: &mut impl Outbox) {
         let to = header.destination;
-        match self.send_to_one(from, to, run.bytes, run.frames, run.payload_bytes_max, out) {
+        match self.send_to_one(from, header, run.bytes, run.frames, run.payload_bytes_max, out) {
             Ok(()) => {}
             Err(code) if run.frames == 1 => self.refuse(from, header.correlation, code, Some(to), out),
             Err(_) => {
                 // Not all of them fit, but some may: each frame has its own fate.
                 for frame in Frames::new(run.bytes) {
+                    let header = Header::read(frame);
                     let payload_bytes = (frame.len() - HEADER_BYTES) as u32;
-                    if let Err(code) = self.send_to_one(from, to, frame, 1, payload_bytes, out) {
-                        self.refuse(from, Header::read(frame).correlation, code, Some(to), out);
+                    if let Err(code) = self.send_to_one(from, &header, frame, 1, payload_bytes, out) {
+                        self.refuse(from, header.correlation, code, Some(to), out);
                     }
                 }
             }
@@ -59,13 +60,13 @@ impl Relay {
     fn send_to_one(
         &mut self,
         from: Id,
-        to: Id,
+        header: &Header,
         bytes: &[u8],
         frames: u32,
         payload_bytes: u32,
         out: &mut impl Outbox,
     ) -> Result<(), Code> {
-        let header = Header::read(bytes);
+        let to = header.destination;
         let peer = self.peers.registered(to).ok_or(Code::NoSuchClient)?;
         if payload_bytes > peer.payload_bytes_max {
             return Err(Code::TooLargeForRecipient);

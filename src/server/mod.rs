@@ -152,11 +152,15 @@ impl Server {
         let mut stop_at: Option<Time> = None;
         let mut stats_at = self.stats_interval.map(|interval| self.reactor.clock().now() + interval);
         loop {
-            let now = self.reactor.clock().now();
-            let wait = [stop_at, stats_at].into_iter().flatten().min().map(|at| at.since(now));
+            let at = [stop_at, stats_at].into_iter().flatten().min();
+            let wait = at.map(|at| at.since(self.reactor.clock().now()));
             self.reactor.turn(&mut self.service, wait)?;
+            let is_signalled = self.service.take_signalled();
+            if !is_signalled && at.is_none() {
+                continue; // Nearly every turn: there is nothing to look at the clock for.
+            }
             let now = self.reactor.clock().now();
-            if self.service.take_signalled() {
+            if is_signalled {
                 for signal in self.signals.pending() {
                     match signal {
                         SIGUSR1 => self.service.log_stats(self.reactor.connections()),

@@ -103,7 +103,7 @@ impl<T: Transport> Service<T> for RelayService {
     fn on_data(&mut self, io: &mut Connections<T>, conn: ConnId, data: &mut [u8], now: Time) -> Progress {
         let id = client_id(conn);
         let mut consumed = 0;
-        while io.is_reading(conn) {
+        while consumed < data.len() && io.is_reading(conn) {
             match next_run(&mut data[consumed..], id, self.relay.payload_bytes_max(id)) {
                 Ok(Next::Run(run)) => {
                     consumed += run.bytes.len();
