@@ -57,6 +57,7 @@ fn full() -> Report {
             software: "switchboard 0.1.0".to_owned(),
             pid: Some(4711),
             core: Some(1),
+            arguments: vec!["--queue-max".to_owned(), "2000000".to_owned()],
         },
         settings: Settings {
             connections: 10_000,
@@ -65,6 +66,9 @@ fn full() -> Report {
             rate: Some(20_000.0),
             seconds: 10.0,
             rooms: Some(3),
+            stuck: Some(5),
+            warmup_seconds: Some(1.0),
+            in_flight: 1000,
         },
         arrival: Some(Arrival { clients: 10_000, seconds: 0.321, server_cpu_us_per_client: Some(17.4) }),
         traffic: Some(Traffic {
@@ -74,14 +78,17 @@ fn full() -> Report {
             bytes_per_second: 154_885_836.8,
             server_cpu_ns_per_delivery: Some(235.4),
             server_core_share: Some(0.284),
+            load_core_share: Some(0.97),
         }),
         latencies: vec![latencies("undisturbed", 12_000), latencies("disturbed", 15_500)],
         memory: Some(Memory {
             before_bytes: 2_097_152,
             registered_bytes: 4_452_352,
             end_bytes: 4_600_000,
-            per_connection_bytes: 235.52,
+            peak_bytes: 9_000_000,
+            per_connection_bytes: Some(235.52),
         }),
+        remarks: vec!["the <load> was the limit".to_owned()],
         account: Account {
             sent: 12_100_500,
             delivered: 12_100_456,

@@ -101,6 +101,10 @@ fn measure<D: Dialect>(rig: &mut Rig<'_, D>, work: &Work, report: &mut Report) -
     let overdue = lossy(rig.fleet.overdue());
     if overdue > work.rate * LAG_MAX.as_secs_f64() {
         report.figures.push(Figure::new("not_sent", "due and not sent: the load generator was behind", overdue, ""));
+        report.remarks.push(
+            "the load generator did not keep up with the rate that was asked for, and the latencies contain its own delay"
+                .to_owned(),
+        );
     }
     ended?;
     rig.settle()?;
