@@ -180,11 +180,12 @@ fn the_text_says_everything_in_units_that_people_read() {
     keep("report.txt", &shown);
     for words in [
         "slow on switchboard 0.1.0 at 127.0.0.1:7400",
-        "10,000 clients · 3 rooms · payloads of 128 B · window 16 · 20.0 k/s · 10.0 s",
+        "10,000 clients · 5 of them stuck · 3 rooms · payloads of 128 B · window 16 · 20.0 k/s · 10.0 s · after 1.00 s",
         "10,000 registered in 321 ms · 31.2 k/s · 17.4 µs of the server's CPU each",
         "1.21 M/s · 147.7 MiB/s · 12,100,456 frames in 10.0 s",
-        "235 ns of CPU a delivery · 28.4 % of a core · process 4711 on core 1",
-        "236 B a connection · 2.0 MiB before · 4.2 MiB with all registered · 4.4 MiB at the end",
+        "235 ns of CPU a delivery · 28.4 % of a core · process 4711 on core 1 · --queue-max 2000000",
+        "note: the <load> was the limit",
+        "236 B a connection · 2.0 MiB before · 4.2 MiB with all registered · 8.6 MiB at most · 4.4 MiB at the end",
         "12,100,500 sent = 12,100,456 delivered + 31 refused + 13 counted as missing",
         "28 QUEUE_FULL · 3 NO_SUCH_CLIENT",
         "undisturbed",

@@ -190,7 +190,8 @@ impl<'a, D: Dialect> Rig<'a, D> {
         let broken = self.fleet.census.broken - self.broken_expected;
         if broken > 0 {
             let why = self.fleet.complaint.clone().unwrap_or_else(|| "for no known reason".to_owned());
-            return Err(Trouble(format!("{broken} connections ended: {why}")));
+            let connections = if broken == 1 { "connection" } else { "connections" };
+            return Err(Trouble(format!("{broken} {connections} ended: {why}")));
         }
         Ok(())
     }

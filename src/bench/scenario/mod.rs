@@ -9,14 +9,17 @@ use std::time::Duration;
 use super::dialect::{Destination, Dialect, Role};
 use super::fleet::Fleet;
 use super::progress::Progress;
-use super::report::{Report, Settings};
-use super::rig::{Pace, Rig, Trouble};
+use super::report::{Figure, Report, Settings};
+use super::rig::{Pace, Rig, Trouble, lossy};
 use super::schedule::Schedule;
 use super::stop::Stop;
 use super::target::Target;
 
 /// Frames a second between bystanders: enough for a p99 within seconds, too few to be a load.
 const BYSTANDERS_RATE: f64 = 1000.0;
+/// What is due at the end of a schedule and has not been sent is that of the last moment, or a sign that more was
+/// asked for than this program can send.
+const LAG_MAX: Duration = Duration::from_millis(10);
 /// Bytes that a protocol may put around a payload.
 const ENVELOPE_BYTES_MAX: usize = 4096;
 
@@ -223,6 +226,19 @@ fn settings(work: &Work) -> Settings {
         stuck: matches!(scenario, Slow).then_some(work.stuck),
         warmup_seconds: (!matches!(scenario, Idle | Storm)).then_some(work.warmup.as_secs_f64()),
         in_flight: work.in_flight_max,
+    }
+}
+
+/// Tells of frames that were due by now and could not be sent: what was measured beside them is no measure of the
+/// server alone.
+fn tell_lag<D: Dialect>(rig: &Rig<'_, D>, work: &Work, report: &mut Report) {
+    let overdue = lossy(rig.fleet.overdue());
+    if overdue > work.rate * LAG_MAX.as_secs_f64() {
+        report.figures.push(Figure::new("not_sent", "due and not sent: the load generator was behind", overdue, ""));
+        report.remarks.push(
+            "the load generator did not keep up with the rate that was asked for, and the latencies contain its own delay"
+                .to_owned(),
+        );
     }
 }
 

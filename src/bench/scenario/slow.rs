@@ -1,6 +1,6 @@
 //! Recipients that stop reading: what the others feel of it.
 
-use super::{Work, traffic::gather};
+use super::{Work, tell_lag, traffic::gather};
 use crate::bench::dialect::{Destination, Dialect, Role};
 use crate::bench::report::{Figure, Report};
 use crate::bench::rig::{Rig, Trouble, lossy};
@@ -41,6 +41,7 @@ pub(super) fn slow<D: Dialect>(rig: &mut Rig<'_, D>, work: &Work, report: &mut R
     let mark = rig.mark();
     let ended = rig.run_for("beside stuck recipients", work.time);
     let disturbed = rig.since(&mark);
+    tell_lag(rig, work, report);
     report.traffic = Some(disturbed);
     rig.fleet.end_part();
     let ratio = disturbed.delivered_per_second / undisturbed.delivered_per_second.max(1.0);
