@@ -6,6 +6,16 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// a few for whatever a library opens for a moment.
 pub const RESERVED_DESCRIPTORS: usize = 16;
 
+/// Has the system's table of this process's open files grow to `count` at once.
+///
+/// Linux doubles it when it is full, and in a process with threads each time waits until all processors have let
+/// go of the old one: milliseconds, on a busy machine many of them.
+pub fn make_room(count: usize) {
+    let Ok(least) = i32::try_from(count.saturating_sub(1)) else { return };
+    // A descriptor with this number, or one above it, is had for a moment. Where the limit forbids it nothing grows.
+    drop(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), least));
+}
+
 /// Raises the limit on open files as far as it goes, and says how far that is.
 #[must_use]
 pub fn raise_descriptor_limit() -> usize {

@@ -184,9 +184,13 @@ fn a_relay_that_dies_under_load_is_told_in_one_line_after_the_figures_so_far() {
 }
 
 #[test]
-fn a_page_that_cannot_be_written_is_told_and_the_figures_are_there() {
+fn a_page_that_cannot_be_written_is_told_before_the_load_or_beside_the_figures() {
     let output = bench(&[&SMALL[..], &["--json", "--quiet", "--html", "/nowhere/report.html"]].concat());
     assert_line(&output, 1, "cannot write --html /nowhere/report.html");
+    assert!(output.stdout.is_empty(), "nothing was run for it");
+
+    let output = bench(&[&SMALL[..], &["--json", "--quiet", "--html", "/dev/full"]].concat());
+    assert_line(&output, 1, "cannot write --html /dev/full");
     assert_eq!(report(&output)["scenario"], "pairs");
 
     let path = std::env::temp_dir().join(format!("switchboard-bench-{}.html", std::process::id()));
@@ -196,6 +200,35 @@ fn a_page_that_cannot_be_written_is_told_and_the_figures_are_there() {
     std::fs::remove_file(&path).expect("removed");
     assert!(page.to_lowercase().starts_with("<!doctype html>"), "{page}");
     assert!(stdout(&output).contains("pairs"), "{}", stdout(&output));
+}
+
+#[test]
+fn what_was_on_its_way_when_it_was_stopped_is_not_called_lost() {
+    let relay = Relay::start();
+    // What is sent to ALL comes here too.
+    let watcher = Running::listen(&relay.address, &["--name", "watcher", "--json"]);
+    let bench = Running::start(NOWHERE, &["bench", "fanout", &relay.address, "--connections", "5", "--json"]);
+    watcher.line("{");
+    signal(&bench.child, Signal::INT);
+    let (code, lines) = bench.end();
+    assert_eq!(code, Some(1));
+    let report: Value = serde_json::from_str(&lines.concat()).expect("a report");
+    let account = &report["account"];
+    assert!(account["sent"].as_u64() > Some(0), "{account}");
+    assert_eq!(account["lost"], 0, "{account}");
+}
+
+#[test]
+fn clients_that_are_not_let_in_are_told_with_the_relays_reason_before_any_load() {
+    let relay = Relay::start_at("127.0.0.1:0", &["--connections-max", "10"]);
+    let output = bench(&["pairs", &relay.address, "--connections", "40", "--seconds", "0.1", "--quiet", "--json"]);
+    assert_line(&output, 1, "CONNECTIONS_FULL");
+    assert_eq!(report(&output)["account"]["sent"], 0);
+
+    let relay = Relay::start_at("127.0.0.1:0", &["--members-max", "50", "--rooms-max", "3"]);
+    let output =
+        bench(&["rooms", &relay.address, "--connections", "40", "--rooms", "10", "--seconds", "0.1", "--quiet"]);
+    assert_line(&output, 1, "it lets nobody more into a room: LIMIT_REACHED");
 }
 
 /// Something that listens, and answers whatever comes first with these bytes.

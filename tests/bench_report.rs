@@ -57,6 +57,7 @@ fn full() -> Report {
             software: "switchboard 0.1.0".to_owned(),
             pid: Some(4711),
             core: Some(1),
+            arguments: vec!["--queue-max".to_owned(), "2000000".to_owned()],
         },
         settings: Settings {
             connections: 10_000,
@@ -65,6 +66,9 @@ fn full() -> Report {
             rate: Some(20_000.0),
             seconds: 10.0,
             rooms: Some(3),
+            stuck: Some(5),
+            warmup_seconds: Some(1.0),
+            in_flight: 1000,
         },
         arrival: Some(Arrival { clients: 10_000, seconds: 0.321, server_cpu_us_per_client: Some(17.4) }),
         traffic: Some(Traffic {
@@ -74,14 +78,17 @@ fn full() -> Report {
             bytes_per_second: 154_885_836.8,
             server_cpu_ns_per_delivery: Some(235.4),
             server_core_share: Some(0.284),
+            load_core_share: Some(0.97),
         }),
         latencies: vec![latencies("undisturbed", 12_000), latencies("disturbed", 15_500)],
         memory: Some(Memory {
             before_bytes: 2_097_152,
             registered_bytes: 4_452_352,
             end_bytes: 4_600_000,
-            per_connection_bytes: 235.52,
+            peak_bytes: 9_000_000,
+            per_connection_bytes: Some(235.52),
         }),
+        remarks: vec!["the <load> was the limit".to_owned()],
         account: Account {
             sent: 12_100_500,
             delivered: 12_100_456,
@@ -173,11 +180,12 @@ fn the_text_says_everything_in_units_that_people_read() {
     keep("report.txt", &shown);
     for words in [
         "slow on switchboard 0.1.0 at 127.0.0.1:7400",
-        "10,000 clients · 3 rooms · payloads of 128 B · window 16 · 20.0 k/s · 10.0 s",
+        "10,000 clients · 5 of them stuck · 3 rooms · payloads of 128 B · window 16 · 20.0 k/s · 10.0 s · after 1.00 s",
         "10,000 registered in 321 ms · 31.2 k/s · 17.4 µs of the server's CPU each",
         "1.21 M/s · 147.7 MiB/s · 12,100,456 frames in 10.0 s",
-        "235 ns of CPU a delivery · 28.4 % of a core · process 4711 on core 1",
-        "236 B a connection · 2.0 MiB before · 4.2 MiB with all registered · 4.4 MiB at the end",
+        "235 ns of CPU a delivery · 28.4 % of a core · process 4711 on core 1 · --queue-max 2000000",
+        "note: the <load> was the limit",
+        "236 B a connection · 2.0 MiB before · 4.2 MiB with all registered · 8.6 MiB at most · 4.4 MiB at the end",
         "12,100,500 sent = 12,100,456 delivered + 31 refused + 13 counted as missing",
         "28 QUEUE_FULL · 3 NO_SUCH_CLIENT",
         "undisturbed",

@@ -145,7 +145,7 @@ fn cell(row: &Row, outcome: &Outcome, floor: Option<&[Option<Report>]>) -> Cell 
         p999_us: latency(|latency| latency.p999_us),
         max_us: latency(|latency| latency.max_us),
         memory_per_connection_bytes: median(
-            reports().filter_map(|report| report.memory.map(|memory| memory.per_connection_bytes)),
+            reports().filter_map(|report| report.memory.and_then(|memory| memory.per_connection_bytes)),
         ),
         note: note(rounds),
     }

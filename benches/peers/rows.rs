@@ -73,7 +73,7 @@ impl Measure {
         match self {
             Self::CpuPerDelivery => report.traffic.and_then(|traffic| traffic.server_cpu_ns_per_delivery),
             Self::P99 => p99("").map(|latency| latency.p99_us),
-            Self::MemoryPerConnection => report.memory.map(|memory| memory.per_connection_bytes),
+            Self::MemoryPerConnection => report.memory.and_then(|memory| memory.per_connection_bytes),
             Self::CpuPerArrival => report.arrival.and_then(|arrival| arrival.server_cpu_us_per_client),
             Self::IdleCpu => {
                 report.figures.iter().find(|figure| figure.name == "server_core_percent").map(|figure| figure.value)

@@ -345,6 +345,9 @@ impl Flow {
 
     /// For one recipient: it has got a later frame than those from `first` up to `end`.
     fn skip(&mut self, first: u64, end: u64) {
+        if first == end {
+            return;
+        }
         let mut start = first;
         let skipped = &mut self.skipped;
         self.refused.remove_below(end, |refused, refused_end| {

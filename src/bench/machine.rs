@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::plan::Plan;
 use super::scenario::Work;
-use crate::descriptors::{RESERVED_DESCRIPTORS, raise_descriptor_limit};
+use crate::descriptors::{RESERVED_DESCRIPTORS, make_room, raise_descriptor_limit};
 use crate::reactor::Endpoint;
 
 /// Clients from one source address: beyond that the kernel's search for a free port costs twenty times the
@@ -19,7 +19,9 @@ const PORTS_DEFAULT: u32 = 28_232;
 /// # Errors
 /// One line: how many are needed, how many there are, and what to change.
 pub fn check_descriptors(plan: &Plan) -> Result<(), String> {
-    enough_descriptors(&plan.work, raise_descriptor_limit())
+    enough_descriptors(&plan.work, raise_descriptor_limit())?;
+    make_room(plan.work.clients() as usize + RESERVED_DESCRIPTORS);
+    Ok(())
 }
 
 fn enough_descriptors(work: &Work, limit: usize) -> Result<(), String> {

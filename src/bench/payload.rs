@@ -7,6 +7,7 @@
 //! | 4 | u32 | number within the flow, from 0, wrapping |
 //! | 8 | u64 | nanoseconds on the load generator's clock |
 //! | 16 | | a pattern that is the same in all frames |
+//! | 1024, 2048, … | u64 | what stands at the end, so that a piece of another frame is noticed |
 //! | size − 8 | u64 | flow and number again, the time laid over them, in payloads of 32 bytes and more |
 
 /// The stamp at the front: the smallest payload.
@@ -14,9 +15,9 @@ pub(super) const STAMP_BYTES: usize = 16;
 /// From this size on a payload ends with its stamp, folded.
 const TAIL_FROM_BYTES: usize = 32;
 const TAIL_BYTES: usize = 8;
-/// Payloads up to this size are compared whole. Of longer ones the front, the end and one window between them
-/// are, which moves with the number, so that comparing does not cost more than reading.
-const WINDOW_BYTES: usize = 1024;
+/// A payload is made of blocks of this size. The first, the last and one between them are compared whole, another one
+/// in each frame, so that comparing does not cost more than reading; and of all the mark at the front.
+const BLOCK_BYTES: usize = 1024;
 
 /// What stands at the front of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +57,11 @@ impl Payloads {
         self.payload[4..8].copy_from_slice(&stamp.number.to_be_bytes());
         self.payload[8..16].copy_from_slice(&stamp.time_ns.to_be_bytes());
         if size >= TAIL_FROM_BYTES {
-            self.payload[size - TAIL_BYTES..].copy_from_slice(&tail(stamp).to_be_bytes());
+            let mark = tail(stamp).to_be_bytes();
+            for at in marks(size - TAIL_BYTES) {
+                self.payload[at..at + TAIL_BYTES].copy_from_slice(&mark);
+            }
+            self.payload[size - TAIL_BYTES..].copy_from_slice(&mark);
         }
         &self.payload
     }
@@ -71,20 +76,34 @@ impl Payloads {
         let mut end = size;
         if size >= TAIL_FROM_BYTES {
             end -= TAIL_BYTES;
-            if payload[end..] != tail(stamp).to_be_bytes() {
+            let mark = tail(stamp).to_be_bytes();
+            if payload[end..] != mark || marks(end).any(|at| payload[at..at + TAIL_BYTES] != mark) {
                 return None;
             }
         }
-        let same = |from: usize, to: usize| payload[from..to] == self.pattern[from..to];
-        let intact = if end - STAMP_BYTES <= 3 * WINDOW_BYTES {
-            same(STAMP_BYTES, end)
-        } else {
-            let windows = (end - STAMP_BYTES) / WINDOW_BYTES;
-            let window = STAMP_BYTES + stamp.number as usize % windows * WINDOW_BYTES;
-            same(STAMP_BYTES, WINDOW_BYTES) && same(end - WINDOW_BYTES, end) && same(window, window + WINDOW_BYTES)
-        };
+        let blocks = end.div_ceil(BLOCK_BYTES);
+        let intact = [0, blocks - 1, stamp.number as usize % blocks].into_iter().all(|number| {
+            let (from, to) = block(number, end);
+            payload[from..to] == self.pattern[from..to]
+        });
         intact.then_some(stamp)
     }
+}
+
+/// Where the marks stand in a payload whose tail begins at `end`.
+fn marks(end: usize) -> impl Iterator<Item = usize> {
+    (BLOCK_BYTES..end.saturating_sub(TAIL_BYTES - 1)).step_by(BLOCK_BYTES)
+}
+
+/// The bytes of the pattern in a block.
+fn block(number: usize, end: usize) -> (usize, usize) {
+    let start = number * BLOCK_BYTES;
+    let from = match number {
+        0 => STAMP_BYTES,
+        _ if start + TAIL_BYTES <= end => start + TAIL_BYTES,
+        _ => start,
+    };
+    (from, end.min(start + BLOCK_BYTES))
 }
 
 fn tail(stamp: Stamp) -> u64 {
@@ -99,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_payload_of_any_size_is_read_as_it_was_written() {
-        for size in [16, 17, 31, 32, 33, 128, 3000, 3100, 3200, 4096, 65_536] {
+        for size in (16..5000).chain([65_536, 16 << 20]) {
             let mut payloads = Payloads::new(size);
             let payload = payloads.stamped(STAMP).to_vec();
             assert_eq!((payload.len(), payloads.read(&payload)), (size, Some(STAMP)));
@@ -117,6 +136,18 @@ mod tests {
         }
         assert_eq!(payloads.read(&payload[..127]), None);
         assert_eq!(payloads.read(&[]), None);
+    }
+
+    #[test]
+    fn a_piece_of_another_frame_in_the_midst_of_a_long_payload_is_noticed() {
+        let mut payloads = Payloads::new(65_536);
+        let other = payloads.stamped(Stamp { number: 8, ..STAMP }).to_vec();
+        let payload = payloads.stamped(Stamp { number: 9, ..STAMP }).to_vec();
+        for from in (4096..61_440).step_by(1000) {
+            let mut mixed = payload.clone();
+            mixed[from..from + 2048].copy_from_slice(&other[from..from + 2048]);
+            assert_eq!(payloads.read(&mixed), None, "from {from}");
+        }
     }
 
     #[test]

@@ -347,10 +347,7 @@ mod tests {
             plan(Scenario::Idle, Wishes { in_flight: Some(5000), keepalive: Some(Duration::from_hours(1)), ..none }),
             "--backlog 5000 --keepalive-max 3601s"
         );
-        assert_eq!(
-            plan(Scenario::Slow, Wishes { time: Some(Duration::from_secs(60)), ..none }),
-            "--write-deadline 76s"
-        );
+        assert_eq!(plan(Scenario::Slow, Wishes { time: Some(Duration::from_mins(1)), ..none }), "--write-deadline 76s");
         let largest = Wishes { size: Some(16 << 20), window: Some(65_536), connections: Some(1_000_000), ..none };
         assert!(plan(Scenario::Pairs, largest).contains("--buffered-total-max 1099511627776"));
     }

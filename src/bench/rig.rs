@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::dialect::Dialect;
 use super::fleet::Fleet;
 use super::machine::source;
+use super::process::Process;
 use super::progress::Progress;
 use super::report::{Arrival, Latency, Memory, Report, Sample, Traffic};
 use super::stop::Stop;
@@ -36,6 +37,8 @@ const REST_STEP: Duration = Duration::from_millis(12);
 const REST_MAX: Duration = Duration::from_secs(1);
 /// One part in so many of a core is rest: heartbeats and bystanders go on.
 const REST_SHARE: u32 = 50;
+/// With fewer clients the pages that a process gets by chance weigh more than the clients.
+const MEMORY_CLIENTS_MIN: u32 = 1000;
 /// The longest that a turn waits, so that a stop is noticed.
 const TURN_WAIT_MAX: Duration = Duration::from_millis(50);
 /// The poll waits for whole milliseconds, rounded up, and wakes a little later than it should.
@@ -70,6 +73,7 @@ pub(in crate::bench) struct Mark {
     delivered: u64,
     payload_bytes: u64,
     cpu: Option<Duration>,
+    own_cpu: Option<Duration>,
 }
 
 /// The load generator at work.
@@ -85,6 +89,8 @@ pub(in crate::bench) struct Rig<'a, D> {
     pace: Pace,
     /// The second number of the clients' addresses.
     network: u8,
+    /// This process, for its own share of a core.
+    own: Option<Process>,
     began: Instant,
     samples: Vec<Sample>,
     last: Mark,
@@ -120,7 +126,9 @@ impl<'a, D: Dialect> Rig<'a, D> {
         let reactor =
             Reactor::new::<Fleet<D>>(limits).map_err(|error| Trouble(format!("the system grants no poll: {error}")))?;
         let now = Instant::now();
-        let last = Mark { at: now, delivered: 0, payload_bytes: 0, cpu: target.cpu() };
+        let own = Process::of(std::process::id());
+        let own_cpu = own.as_ref().and_then(Process::cpu);
+        let last = Mark { at: now, delivered: 0, payload_bytes: 0, cpu: target.cpu(), own_cpu };
         Ok(Self {
             reactor,
             fleet,
@@ -129,10 +137,11 @@ impl<'a, D: Dialect> Rig<'a, D> {
             stop,
             pace,
             network: 1,
+            own,
             began: now,
             samples: Vec::new(),
             last,
-            next_sample: now,
+            next_sample: now + SAMPLE_INTERVAL,
             next_progress: now,
             broken_expected: 0,
         })
@@ -181,7 +190,8 @@ impl<'a, D: Dialect> Rig<'a, D> {
         let broken = self.fleet.census.broken - self.broken_expected;
         if broken > 0 {
             let why = self.fleet.complaint.clone().unwrap_or_else(|| "for no known reason".to_owned());
-            return Err(Trouble(format!("{broken} connections ended: {why}")));
+            let connections = if broken == 1 { "connection" } else { "connections" };
+            return Err(Trouble(format!("{broken} {connections} ended: {why}")));
         }
         Ok(())
     }
@@ -271,6 +281,10 @@ impl<'a, D: Dialect> Rig<'a, D> {
         }
         let seconds = began.elapsed().as_secs_f64();
         let arrived = u32::try_from(self.fleet.census.arrivals - before).unwrap_or(u32::MAX);
+        if arrived < total {
+            let why = self.fleet.complaint.clone().unwrap_or_else(|| "no reason was given".to_owned());
+            return Err(Trouble(format!("{arrived} of {total} clients were let in: {why}")));
+        }
         Ok(Arrival { clients: arrived, seconds, server_cpu_us_per_client: None })
     }
 
@@ -359,6 +373,7 @@ impl<'a, D: Dialect> Rig<'a, D> {
             delivered: self.fleet.flows.delivered(),
             payload_bytes: self.fleet.flows.payload_bytes(),
             cpu: self.target.cpu(),
+            own_cpu: self.own.as_ref().and_then(Process::cpu),
         }
     }
 
@@ -409,12 +424,21 @@ impl<'a, D: Dialect> Rig<'a, D> {
     }
 
     /// Enters into a report what every scenario has: the account, and how it went over time.
-    pub(in crate::bench) fn conclude(mut self, report: &mut Report) {
+    ///
+    /// `is_whole` says whether it ended as it should: otherwise what is open was on its way, and is not lost.
+    pub(in crate::bench) fn conclude(mut self, report: &mut Report, is_whole: bool) {
         self.progress.finish();
         let parts = self.fleet.parts.iter().map(|part| Latency::of(part.name, &part.latencies));
         report.latencies.splice(0..0, parts);
         report.account = self.fleet.flows.account();
+        if !is_whole {
+            report.account.open = std::mem::take(&mut report.account.lost);
+        }
         report.series = std::mem::take(&mut self.samples);
+        if let Some(memory) = &mut report.memory {
+            let sampled = report.series.iter().filter_map(|sample| sample.resident_bytes).max();
+            memory.peak_bytes = memory.end_bytes.max(sampled.unwrap_or(0));
+        }
         report.target = self.target.describe();
     }
 }
@@ -423,7 +447,10 @@ impl<'a, D: Dialect> Rig<'a, D> {
 fn between(before: &Mark, after: &Mark) -> Traffic {
     let seconds = after.at.duration_since(before.at).as_secs_f64();
     let delivered = after.delivered - before.delivered;
-    let cpu = after.cpu.zip(before.cpu).map(|(after, before)| after.saturating_sub(before).as_secs_f64());
+    let spent = |after: Option<Duration>, before: Option<Duration>| {
+        after.zip(before).map(|(after, before)| after.saturating_sub(before).as_secs_f64())
+    };
+    let (cpu, own_cpu) = (spent(after.cpu, before.cpu), spent(after.own_cpu, before.own_cpu));
     let per_second = |count: u64| if seconds > 0.0 { lossy(count) / seconds } else { 0.0 };
     Traffic {
         seconds,
@@ -432,14 +459,22 @@ fn between(before: &Mark, after: &Mark) -> Traffic {
         bytes_per_second: per_second(after.payload_bytes - before.payload_bytes),
         server_cpu_ns_per_delivery: cpu.filter(|_| delivered > 0).map(|cpu| cpu * 1e9 / lossy(delivered)),
         server_core_share: cpu.filter(|_| seconds > 0.0).map(|cpu| cpu / seconds),
+        load_core_share: own_cpu.filter(|_| seconds > 0.0).map(|cpu| cpu / seconds),
     }
 }
 
 /// The memory of `clients` registered ones, from what was resident before and after they came.
 #[must_use]
 pub(in crate::bench) fn memory(before_bytes: u64, registered_bytes: u64, end_bytes: u64, clients: u32) -> Memory {
+    let is_plain = clients >= MEMORY_CLIENTS_MIN && registered_bytes > before_bytes;
     let grown = lossy(registered_bytes) - lossy(before_bytes);
-    Memory { before_bytes, registered_bytes, end_bytes, per_connection_bytes: grown / f64::from(clients.max(1)) }
+    Memory {
+        before_bytes,
+        registered_bytes,
+        end_bytes,
+        peak_bytes: end_bytes,
+        per_connection_bytes: is_plain.then(|| grown / f64::from(clients)),
+    }
 }
 
 /// A count as a number to reckon with: exact up to 2⁵³.

@@ -25,6 +25,8 @@ pub struct Switchboard {
 struct Client {
     id: Id,
     room: Option<u32>,
+    /// It has asked to join its room and has not been answered.
+    is_joining: bool,
     /// How often it has come: each time under another name, because the relay may not have noticed yet that
     /// its last connection is gone.
     visits: u32,
@@ -83,6 +85,7 @@ impl Switchboard {
         match this.room {
             None => on(Event::Ready),
             Some(room) => {
+                self.client(client).is_joining = true;
                 let name = format!("bench-{:08x}-{room}", self.run);
                 Join { name: &name }.write_frame(Header::new(Type::Join), reply);
             }
@@ -92,6 +95,7 @@ impl Switchboard {
 
     fn joined(&mut self, client: u32, payload: &[u8]) -> Result<(), String> {
         let joined = Joined::parse(payload).map_err(|error| format!("its JOINED cannot be read: {error}"))?;
+        self.client(client).is_joining = false;
         if let Some(room) = self.client(client).room {
             let index = room as usize;
             if self.rooms.len() <= index {
@@ -155,6 +159,9 @@ impl Dialect for Switchboard {
                 Some(Type::Gap) => on(Event::Missed(Gap::parse(payload).map_err(unreadable)?.frames)),
                 Some(Type::Error) => {
                     let ErrorBody(reason) = ErrorBody::parse(payload).map_err(unreadable)?;
+                    if self.client(client).is_joining {
+                        return Err(format!("it lets nobody more into a room: {}: {}", name_of(&reason), reason.text));
+                    }
                     if reason.code().is_some_and(|code| !code.closes()) {
                         on(Event::Refused { number: header.correlation, why: name_of(&reason) });
                     } else {

@@ -29,6 +29,8 @@ const LOG_LINES_MAX: usize = 20;
 pub struct Target {
     endpoint: Endpoint,
     software: String,
+    /// What a relay of our own was told beyond what all are.
+    arguments: Vec<String>,
     process: Option<Process>,
     child: Option<Relay>,
     /// Dropped last: the load's thread is freed when the server is gone.
@@ -75,6 +77,7 @@ impl Target {
         Ok(Self {
             endpoint: Endpoint::Tcp(address),
             software: String::new(),
+            arguments: arguments.to_vec(),
             process: Process::of(relay.child.id()),
             child: Some(relay),
             cores,
@@ -89,7 +92,7 @@ impl Target {
     pub fn at(address: &Address) -> Result<Self, String> {
         let endpoint = reachable(address).map_err(|error| format!("cannot connect to {address}: {error}"))?;
         let process = Process::listening_at(&endpoint);
-        Ok(Self { endpoint, software: String::new(), process, child: None, cores: None })
+        Ok(Self { endpoint, software: String::new(), arguments: Vec::new(), process, child: None, cores: None })
     }
 
     /// Where it listens.
@@ -135,6 +138,7 @@ impl Target {
             software: self.software.clone(),
             pid: self.process.as_ref().map(Process::pid),
             core: self.cores.as_ref().map(|cores| cores.server),
+            arguments: self.arguments.clone(),
         }
     }
 

@@ -6,7 +6,7 @@
 //! Invariant: only an explicit ADDR is a target. The environment's SWITCHBOARD_ADDR names the relay that
 //! somebody works with, which is the last that should be put under load by an oversight.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -174,6 +174,11 @@ fn parse_pause(text: &str) -> Result<Duration, String> {
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
     let plan = arguments.plan.map_err(Trouble::Usage)?;
+    if let Some(path) = &arguments.html {
+        // Better said now than after the run.
+        let opened = OpenOptions::new().create(true).append(true).open(path);
+        opened.map_err(|error| cannot_write(path, &error))?;
+    }
     bench::check_descriptors(&plan).map_err(Trouble::System)?;
     // Before this thread is tied to a core: whoever waits for signals should not be in the load's way.
     let stop = Stop::default();
@@ -200,8 +205,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
     }
     tell(&report, arguments.json)?;
     if let Some(path) = &arguments.html {
-        write_page(&report, path)
-            .map_err(|error| Trouble::System(format!("cannot write --html {}: {error}", path.display())))?;
+        write_page(&report, path).map_err(|error| cannot_write(path, &error))?;
     }
     match report.failures.as_slice() {
         [] => Ok(()),
@@ -285,6 +289,10 @@ fn tell(report: &Report, json: bool) -> Result<(), Trouble> {
         report.write_text(&mut out, wants_colour())?;
     }
     Ok(out.flush()?)
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> Trouble {
+    Trouble::System(format!("cannot write --html {}: {error}", path.display()))
 }
 
 fn write_page(report: &Report, path: &Path) -> io::Result<()> {

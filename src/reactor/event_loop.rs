@@ -83,8 +83,8 @@ impl Reactor {
     }
 
     /// Begins a connection to `endpoint`, over IP from the address `source` if one is given. What is sent to it
-    /// before it stands waits in its queue; if it cannot be made it ends as [`super::CloseReason::Unreachable`]. It does
-    /// not count towards [`Limits::connections_max`], which is for what others begin.
+    /// before it stands waits in its queue; if it cannot be made it ends as [`super::CloseReason::Unreachable`]. It is
+    /// not refused for [`Limits::connections_max`], but takes one of those places.
     ///
     /// # Errors
     /// The system's: what it knows at once of an endpoint that cannot be reached, or that no descriptor is left.

@@ -3,6 +3,7 @@
 use switchboard::reactor::Limits;
 
 use crate::sockets::{Live, WATCHDOG, connect};
+use crate::support::{Bench, Script, Told, message, small};
 
 #[test]
 fn who_comes_is_taken_in_although_somebody_leaves_in_every_turn() {
@@ -46,5 +47,27 @@ fn when_more_leave_than_a_turn_deals_with_nobody_is_taken_in_before_the_last_has
     assert_eq!(live.reactor.connections().counters().refused_connections, 0);
     for client in &mut back {
         live.ask(client, b"hello");
+    }
+}
+
+#[test]
+fn when_many_leave_at_once_those_who_stay_are_served_in_every_turn() {
+    let mut bench = Bench::new(Limits { endings_turn_max: 3, ..small() }, Script::messages());
+    let leaving: Vec<_> = (0..12).map(|_| bench.open()).collect();
+    let (stays, peer) = bench.open();
+    bench.settle();
+    for (_, leaving) in &leaving {
+        leaving.send(&message(10, 2));
+        leaving.end();
+    }
+    for turn in 1..=4 {
+        peer.send(&message(10, 1));
+        bench.turn();
+        assert_eq!(bench.service.messages_of(stays).len(), turn);
+        let ended = bench.service.told.iter().filter(|(_, told)| *told == Told::End).count();
+        assert_eq!(ended, 3 * turn, "some in each turn");
+    }
+    for (conn, _) in leaving {
+        assert_eq!(bench.service.messages_of(conn), [message(10, 2)], "their last words are heard");
     }
 }

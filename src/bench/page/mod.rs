@@ -38,6 +38,7 @@ struct Page {
     command: String,
     server: String,
     verdict: &'static str,
+    remarks: Vec<String>,
     failures: Vec<String>,
     tiles: Vec<Entry>,
     latency: Vec<Vec<String>>,
@@ -90,6 +91,7 @@ pub fn report(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
         } else {
             "Every frame was delivered, refused or counted as missing; none was lost in silence."
         },
+        remarks: report.remarks.iter().map(|line| harmless(line)).collect(),
         failures: report.failures.iter().map(|line| harmless(line)).collect(),
         tiles: tiles(report),
         latency: latency_rows(&report.latencies),
@@ -156,9 +158,8 @@ fn tiles(report: &Report) -> Vec<Entry> {
     }
     let figures = report.figures.iter().take(FIGURE_TILES_MAX);
     tiles.extend(figures.map(|figure| Entry::new(&figure.label, figure.shown())));
-    if let Some(memory) = report.memory {
-        tiles.push(Entry::new("memory a connection", bytes(memory.per_connection_bytes)));
-    }
+    let each = report.memory.and_then(|memory| memory.per_connection_bytes);
+    tiles.extend(each.map(|each| Entry::new("memory a connection", bytes(each))));
     if let Some(arrival) = report.arrival {
         let clients = thousands(arrival.clients.into());
         tiles.push(Entry::new(&format!("until {clients} were registered"), time_ns(arrival.seconds * 1e9)));
@@ -179,6 +180,9 @@ fn account(report: &Report) -> Vec<Entry> {
     let reasons = account.refusals.iter();
     rows.extend(reasons.map(|(why, count)| Entry::new(&format!("– {why}"), thousands(*count))));
     rows.push(Entry::new("counted to the recipient as missing", thousands(account.counted)));
+    if account.open > 0 {
+        rows.push(Entry::new("still on their way when it was stopped", thousands(account.open)));
+    }
     rows.push(Entry::fault("lost", account.lost));
     rows.push(Entry::fault("misordered", account.misordered));
     rows.push(Entry::fault("damaged", account.damaged));
@@ -188,12 +192,14 @@ fn account(report: &Report) -> Vec<Entry> {
 
 fn memory(report: &Report) -> Vec<Entry> {
     let Some(memory) = report.memory else { return Vec::new() };
-    vec![
+    let mut rows = vec![
         Entry::new("before the clients came", bytes(lossy(memory.before_bytes))),
         Entry::new("with all of them registered", bytes(lossy(memory.registered_bytes))),
+        Entry::new("at most", bytes(lossy(memory.peak_bytes))),
         Entry::new("at the end", bytes(lossy(memory.end_bytes))),
-        Entry::new("for each client", bytes(memory.per_connection_bytes)),
-    ]
+    ];
+    rows.extend(memory.per_connection_bytes.map(|each| Entry::new("for each client", bytes(each))));
+    rows
 }
 
 fn plots(report: &Report) -> io::Result<Vec<Plot>> {

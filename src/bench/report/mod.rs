@@ -70,6 +70,8 @@ pub struct Report {
     pub figures: Vec<Figure>,
     /// How it went over time.
     pub series: Vec<Sample>,
+    /// What a reader must know to read the figures rightly; empty if they speak for themselves.
+    pub remarks: Vec<String>,
     /// Why the run does not count; empty if it does.
     pub failures: Vec<String>,
 }
@@ -85,6 +87,8 @@ pub struct Target {
     pub pid: Option<u32>,
     /// The core that it was pinned to.
     pub core: Option<usize>,
+    /// What a relay of our own was told beyond its defaults.
+    pub arguments: Vec<String>,
 }
 
 /// What was asked for, so that a run can be repeated. What does not apply is absent.
@@ -102,6 +106,12 @@ pub struct Settings {
     pub seconds: f64,
     /// Rooms.
     pub rooms: Option<u32>,
+    /// Recipients that stop reading.
+    pub stuck: Option<u32>,
+    /// How long it ran before it was measured.
+    pub warmup_seconds: Option<f64>,
+    /// Clients on their way in at once.
+    pub in_flight: u32,
 }
 
 /// How the clients came in.
@@ -130,6 +140,8 @@ pub struct Traffic {
     pub server_cpu_ns_per_delivery: Option<f64>,
     /// The server's share of one core, 0 to 1.
     pub server_core_share: Option<f64>,
+    /// The load generator's own share of one core, 0 to 1: near 1 the load was the limit, not the server.
+    pub load_core_share: Option<f64>,
 }
 
 /// A histogram of latencies, in microseconds.
@@ -168,8 +180,10 @@ pub struct Memory {
     pub registered_bytes: u64,
     /// At the end of the run.
     pub end_bytes: u64,
-    /// For each registered client.
-    pub per_connection_bytes: f64,
+    /// The most that any sample found.
+    pub peak_bytes: u64,
+    /// For each registered client; absent with too few clients to tell it from the noise of pages.
+    pub per_connection_bytes: Option<f64>,
 }
 
 /// What became of every frame, counted once for each recipient that it was meant for.
@@ -185,6 +199,8 @@ pub struct Account {
     pub counted: u64,
     /// None of these: the server has lost them.
     pub lost: u64,
+    /// None of these either, but the run was stopped while they were on their way.
+    pub open: u64,
     /// Delivered more often than once, or not in order.
     pub misordered: u64,
     /// Delivered with other bytes than were sent, or to somebody else.

@@ -76,8 +76,11 @@ impl Report {
             )?;
         }
         self.write_account(out, paint)?;
-        if !self.failures.is_empty() {
+        if !self.remarks.is_empty() || !self.failures.is_empty() {
             writeln!(out)?;
+        }
+        for remark in &self.remarks {
+            writeln!(out, "note: {}", harmless(remark))?;
         }
         for failure in &self.failures {
             writeln!(out, "{} {}", paint.red("FAILED:"), harmless(failure))?;
@@ -93,15 +96,21 @@ impl Report {
 
     /// What was asked for.
     pub(in crate::bench) fn asked(&self) -> Vec<String> {
-        let Settings { connections, size_bytes, window, rate: asked_rate, seconds, rooms } = self.settings;
+        let Settings {
+            connections, size_bytes, window, rate: asked_rate, seconds, rooms, stuck, warmup_seconds, ..
+        } = self.settings;
         let clients = format!("{} client{}", thousands(connections.into()), if connections == 1 { "" } else { "s" });
         [
             Some(clients),
+            stuck.map(|stuck| format!("{stuck} of them stuck")),
             rooms.map(|rooms| format!("{} room{}", thousands(rooms.into()), if rooms == 1 { "" } else { "s" })),
             size_bytes.map(|size| format!("payloads of {}", bytes(lossy(size as u64)))),
             window.map(|window| format!("window {}", thousands(window.into()))),
             asked_rate.map(rate),
             Some(time_ns(seconds * 1e9)),
+            warmup_seconds
+                .filter(|seconds| *seconds > 0.0)
+                .map(|time| format!("after {} of warming up", time_ns(time * 1e9))),
         ]
         .into_iter()
         .flatten()
@@ -133,17 +142,21 @@ impl Report {
         let Some(traffic) = self.traffic else { return Vec::new() };
         let each = traffic.server_cpu_ns_per_delivery.map(|ns| format!("{} of CPU a delivery", time_ns(ns)));
         let share = traffic.server_core_share.map(|share| format!("{} of a core", percent(share)));
-        each.into_iter().chain(share).chain(self.target.whereabouts()).collect()
+        let arguments = (!self.target.arguments.is_empty()).then(|| harmless(&self.target.arguments.join(" ")));
+        each.into_iter().chain(share).chain(self.target.whereabouts()).chain(arguments).collect()
     }
 
     fn resident(&self) -> Vec<String> {
         let Some(memory) = self.memory else { return Vec::new() };
-        vec![
-            format!("{} a connection", bytes(memory.per_connection_bytes)),
-            format!("{} before", bytes(lossy(memory.before_bytes))),
-            format!("{} with all registered", bytes(lossy(memory.registered_bytes))),
-            format!("{} at the end", bytes(lossy(memory.end_bytes))),
-        ]
+        let each = memory.per_connection_bytes.map(|each| format!("{} a connection", bytes(each)));
+        each.into_iter()
+            .chain([
+                format!("{} before", bytes(lossy(memory.before_bytes))),
+                format!("{} with all registered", bytes(lossy(memory.registered_bytes))),
+                format!("{} at most", bytes(lossy(memory.peak_bytes))),
+                format!("{} at the end", bytes(lossy(memory.end_bytes))),
+            ])
+            .collect()
     }
 
     fn write_latencies(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -164,6 +177,9 @@ impl Report {
         line(out, "account", &[account.sum()])?;
         let refusals = account.refusals.iter().map(|(why, count)| format!("{} {}", thousands(*count), harmless(why)));
         line(out, "refused as", &refusals.collect::<Vec<_>>())?;
+        if account.open > 0 {
+            line(out, "", &[format!("{} still on their way when it was stopped", thousands(account.open))])?;
+        }
         for (word, count) in account.faults() {
             writeln!(out, "{:LABEL$}{}", "", paint.red(&format!("{} {word}", thousands(count))))?;
         }
@@ -216,28 +232,36 @@ pub(in crate::bench) fn latency_rows(latencies: &[Latency]) -> Vec<Vec<String>> 
     if parts.is_empty() {
         return Vec::new();
     }
-    let figures: [(&str, Figure); 8] = [
-        ("min", |latency| latency.min_us),
-        ("mean", |latency| latency.mean_us),
-        ("p50", |latency| latency.p50_us),
-        ("p90", |latency| latency.p90_us),
-        ("p99", |latency| latency.p99_us),
-        ("p99.9", |latency| latency.p999_us),
-        ("p99.99", |latency| latency.p9999_us),
-        ("max", |latency| latency.max_us),
+    // Each with the fewest values of which it says something.
+    let figures: [(&str, u64, Figure); 8] = [
+        ("min", 1, |latency| latency.min_us),
+        ("mean", 1, |latency| latency.mean_us),
+        ("p50", 2, |latency| latency.p50_us),
+        ("p90", 10, |latency| latency.p90_us),
+        ("p99", 100, |latency| latency.p99_us),
+        ("p99.9", 1000, |latency| latency.p999_us),
+        ("p99.99", 10_000, |latency| latency.p9999_us),
+        ("max", 1, |latency| latency.max_us),
     ];
     let mut heading = vec!["latency".to_owned()];
     heading.extend(parts.iter().map(|latency| harmless(&latency.part)));
     let mut rows = vec![heading];
-    for (name, figure) in figures {
+    for (name, least, figure) in figures {
         let mut row = vec![name.to_owned()];
-        row.extend(parts.iter().map(|latency| time_us(figure(latency))));
+        // The slowest of a thousand is no figure of ten.
+        let says = |latency: &Latency| latency.count >= least;
+        if !parts.iter().any(|part| says(part)) {
+            continue;
+        }
+        let shown = |part: &&Latency| if says(part) { time_us(figure(part)) } else { "–".to_owned() };
+        row.extend(parts.iter().map(shown));
         if let [first, second] = parts[..] {
-            row.push(times(figure(second) / figure(first)));
+            let ratio = says(first) && says(second);
+            row.push(if ratio { times(figure(second) / figure(first)) } else { String::new() });
         }
         rows.push(row);
     }
-    let mut frames = vec!["frames".to_owned()];
+    let mut frames = vec!["count".to_owned()];
     frames.extend(parts.iter().map(|latency| thousands(latency.count)));
     if parts.len() == 2 {
         rows[0].push("ratio".to_owned());

@@ -9,14 +9,17 @@ use std::time::Duration;
 use super::dialect::{Destination, Dialect, Role};
 use super::fleet::Fleet;
 use super::progress::Progress;
-use super::report::{Report, Settings};
-use super::rig::{Pace, Rig, Trouble};
+use super::report::{Figure, Report, Settings};
+use super::rig::{Pace, Rig, Trouble, lossy};
 use super::schedule::Schedule;
 use super::stop::Stop;
 use super::target::Target;
 
 /// Frames a second between bystanders: enough for a p99 within seconds, too few to be a load.
 const BYSTANDERS_RATE: f64 = 1000.0;
+/// What is due at the end of a schedule and has not been sent is that of the last moment, or a sign that more was
+/// asked for than this program can send.
+const LAG_MAX: Duration = Duration::from_millis(10);
 /// Bytes that a protocol may put around a payload.
 const ENVELOPE_BYTES_MAX: usize = 4096;
 
@@ -157,12 +160,38 @@ pub fn run<D: Dialect>(work: &Work, dialect: D, target: &mut Target, progress: &
     if let Err(Trouble(line)) = ended {
         report.failures.push(line);
     }
-    rig.conclude(&mut report);
+    rig.conclude(&mut report, ended_well);
+    remark(&mut report);
     // What was on its way when trouble came is nobody's loss.
     if ended_well {
         judge(&mut report);
     }
     report
+}
+
+/// Says what the figures do not say of themselves.
+fn remark(report: &mut Report) {
+    /// So much of a core is all of it, as far as can be told.
+    const BUSY: f64 = 0.95;
+    if let Some(traffic) = report.traffic
+        && report.settings.rate.is_none()
+        && let (Some(load), Some(server)) = (traffic.load_core_share, traffic.server_core_share)
+        && load > BUSY
+        && server < BUSY
+    {
+        report.remarks.push(
+            "the load generator was the limit of the throughput, as its core was busy all the time; the server's CPU a \
+             delivery is its own"
+                .to_owned(),
+        );
+    }
+    if report.settings.window.is_some() && !report.latencies.is_empty() {
+        report.remarks.push(
+            "latency counts from when a frame was sent, and a window sends none while the server stalls: `rate` leaves \
+             nothing out"
+                .to_owned(),
+        );
+    }
 }
 
 /// Holds the account against the promise: delivered, refused or counted, once, in order, intact, to nobody else.
@@ -188,12 +217,28 @@ fn settings(work: &Work) -> Settings {
     let scenario = work.scenario;
     Settings {
         connections: work.connections,
-        size_bytes: (!matches!(scenario, Idle)).then_some(work.size),
+        size_bytes: (!matches!(scenario, Idle | Churn | Storm)).then_some(work.size),
         window: matches!(scenario, Pairs | Fanout | Rooms | Slow | File).then_some(work.window),
         rate: matches!(scenario, Rate | Churn | Slow).then_some(work.rate),
         seconds: work.time.as_secs_f64(),
         rooms: (matches!(scenario, Rooms) || matches!(scenario, Fanout | Storm) && work.rooms > 0)
             .then_some(work.rooms),
+        stuck: matches!(scenario, Slow).then_some(work.stuck),
+        warmup_seconds: (!matches!(scenario, Idle | Storm)).then_some(work.warmup.as_secs_f64()),
+        in_flight: work.in_flight_max,
+    }
+}
+
+/// Tells of frames that were due by now and could not be sent: what was measured beside them is no measure of the
+/// server alone.
+fn tell_lag<D: Dialect>(rig: &Rig<'_, D>, work: &Work, report: &mut Report) {
+    let overdue = lossy(rig.fleet.overdue());
+    if overdue > work.rate * LAG_MAX.as_secs_f64() {
+        report.figures.push(Figure::new("not_sent", "due and not sent: the load generator was behind", overdue, ""));
+        report.remarks.push(
+            "the load generator did not keep up with the rate that was asked for, and the latencies contain its own delay"
+                .to_owned(),
+        );
     }
 }
 

@@ -10,6 +10,8 @@ use crate::bench::report::{Figure, Latency, Report};
 use crate::bench::rig::{CONNECTING_TURN_MAX, Rig, Trouble, lossy};
 use crate::bench::schedule::{due_count, due_ns};
 
+/// Within this time every client was asked at least once whether it is still there.
+const HEARTBEATS_WITHIN: Duration = Duration::from_secs(30);
 /// Connections dropped in a turn.
 const DROPS_TURN_MAX: u32 = 32;
 
@@ -20,7 +22,15 @@ pub(super) fn idle<D: Dialect>(rig: &mut Rig<'_, D>, work: &Work, report: &mut R
     let ended = rig.run_for("staying silent", work.time);
     let traffic = rig.since(&mark);
     if let Some(share) = traffic.server_core_share {
-        report.figures.push(Figure::new("server_core_percent", "CPU of the silent clients", share * 100.0, "%"));
+        let label = "the server's CPU for silent clients";
+        report.figures.push(Figure::new("server_core_percent", label, share * 100.0, "%"));
+    }
+    if work.time < HEARTBEATS_WITHIN {
+        report.remarks.push(
+            "heartbeats come after a silence of 30 s unless the relay or --keepalive says otherwise: give more --seconds to \
+             see what they cost"
+                .to_owned(),
+        );
     }
     ended?;
     if let (Some(memory), Some(end)) = (&mut report.memory, rig.resident_bytes()?) {
@@ -33,6 +43,8 @@ pub(super) fn idle<D: Dialect>(rig: &mut Rig<'_, D>, work: &Work, report: &mut R
 /// shows what the others feel of it.
 pub(super) fn churn<D: Dialect>(rig: &mut Rig<'_, D>, work: &Work, report: &mut Report) -> Result<(), Trouble> {
     bystanders(rig, work)?;
+    // All places are taken before it is measured: else the first seconds would be arrivals only.
+    report.arrival = Some(rig.connect_all(0..work.connections, work.connections)?);
     rig.start();
     rig.fleet.begin_part("bystanders, undisturbed");
     let mark = rig.mark();
@@ -43,8 +55,8 @@ pub(super) fn churn<D: Dialect>(rig: &mut Rig<'_, D>, work: &Work, report: &mut 
 
     let (began, start_ns, mark) = (Instant::now(), rig.fleet.now_ns(), rig.mark());
     let arrivals_before = rig.fleet.census.arrivals;
-    let mut present = VecDeque::new();
-    let mut waiting: VecDeque<u32> = (0..work.churners()).collect();
+    let mut present: VecDeque<u32> = (0..work.connections).collect();
+    let mut waiting: VecDeque<u32> = (work.connections..work.churners()).collect();
     let (mut due, mut late) = (0_u64, 0_u64);
     let mut ended = Ok(());
     rig.phase("coming and going", work.time);

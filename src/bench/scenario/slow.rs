@@ -1,6 +1,6 @@
 //! Recipients that stop reading: what the others feel of it.
 
-use super::{Work, traffic::gather};
+use super::{Work, tell_lag, traffic::gather};
 use crate::bench::dialect::{Destination, Dialect, Role};
 use crate::bench::report::{Figure, Report};
 use crate::bench::rig::{Rig, Trouble, lossy};
@@ -41,16 +41,27 @@ pub(super) fn slow<D: Dialect>(rig: &mut Rig<'_, D>, work: &Work, report: &mut R
     let mark = rig.mark();
     let ended = rig.run_for("beside stuck recipients", work.time);
     let disturbed = rig.since(&mark);
+    tell_lag(rig, work, report);
     report.traffic = Some(disturbed);
     rig.fleet.end_part();
     let ratio = disturbed.delivered_per_second / undisturbed.delivered_per_second.max(1.0);
     report.figures.push(Figure::new("throughput_ratio", "throughput beside stuck recipients", ratio * 100.0, "%"));
+    if let (Some(memory), Some(usage)) = (&mut report.memory, rig.target.usage()) {
+        memory.end_bytes = usage.resident_bytes;
+    }
     for client in stuck() {
         rig.with(|fleet, io| fleet.stall(io, client, false));
     }
     ended?;
     rig.settle()?;
     let refused = rig.fleet.flows.account().refused;
+    if refused == 0 {
+        report.remarks.push(
+            "the queues of the stuck recipients did not fill: give more --seconds or a higher --rate to see what full ones \
+             do to the others"
+                .to_owned(),
+        );
+    }
     report.figures.push(Figure::new("refused", "refused to those who send to stuck ones", lossy(refused), ""));
     Ok(())
 }

@@ -1,16 +1,10 @@
 //! Scenarios that pass frames on as fast as windows or a schedule let them: pairs, fan-out, rooms, rate, files.
 
-use std::time::Duration;
-
-use super::Work;
+use super::{Work, tell_lag};
 use crate::bench::dialect::{Destination, Dialect, Role};
-use crate::bench::report::{Figure, Report};
-use crate::bench::rig::{Rig, Trouble, lossy, memory};
+use crate::bench::report::Report;
+use crate::bench::rig::{Rig, Trouble, memory};
 use crate::bench::schedule::Schedule;
-
-/// What is due at the end of a schedule and has not been sent is that of the last moment, or a sign that more was
-/// asked for than this program can send.
-const LAG_MAX: Duration = Duration::from_millis(10);
 
 /// Each client sends to its partner, a window outstanding.
 pub(super) fn pairs<D: Dialect>(rig: &mut Rig<'_, D>, work: &Work, report: &mut Report) -> Result<(), Trouble> {
@@ -98,10 +92,7 @@ fn measure<D: Dialect>(rig: &mut Rig<'_, D>, work: &Work, report: &mut Report) -
     let ended = rig.run_for("measuring", work.time);
     report.traffic = Some(rig.since(&mark));
     rig.fleet.end_part();
-    let overdue = lossy(rig.fleet.overdue());
-    if overdue > work.rate * LAG_MAX.as_secs_f64() {
-        report.figures.push(Figure::new("not_sent", "due and not sent: the load generator was behind", overdue, ""));
-    }
+    tell_lag(rig, work, report);
     ended?;
     rig.settle()?;
     if let (Some(memory), Some(end)) = (&mut report.memory, rig.resident_bytes()?) {
