@@ -57,7 +57,7 @@ fn rounds_of(one: &Run, plan: &Plan, stop: &Stop, failures: &mut Vec<String>) ->
         }
     };
     let mut outcomes: Vec<Outcome> = plan.servers.iter().map(what_is_there).collect();
-    let rounds = if one.once { 1 } else { plan.rounds };
+    let rounds = one.repeats.in_rounds(plan.rounds);
     for round in 1..=rounds {
         for (kind, outcome) in plan.servers.iter().zip(&mut outcomes) {
             let Outcome::Reports(reports) = outcome else { continue };
@@ -178,7 +178,7 @@ pub(crate) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
 pub(crate) fn expected(plan: &Plan) -> Duration {
     let once = |one: &Run| {
         let servers = plan.servers.iter().filter(|kind| one.servers.contains(kind)).count();
-        let rounds = if one.once { 1 } else { plan.rounds };
+        let rounds = one.repeats.in_rounds(plan.rounds);
         // Clients come at some ten thousand a second, and what they leave behind takes as long.
         let coming = Duration::from_secs(1) + Duration::from_micros(200) * one.work.connections;
         (one.work.warmup + one.work.time + coming) * rounds * u32::try_from(servers).unwrap_or(u32::MAX)

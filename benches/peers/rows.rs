@@ -19,6 +19,28 @@ const WARMUP: Duration = Duration::from_millis(500);
 /// In a smoke run, the most clients.
 const QUICK_CONNECTIONS_MAX: u32 = 200;
 
+/// How often a run is repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeats {
+    /// Once, however many rounds there are: it takes long, and nothing is divided by its figure.
+    Once,
+    /// In each round.
+    Rounds,
+    /// Three times in each round: its figure depends on a few moments, and one hiccup of the machine is most of it.
+    ThriceRounds,
+}
+
+impl Repeats {
+    /// How often that is in so many rounds.
+    pub(crate) const fn in_rounds(self, rounds: u32) -> u32 {
+        match self {
+            Self::Once => 1,
+            Self::Rounds => rounds,
+            Self::ThriceRounds => rounds.saturating_mul(3),
+        }
+    }
+}
+
 /// A work for several servers.
 pub(crate) struct Run {
     /// Its name on the command line.
@@ -26,8 +48,7 @@ pub(crate) struct Run {
     pub(crate) work: Work,
     /// The servers that it is for.
     pub(crate) servers: &'static [Kind],
-    /// It is run once, however many rounds there are: it takes long, and nothing is divided by its figure.
-    pub(crate) once: bool,
+    pub(crate) repeats: Repeats,
     pub(crate) rows: &'static [Row],
 }
 
@@ -103,7 +124,8 @@ pub(crate) fn runs(time: Duration) -> Vec<Run> {
         time,
         in_flight_max: IN_FLIGHT_DEFAULT,
     };
-    let run = |name, work, rows| Run { name, work, servers: &Kind::ALL, once: false, rows };
+    let run = |name, work, rows| Run { name, work, servers: &Kind::ALL, repeats: Repeats::Rounds, rows };
+    let hasty = |name, work, rows| Run { repeats: Repeats::ThriceRounds, ..run(name, work, rows) };
     let pairs = |connections, window| Work { connections, window, ..base };
     let fanout = |hearers: u32, window| {
         // And one who sends.
@@ -117,7 +139,7 @@ pub(crate) fn runs(time: Duration) -> Vec<Run> {
         run("fanout-1k-w4", fanout(1000, 4), const { &[cpu("fan-out to 1,000, 4 outstanding", 1.1)] }),
         run("fanout-1k-w64", fanout(1000, 64), const { &[cpu("fan-out to 1,000, 64 outstanding", 1.2)] }),
         run("fanout-10k-w2", fanout(10_000, 2), const { &[cpu("fan-out to 10,000, 2 outstanding", 1.06)] }),
-        run(
+        hasty(
             "rate-10k",
             Work { scenario: Scenario::Rate, connections: 10_000, rate: 20_000.0, ..base },
             const {
@@ -133,7 +155,7 @@ pub(crate) fn runs(time: Duration) -> Vec<Run> {
             Work { size: 64 * 1024, ..pairs(100, 4) },
             const { &[cpu("pairs, 100 connections, 64 KiB payloads, window 4", 1.1)] },
         ),
-        run(
+        hasty(
             "arrivals-18k",
             Work { scenario: Scenario::Idle, connections: 18_000, time: Duration::ZERO, ..base },
             const {
@@ -155,7 +177,7 @@ pub(crate) fn runs(time: Duration) -> Vec<Run> {
             name: "heartbeats-18k",
             work: Work { scenario: Scenario::Idle, connections: 18_000, time: IDLE_TIME, ..base },
             servers: SUBJECT,
-            once: true,
+            repeats: Repeats::Once,
             rows: const {
                 &[Row {
                     title: "18,000 idle connections, heartbeats every 30 s",
@@ -168,7 +190,7 @@ pub(crate) fn runs(time: Duration) -> Vec<Run> {
             name: "storm-18k",
             work: Work { scenario: Scenario::Storm, connections: 17_990, ..base },
             servers: SUBJECT,
-            once: false,
+            repeats: Repeats::Rounds,
             rows: const {
                 &[Row {
                     title: "all of 18,000 lost and back at once",
