@@ -6,6 +6,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod descriptors;
+pub mod harmless;
 pub mod outgoing;
 pub mod reactor;
 pub mod relay;

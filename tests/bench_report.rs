@@ -45,7 +45,6 @@ fn full() -> Report {
             bytes_per_second: 151e6 * busy,
             resident_bytes: Some(2_097_152 + 2_355_000.min(u64::from(step) * 600_000)),
             server_core_share: Some(0.28 * busy),
-            descriptors: None,
         }
     });
     Report {

@@ -96,8 +96,6 @@ pub(in crate::bench) struct Rig<'a, D> {
     last: Mark,
     next_sample: Instant,
     next_progress: Instant,
-    /// Broken connections that have been reported or are expected.
-    pub(in crate::bench) broken_expected: u64,
 }
 
 impl<'a, D: Dialect> Rig<'a, D> {
@@ -143,7 +141,6 @@ impl<'a, D: Dialect> Rig<'a, D> {
             last,
             next_sample: now + SAMPLE_INTERVAL,
             next_progress: now,
-            broken_expected: 0,
         })
     }
 
@@ -187,7 +184,7 @@ impl<'a, D: Dialect> Rig<'a, D> {
         if let Some(line) = self.target.ended() {
             return Err(Trouble(line));
         }
-        let broken = self.fleet.census.broken - self.broken_expected;
+        let broken = self.fleet.census.broken;
         if broken > 0 {
             let why = self.fleet.complaint.clone().unwrap_or_else(|| "for no known reason".to_owned());
             let connections = if broken == 1 { "connection" } else { "connections" };
@@ -208,7 +205,6 @@ impl<'a, D: Dialect> Rig<'a, D> {
             bytes_per_second: traffic.bytes_per_second,
             resident_bytes: self.target.usage().map(|usage| usage.resident_bytes),
             server_core_share: traffic.server_core_share,
-            descriptors: None,
         });
     }
 

@@ -4,6 +4,8 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
+pub(super) use crate::harmless::one_line;
+use crate::harmless::push_harmless;
 use crate::wire::kind;
 
 /// How many bytes of a payload that is no text are shown.
@@ -19,17 +21,7 @@ pub(super) fn payload_text(payload_kind: u16, payload: &[u8]) -> Option<&str> {
     if matches!(payload_kind, kind::TEXT | kind::JSON) { std::str::from_utf8(payload).ok() } else { None }
 }
 
-/// Strangers' text in one line: whatever could move a cursor, turn the writing direction or end the line
-/// stands as an escape.
-pub(super) fn one_line(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        push_harmless(&mut shown, c);
-    }
-    shown
-}
-
-/// The same with the backslash escaped as well, so that a program can tell an escape from what was sent.
+/// Strangers' text in one line as [`one_line`] shows it, with the backslash escaped as well, so that a program can tell an escape from what was sent.
 pub(super) fn unambiguous_line(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -51,21 +43,6 @@ pub(super) fn lines(text: &str, indent: &str) -> String {
         }
     }
     shown
-}
-
-fn push_harmless(shown: &mut String, c: char) {
-    let reorders =
-        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{061c}');
-    match c {
-        '\n' => shown.push_str("\\n"),
-        '\r' => shown.push_str("\\r"),
-        '\t' => shown.push_str("\\t"),
-        // Line and paragraph separators are no control characters, yet some programs end a line there.
-        _ if c.is_control() || reorders || matches!(c, '\u{2028}' | '\u{2029}') => {
-            let _ = write!(shown, "{}", c.escape_unicode());
-        }
-        _ => shown.push(c),
-    }
 }
 
 /// `1 line`, `2 lines`.

@@ -1,9 +1,10 @@
 //! A reactor on one thread: listeners, connections, and the turn of the loop that serves them.
 //!
 //! Any service that takes bytes can run on it ([`Service`]); it knows no frames and no relay. Bytes come in
-//! through one shared buffer and are shown to the service in place; what the service sends is written at once if it
-//! is long or comes alone, and else queued and written once at the end of the turn. All sockets are polled edge-triggered, for both directions, from
-//! their first moment to their last: there is no call to the poll in between.
+//! through one shared buffer and are shown to the service in place; what the service sends is written at once if
+//! it is long or comes alone, and else queued and written once at the end of the turn. All sockets are polled
+//! edge-triggered, for both directions, from their first moment to their last: there is no call to the poll in
+//! between.
 //!
 //! ```text
 //!   poll ─► accept ─► read ─► expire ─► end of turn ─► flush ─► reap ─┐

@@ -7,7 +7,6 @@ mod addresses;
 mod frame_log;
 mod service;
 
-pub use crate::descriptors::{RESERVED_DESCRIPTORS, raise_descriptor_limit};
 pub use addresses::{Listening, reachable};
 pub use service::RelayService;
 
@@ -21,6 +20,7 @@ use signal_hook::low_level::signal_name;
 use signal_hook_mio::v1_0::Signals;
 
 use crate::config::Settings;
+use crate::descriptors::{RESERVED_DESCRIPTORS, raise_descriptor_limit};
 use crate::reactor::{Endpoint, Reactor};
 use crate::relay::Relay;
 use crate::time::Time;

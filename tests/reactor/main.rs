@@ -3,12 +3,14 @@
 //! ```text
 //! support.rs   a transport, a service and a loop for tests, on fake time
 //! reading.rs   leases, budgets, pauses, ends and deadlines of what comes in
+//! closing.rs   how a connection ends
 //! writing.rs   queues, limits and deadlines of what goes out
 //! random.rs    random operations against a model
 //! turnover.rs  some leave while others come
 //! sockets.rs   the same promises on sockets of the system, and what only they have
 //! ```
 
+mod closing;
 mod random;
 mod reading;
 mod sockets;

@@ -7,7 +7,8 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::{Bar, Cell, Comparison, Role, Row, Server};
 use crate::bench::plot::{self, Bars, Group};
 use crate::bench::report::Paint;
-use crate::bench::units::{NONE, bytes, figure, harmless, rate, time_ns, time_us, times};
+use crate::bench::units::{NONE, bytes, figure, rate, time_ns, time_us, times};
+use crate::harmless::one_line;
 
 /// A cell for servers that a row says nothing of.
 const ABSENT: &Cell = &Cell {
@@ -34,7 +35,7 @@ impl Comparison {
     /// Those of the writer.
     pub fn write_text(&self, out: &mut dyn Write, colour: bool) -> io::Result<()> {
         let paint = Paint::new(colour);
-        writeln!(out, "{}", paint.bold(&harmless(&self.title)))?;
+        writeln!(out, "{}", paint.bold(&one_line(&self.title)))?;
         writeln!(out, "{}", self.about())?;
         writeln!(out)?;
         let mut table = laid_out(presets::NOTHING);
@@ -55,7 +56,7 @@ impl Comparison {
             let details = self.details(row);
             if !details.is_empty() {
                 writeln!(out)?;
-                writeln!(out, "{}", paint.bold(&harmless(&row.name)))?;
+                writeln!(out, "{}", paint.bold(&one_line(&row.name)))?;
                 let mut table = laid_out(presets::NOTHING);
                 table.add_rows(details);
                 align(&mut table);
@@ -119,7 +120,7 @@ impl Comparison {
                     _ => None,
                 }),
             });
-            groups.push(Group { name: harmless(&row.name), bars: bars.collect() });
+            groups.push(Group { name: one_line(&row.name), bars: bars.collect() });
         }
         if groups.is_empty() {
             return Ok(None);
@@ -128,8 +129,8 @@ impl Comparison {
         let floor = self.position(Role::Floor).map_or("floor", |at| self.servers[at].name.as_str());
         let bars = Bars {
             name: self.chart_title(),
-            base: format!("{} = 1×", harmless(floor)),
-            series: shown.iter().map(|at| harmless(&self.servers[*at].name)).collect(),
+            base: format!("{} = 1×", one_line(floor)),
+            series: shown.iter().map(|at| one_line(&self.servers[*at].name)).collect(),
             mark: if has_marks { "to be reached".to_owned() } else { String::new() },
             groups,
         };
@@ -139,7 +140,7 @@ impl Comparison {
     /// What the chart shows.
     pub(in crate::bench) fn chart_title(&self) -> String {
         let floor = self.position(Role::Floor).map_or("the floor", |at| self.servers[at].name.as_str());
-        format!("As a multiple of {} (less is better)", harmless(floor))
+        format!("As a multiple of {} (less is better)", one_line(floor))
     }
 
     /// Each server and what it did in a row.
@@ -150,7 +151,7 @@ impl Comparison {
 
     /// The ratio to the best peer, with its name.
     pub(in crate::bench) fn shown_best(&self, row: &Row) -> String {
-        self.to_best_peer(row).map_or(NONE.to_owned(), |(ratio, name)| format!("{} {}", times(ratio), harmless(name)))
+        self.to_best_peer(row).map_or(NONE.to_owned(), |(ratio, name)| format!("{} {}", times(ratio), one_line(name)))
     }
 
     /// Everything that was measured besides the figure that compares: a heading, and a line for each server.
@@ -177,7 +178,7 @@ impl Comparison {
             if figures.iter().all(Option::is_none) {
                 continue;
             }
-            let mut line = vec![harmless(&server.name)];
+            let mut line = vec![one_line(&server.name)];
             line.extend(figures.into_iter().map(|figure| figure.unwrap_or_else(|| NONE.to_owned())));
             lines.push(line);
         }
@@ -188,7 +189,7 @@ impl Comparison {
     fn about(&self) -> String {
         let measure = self.common_measure().map(|measure| format!("{measure} where a row says nothing else"));
         let words = [&self.machine, &self.date, &self.command].into_iter().filter(|word| !word.is_empty()).cloned();
-        measure.into_iter().chain(words).map(|word| harmless(&word)).collect::<Vec<_>>().join(" · ")
+        measure.into_iter().chain(words).map(|word| one_line(&word)).collect::<Vec<_>>().join(" · ")
     }
 
     /// The measure of most rows: it need not stand in each.
@@ -202,23 +203,23 @@ impl Comparison {
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         for (column, server) in self.servers.iter().enumerate() {
-            let said = |row: &Row| row.cells.get(column).map_or(String::new(), |cell| harmless(&cell.note));
-            let name = harmless(&server.name);
+            let said = |row: &Row| row.cells.get(column).map_or(String::new(), |cell| one_line(&cell.note));
+            let name = one_line(&server.name);
             let first = self.rows.first().map(said).unwrap_or_default();
             if !first.is_empty() && self.rows.iter().all(|row| said(row) == first) {
                 notes.push(format!("{name}: {first}"));
                 continue;
             }
             let rows = self.rows.iter().filter(|row| !said(row).is_empty());
-            notes.extend(rows.map(|row| format!("{name}, {}: {}", harmless(&row.name), said(row))));
+            notes.extend(rows.map(|row| format!("{name}, {}: {}", one_line(&row.name), said(row))));
         }
         notes
     }
 
     fn heading(&self) -> Vec<String> {
         let servers = self.servers.iter().map(|server| match server.version.as_str() {
-            "" => harmless(&server.name),
-            version => harmless(&format!("{} {version}", server.name)),
+            "" => one_line(&server.name),
+            version => one_line(&format!("{} {version}", server.name)),
         });
         let mut heading = vec!["work".to_owned()];
         heading.extend(servers);
@@ -228,9 +229,9 @@ impl Comparison {
 
     /// A row of the first table.
     fn line(&self, row: &Row, bar: impl Fn(Option<bool>, String) -> String) -> Vec<String> {
-        let name = harmless(&row.name);
+        let name = one_line(&row.name);
         let is_common = self.common_measure().is_none_or(|measure| measure == row.measure);
-        let mut line = vec![if is_common { name } else { format!("{name} ({})", harmless(&row.measure)) }];
+        let mut line = vec![if is_common { name } else { format!("{name} ({})", one_line(&row.measure)) }];
         for (_, cell) in self.cells(row) {
             let noted = if cell.note.is_empty() { "" } else { NOTED };
             let words = [format!("{}{noted}", cell.shown_value(row)), cell.shown_ratio()];
@@ -247,7 +248,7 @@ impl Comparison {
             return Ok(());
         }
         let missed: Vec<String> =
-            judged.iter().filter(|(_, reached)| !reached).map(|(row, _)| harmless(&row.name)).collect();
+            judged.iter().filter(|(_, reached)| !reached).map(|(row, _)| one_line(&row.name)).collect();
         let line = format!("{} of {} bars reached", judged.len() - missed.len(), judged.len());
         writeln!(out)?;
         if missed.is_empty() {

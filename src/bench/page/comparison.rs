@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::render;
 use crate::bench::comparison::{Comparison, Role};
 use crate::bench::plot;
-use crate::bench::units::harmless;
+use crate::harmless::one_line;
 
 #[derive(Serialize)]
 struct Page<'a> {
@@ -50,7 +50,7 @@ pub fn comparison(comparison: &Comparison, out: &mut dyn io::Write) -> io::Resul
     let subject = comparison.position(Role::Subject).map_or("", |at| comparison.servers[at].name.as_str());
     let verdict = match judged.len() {
         0 => String::new(),
-        bars => format!("{} reaches {reached} of {bars} bars.", harmless(subject)),
+        bars => format!("{} reaches {reached} of {bars} bars.", one_line(subject)),
     };
     let missed = comparison.rows.iter().filter(|row| comparison.reaches(row) == Some(false));
     let page = Page {
@@ -71,7 +71,7 @@ fn page_row<'a>(comparison: &Comparison, row: &'a crate::bench::comparison::Row)
     let cells = comparison.cells(row).map(|(_, cell)| Cell {
         value: cell.shown_value(row),
         ratio: cell.shown_ratio(),
-        note: harmless(&cell.note),
+        note: one_line(&cell.note),
     });
     Row {
         name: &row.name,

@@ -16,7 +16,8 @@ use serde::Serialize;
 use super::plot::{self, Axis, Quantity};
 use super::report::{Report, Sample, latency_rows};
 use super::rig::lossy;
-use super::units::{bytes, harmless, percent, rate, thousands, time_ns, time_us};
+use super::units::{bytes, percent, rate, thousands, time_ns, time_us};
+use crate::harmless::one_line;
 
 /// What both pages share: colours, and how cards and tables look.
 const BASE: &str = include_str!("base.html");
@@ -91,8 +92,8 @@ pub fn report(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
         } else {
             "Every frame was delivered, refused or counted as missing; none was lost in silence."
         },
-        remarks: report.remarks.iter().map(|line| harmless(line)).collect(),
-        failures: report.failures.iter().map(|line| harmless(line)).collect(),
+        remarks: report.remarks.iter().map(|line| one_line(line)).collect(),
+        failures: report.failures.iter().map(|line| one_line(line)).collect(),
         tiles: tiles(report),
         latency: latency_rows(&report.latencies),
         has_parts: report.latencies.iter().any(|latency| !latency.part.is_empty()),
@@ -117,7 +118,7 @@ fn render(name: &str, page: &impl Serialize, out: &mut dyn io::Write) -> io::Res
 
 impl Entry {
     fn new(label: &str, value: String) -> Self {
-        Self { label: harmless(label), value, fault: false }
+        Self { label: one_line(label), value, fault: false }
     }
 
     /// A count that must be zero.
@@ -129,7 +130,7 @@ impl Entry {
 fn server(report: &Report) -> String {
     let target = &report.target;
     let software = if target.software.is_empty() { "unknown software" } else { &target.software };
-    let mut words = vec![harmless(software), harmless(&target.address)];
+    let mut words = vec![one_line(software), one_line(&target.address)];
     words.extend(target.whereabouts());
     words.join(" · ")
 }
@@ -226,7 +227,7 @@ fn percentiles(report: &Report) -> io::Result<Option<Plot>> {
     let lines: Vec<_> = curves.iter().map(|latency| latency.curve.clone()).collect();
     let keys = if curves.len() > 1 {
         let names = curves.iter().enumerate();
-        names.map(|(n, latency)| Key { colour: n % plot::SERIES_COLOURS, name: harmless(&latency.part) }).collect()
+        names.map(|(n, latency)| Key { colour: n % plot::SERIES_COLOURS, name: one_line(&latency.part) }).collect()
     } else {
         Vec::new()
     };

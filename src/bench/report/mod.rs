@@ -25,7 +25,7 @@
 //!   "figures": [{ "name": "registered_after_seconds", "label": "all registered again after", "value": 1.2,
 //!                 "unit": "s" }],
 //!   "series": [{ "at_seconds": 0.25, "clients": 100, "delivered_per_second": 0.0, "bytes_per_second": 0.0,
-//!                "resident_bytes": 2097152, "server_core_share": 0.1, "descriptors": null }],
+//!                "resident_bytes": 2097152, "server_core_share": 0.1 }],
 //!   "failures": [] }
 //! ```
 
@@ -241,8 +241,6 @@ pub struct Sample {
     pub resident_bytes: Option<u64>,
     /// The server's share of one core, since the sample before.
     pub server_core_share: Option<f64>,
-    /// Files that the server has open.
-    pub descriptors: Option<u64>,
 }
 
 impl Figure {

@@ -9,7 +9,8 @@ use comfy_table::{CellAlignment, ColumnConstraint, Table, Width, presets};
 
 use super::{Account, Latency, Report, Settings};
 use crate::bench::rig::lossy;
-use crate::bench::units::{bytes, figure, harmless, percent, rate, thousands, time_ns, time_us, times};
+use crate::bench::units::{bytes, figure, percent, rate, thousands, time_ns, time_us, times};
+use crate::harmless::one_line;
 
 /// The width of the words in front of the lines.
 const LABEL: usize = 11;
@@ -72,7 +73,7 @@ impl Report {
             writeln!(
                 out,
                 "{}",
-                table(self.figures.iter().map(|figure| vec![harmless(&figure.label), figure.shown()]))
+                table(self.figures.iter().map(|figure| vec![one_line(&figure.label), figure.shown()]))
             )?;
         }
         self.write_account(out, paint)?;
@@ -80,10 +81,10 @@ impl Report {
             writeln!(out)?;
         }
         for remark in &self.remarks {
-            writeln!(out, "note: {}", harmless(remark))?;
+            writeln!(out, "note: {}", one_line(remark))?;
         }
         for failure in &self.failures {
-            writeln!(out, "{} {}", paint.red("FAILED:"), harmless(failure))?;
+            writeln!(out, "{} {}", paint.red("FAILED:"), one_line(failure))?;
         }
         Ok(())
     }
@@ -91,7 +92,7 @@ impl Report {
     /// The scenario and the server, in one line.
     pub(in crate::bench) fn headline(&self) -> String {
         let software = if self.target.software.is_empty() { "a server" } else { &self.target.software };
-        harmless(&format!("{} on {software} at {}", self.scenario, self.target.address))
+        one_line(&format!("{} on {software} at {}", self.scenario, self.target.address))
     }
 
     /// What was asked for.
@@ -142,7 +143,7 @@ impl Report {
         let Some(traffic) = self.traffic else { return Vec::new() };
         let each = traffic.server_cpu_ns_per_delivery.map(|ns| format!("{} of CPU a delivery", time_ns(ns)));
         let share = traffic.server_core_share.map(|share| format!("{} of a core", percent(share)));
-        let arguments = (!self.target.arguments.is_empty()).then(|| harmless(&self.target.arguments.join(" ")));
+        let arguments = (!self.target.arguments.is_empty()).then(|| one_line(&self.target.arguments.join(" ")));
         each.into_iter().chain(share).chain(self.target.whereabouts()).chain(arguments).collect()
     }
 
@@ -175,7 +176,7 @@ impl Report {
         }
         writeln!(out)?;
         line(out, "account", &[account.sum()])?;
-        let refusals = account.refusals.iter().map(|(why, count)| format!("{} {}", thousands(*count), harmless(why)));
+        let refusals = account.refusals.iter().map(|(why, count)| format!("{} {}", thousands(*count), one_line(why)));
         line(out, "refused as", &refusals.collect::<Vec<_>>())?;
         if account.open > 0 {
             line(out, "", &[format!("{} still on their way when it was stopped", thousands(account.open))])?;
@@ -244,7 +245,7 @@ pub(in crate::bench) fn latency_rows(latencies: &[Latency]) -> Vec<Vec<String>> 
         ("max", 1, |latency| latency.max_us),
     ];
     let mut heading = vec!["latency".to_owned()];
-    heading.extend(parts.iter().map(|latency| harmless(&latency.part)));
+    heading.extend(parts.iter().map(|latency| one_line(&latency.part)));
     let mut rows = vec![heading];
     for (name, least, figure) in figures {
         let mut row = vec![name.to_owned()];
