@@ -8,6 +8,7 @@ pub mod config;
 pub mod descriptors;
 pub mod harmless;
 pub mod outgoing;
+pub mod planted;
 pub mod reactor;
 pub mod relay;
 pub mod server;

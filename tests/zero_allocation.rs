@@ -161,7 +161,7 @@ impl Machine {
 
     fn connect(&mut self, name: &str) {
         let pipe = Pipe::new();
-        let conn = self.engine.open(pipe.clone(), PeerAddr::UNIX).expect("a slot");
+        let conn = self.engine.open(pipe.clone(), PeerAddr::UNIX, |_, _| Ok(())).expect("a slot");
         self.service.on_open(&mut self.engine.connections, conn, PeerAddr::UNIX, 0, self.now);
         self.pipes.push((conn, pipe));
         let client = self.pipes.len() - 1;
@@ -218,11 +218,7 @@ impl Machine {
             drop(wire);
             engine.note(*conn, Readiness { readable, writable, ..Readiness::default() });
         }
-        engine.read(service, *now);
-        engine.expire(service, *now);
-        service.on_turn_end(&mut engine.connections, *now);
-        engine.flush(service, *now);
-        engine.reap(service, *now);
+        engine.turn(service, *now);
     }
 
     /// How many bytes a client has got since this was asked last.

@@ -3,7 +3,7 @@
 //! Nothing here reads or frees a connection: that is [`super::engine`], in the phases of a turn. Nor is anything
 //! written here, with one exception: what a copy would not make cheaper goes straight to an idle recipient.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io::{self, IoSlice};
 
 use slab::Slab;
@@ -14,6 +14,7 @@ use super::queue::{BlockPool, MessageBytes, OutQueue};
 use super::wheel::Wheel;
 use super::{Counters, Limits, PeerAddr, Stream, Transport};
 use crate::outgoing::{Lane, Meter, Outgoing, SendError};
+use crate::planted::{self, Bug};
 use crate::time::{Tick, Time};
 
 /// All connections of a reactor, as a service sees them.
@@ -106,7 +107,8 @@ impl<T: Transport> Connections<T> {
         }
         self.turn_work += 1 + length / WORK_BYTES;
         let mut start = 0;
-        if let Some(key) = connection.queue() {
+        let is_swapped = planted::has(Bug::OrderSwapped) && length >= self.limits.write_through_bytes_min;
+        if let Some(key) = connection.queue().filter(|_| !is_swapped) {
             let reserve = if lane == Lane::Control { self.limits.queue_reserve_bytes } else { 0 };
             if self.queues[key].len() + length > self.limits.queue_bytes_max + reserve {
                 self.counters.refused_sends += 1;
@@ -333,7 +335,8 @@ impl<T: Transport> Connections<T> {
             self.leases[key].since = tick;
             self.watch_lease(conn);
         }
-        if self.slots[conn.index()].has(flag::READABLE | flag::HELD | flag::READ_TO_END) {
+        let has_more = self.slots[conn.index()].has(flag::READABLE | flag::HELD | flag::READ_TO_END);
+        if has_more && !planted::has(Bug::ResumeForgotten) {
             self.mark_ready(conn);
         }
     }
@@ -426,7 +429,8 @@ impl<T: Transport> Connections<T> {
     }
 
     pub(super) fn get(&self, conn: ConnId) -> Option<&Connection<T>> {
-        self.slots.get(conn.index()).filter(|c| c.generation == conn.generation())
+        let is_same = |c: &&Connection<T>| c.generation == conn.generation() || planted::has(Bug::StaleGeneration);
+        self.slots.get(conn.index()).filter(is_same)
     }
 
     pub(super) fn get_mut(&mut self, conn: ConnId) -> Option<&mut Connection<T>> {
@@ -469,7 +473,7 @@ impl<T: Transport> Connections<T> {
             connection.set_lease(None);
             connection.set(flag::HELD, false);
             let lease = self.leases.remove(key);
-            if connection.phase != Phase::Condemned {
+            if connection.phase != Phase::Condemned && !planted::has(Bug::BudgetLeak) {
                 self.buffered_total_bytes -= lease.accounted_bytes;
             }
             lease.release(&mut self.buffers);
@@ -520,19 +524,25 @@ impl<T: Transport> Connections<T> {
     pub fn check_consistency(&self) {
         let mut buffered = 0;
         let (mut lease_count, mut queue_count, mut lingering) = (0, 0, 0);
+        let once = |list: &mut dyn Iterator<Item = ConnId>, what: &str| {
+            let mut listed = HashSet::new();
+            for conn in list {
+                assert!(listed.insert(conn), "{conn:?} is twice on {what}");
+            }
+            listed
+        };
+        let ready = once(&mut self.ready.iter().chain(&self.ending).copied(), "the lists of what is to be read");
+        let dirty = once(&mut self.dirty.iter().copied(), "the dirty list");
+        let condemned = once(&mut self.condemned.iter().map(|(conn, _)| *conn), "the list of the condemned");
         for (index, connection) in &self.slots {
             let conn = ConnId::new(index, connection.generation);
             lease_count += usize::from(connection.lease().is_some());
             lingering += usize::from(connection.phase == Phase::Lingering);
-            let listed = self.ready.iter().chain(&self.ending).filter(|other| **other == conn).count();
-            assert_eq!(
-                usize::from(connection.has(flag::READY)),
-                listed,
-                "{conn:?} and the lists of what is to be read"
-            );
-            assert_eq!(connection.has(flag::DIRTY), self.dirty.contains(&conn), "{conn:?} and the dirty list");
-            let condemned = self.condemned.iter().any(|(other, _)| *other == conn);
-            assert_eq!(connection.phase == Phase::Condemned, condemned, "{conn:?} and the list of the condemned");
+            let is_ready = ready.contains(&conn);
+            assert_eq!(connection.has(flag::READY), is_ready, "{conn:?} and the lists of what is to be read");
+            assert_eq!(connection.has(flag::DIRTY), dirty.contains(&conn), "{conn:?} and the dirty list");
+            let is_condemned = condemned.contains(&conn);
+            assert_eq!(connection.phase == Phase::Condemned, is_condemned, "{conn:?} and the list of the condemned");
             if connection.has(flag::HELD) {
                 assert!(connection.lease().is_some(), "{conn:?} holds bytes without a lease");
             }
@@ -571,5 +581,6 @@ impl<T: Transport> Connections<T> {
 
 /// The connection in this slot if it is still the same one.
 fn live<T>(slots: &mut Slab<Connection<T>>, conn: ConnId) -> Option<&mut Connection<T>> {
-    slots.get_mut(conn.index()).filter(|c| c.generation == conn.generation())
+    let is_same = |c: &&mut Connection<T>| c.generation == conn.generation() || planted::has(Bug::StaleGeneration);
+    slots.get_mut(conn.index()).filter(is_same)
 }

@@ -4,11 +4,14 @@
 //! simulation can drive it over a network of its own. It calls the service, which answers through
 //! [`Connections`]; nothing is freed before [`Engine::reap`].
 
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 
 use super::connection::{Connection, Phase, flag};
 use super::wheel::Wheel;
-use super::{CloseReason, ConnId, Connections, Counters, Limits, PeerAddr, Progress, Service, Transport, Unsent};
+use super::{
+    CloseReason, ConnId, Connections, Counters, Limits, PeerAddr, Progress, Refusal, Service, Transport, Unsent,
+};
+use crate::planted::{self, Bug};
 use crate::time::{Tick, Time};
 
 /// What the poll says of a connection.
@@ -36,6 +39,22 @@ pub struct Engine<T: Transport> {
     dirty: Vec<ConnId>,
     due: Vec<(u32, ConnId)>,
     unsent: Vec<u8>,
+}
+
+/// What became of a connection that was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admitted {
+    /// The service has it.
+    Open,
+    /// There are as many as there may be, and it was told so.
+    Refused,
+}
+
+/// Says one thing to a peer that does not stay; a new socket has room for it.
+pub(super) fn tell<T: Transport>(transport: &mut T, bytes: &[u8]) {
+    if !bytes.is_empty() {
+        let _ = transport.write_vectored(&[IoSlice::new(bytes)]);
+    }
 }
 
 /// What is left over from one connection's turn.
@@ -89,9 +108,74 @@ impl<T: Transport> Engine<T> {
         self.connections.counters.turns += 1;
     }
 
-    /// Takes in a connection; `None` if there is no slot for it.
-    pub fn open(&mut self, transport: T, peer: PeerAddr) -> Option<ConnId> {
-        self.connections.insert(transport, peer)
+    /// The phases of a turn between the poll and accepting: read, expire, end of turn, flush, reap.
+    pub fn turn<S: Service<T>>(&mut self, service: &mut S, now: Time) {
+        self.read(service, now);
+        self.expire(service, now);
+        service.on_turn_end(&mut self.connections, now);
+        self.flush(service, now);
+        self.reap(service, now);
+    }
+
+    /// Whether connections are taken in at the end of this turn.
+    ///
+    /// Goodbyes before greetings: who comes back needs the slot, the descriptor and often the name that its last
+    /// connection still has. Those who left in this turn are gone by now, unless they were more than a turn deals
+    /// with; if accepting came first, a single one in each turn would keep everybody out.
+    #[must_use]
+    pub fn may_admit(&self) -> bool {
+        !self.connections.has_ending()
+    }
+
+    /// Takes in a connection, and has `register` see to it that its events are noted.
+    ///
+    /// # Errors
+    /// That of `register`, or that there is no slot.
+    pub fn open(
+        &mut self,
+        transport: T,
+        peer: PeerAddr,
+        register: impl FnOnce(&mut T, ConnId) -> io::Result<()>,
+    ) -> io::Result<ConnId> {
+        let connections = &mut self.connections;
+        let Some(conn) = connections.insert(transport, peer) else { return Err(io::ErrorKind::QuotaExceeded.into()) };
+        if let Err(error) = register(&mut connections.slots[conn.index()].transport, conn) {
+            drop(connections.slots.remove(conn.index()));
+            return Err(error);
+        }
+        Ok(conn)
+    }
+
+    /// Takes in a connection that listener number `listener` has accepted, or tells it that there is no room: then
+    /// it lingers, if there is room for that.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub fn admit<S: Service<T>>(
+        &mut self,
+        service: &mut S,
+        mut transport: T,
+        peer: PeerAddr,
+        listener: usize,
+        now: Time,
+        register: impl FnOnce(&mut T, ConnId) -> io::Result<()>,
+    ) -> io::Result<Admitted> {
+        let connections = &mut self.connections;
+        let limits = &connections.limits;
+        if connections.len() - connections.lingering < limits.connections_max {
+            let conn = self.open(transport, peer, register)?;
+            self.connections.counters.accepted += 1;
+            service.on_open(&mut self.connections, conn, peer, listener, now);
+            return Ok(Admitted::Open);
+        }
+        connections.counters.refused_connections += 1;
+        let may_linger = connections.lingering < limits.lingering_max;
+        tell(&mut transport, service.refusal(Refusal::Connections));
+        if may_linger {
+            let conn = self.open(transport, peer, register)?;
+            self.linger(conn, now);
+        }
+        Ok(Admitted::Refused)
     }
 
     /// Notes what the poll says. A connection that has gone meanwhile is not confused with its successor.
@@ -105,7 +189,9 @@ impl<T: Transport> Engine<T> {
             if !readiness.failed {
                 connection.set(flag::CONNECTING, false);
             }
-            self.connections.mark_dirty(conn);
+            if !planted::has(Bug::FlushForgotten) {
+                self.connections.mark_dirty(conn);
+            }
         }
         let connection = &mut self.connections.slots[conn.index()];
         if readiness.failed && connection.phase != Phase::Lingering && connection.has(flag::PAUSED | flag::ENDED) {
@@ -160,7 +246,8 @@ impl<T: Transport> Engine<T> {
                 break;
             }
         }
-        if self.connections.may_read(conn) && self.connections.slots[conn.index()].has(flag::READABLE | flag::HELD) {
+        let has_more = self.connections.slots[conn.index()].has(flag::READABLE | flag::HELD);
+        if self.connections.may_read(conn) && has_more && !planted::has(Bug::ReadyEntryLost) {
             // A budget is used up, and no event will say again what is left.
             self.connections.mark_ready(conn);
         }
@@ -321,7 +408,7 @@ impl<T: Transport> Engine<T> {
                 // The entry is for a later round of the wheel, or an earlier one has replaced it. The latter
                 // is dropped: put in again, it would stay as long as its connection, with all its like.
                 let check_at = connection.check_at;
-                if check_at != Tick::NEVER && slot == Wheel::slot(check_at) {
+                if check_at != Tick::NEVER && slot == Wheel::slot(check_at) && !planted::has(Bug::LaterRoundLost) {
                     self.connections.wheel.insert(check_at, conn);
                 }
                 continue;
@@ -503,7 +590,7 @@ mod tests {
             Err(io::ErrorKind::WouldBlock.into())
         }
 
-        fn write_vectored(&mut self, _: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        fn write_vectored(&mut self, _: &[IoSlice<'_>]) -> io::Result<usize> {
             Err(io::ErrorKind::WouldBlock.into())
         }
 
@@ -529,7 +616,7 @@ mod tests {
     #[test]
     fn entries_that_earlier_ones_replaced_do_not_pile_up_in_the_wheel() {
         let mut engine = Engine::new::<Idle>(Limits::default());
-        let conn = engine.open(Silence, PeerAddr::UNIX).expect("a slot");
+        let conn = engine.open(Silence, PeerAddr::UNIX, |_, _| Ok(())).expect("a slot");
         let mut service = Idle(0);
         let mut now = Time::ZERO;
         for round in 0..5000 {

@@ -1,15 +1,16 @@
 //! The turn of the loop: poll, read, expire, end of turn, flush, reap, accept.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use log::warn;
 use mio::event::{Event, Source};
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Registry, Token};
 
 use super::connection::flag;
 use super::connector::{self, Outbound};
+use super::engine::{Admitted, tell};
 use super::listener::{Listener, Reserve, concerns_one_connection, is_out_of_descriptors};
 use super::{
     Clock, ConnId, Connections, Endpoint, Engine, Limits, PeerAddr, Readiness, Refusal, Service, SocketOptions, Stream,
@@ -90,7 +91,8 @@ impl Reactor {
     /// The system's: what it knows at once of an endpoint that cannot be reached, or that no descriptor is left.
     pub fn connect(&mut self, endpoint: &Endpoint, source: Option<IpAddr>) -> io::Result<ConnId> {
         let Outbound { stream, peer, stands } = connector::begin(endpoint, source)?;
-        let Some(conn) = self.take_in(stream, peer)? else { return Err(io::ErrorKind::QuotaExceeded.into()) };
+        let register = |stream: &mut Stream, conn| register(self.poll.registry(), stream, conn);
+        let conn = self.engine.open(stream, peer, register)?;
         if !stands {
             self.engine.connections.slots[conn.index()].set(flag::BLOCKED | flag::CONNECTING, true);
         }
@@ -124,11 +126,7 @@ impl Reactor {
     /// The poll itself has failed.
     pub fn turn<S: Service>(&mut self, service: &mut S, wait: Option<Duration>) -> io::Result<()> {
         let now = self.poll(service, wait)?;
-        self.engine.read(service, now);
-        self.engine.expire(service, now);
-        service.on_turn_end(&mut self.engine.connections, now);
-        self.engine.flush(service, now);
-        self.engine.reap(service, now);
+        self.engine.turn(service, now);
         if !self.engine.connections.listening {
             self.listeners.clear();
         }
@@ -169,10 +167,7 @@ impl Reactor {
     }
 
     fn accept<S: Service>(&mut self, service: &mut S, now: Time) {
-        // Goodbyes before greetings: who comes back needs the slot, the descriptor and often the name that its last
-        // connection still has. Those who left in this turn are gone by now, unless they were more than a turn deals
-        // with; if accepting came first, a single one in each turn would keep everybody out.
-        if self.engine.connections.has_ending() {
+        if !self.engine.may_admit() {
             return;
         }
         for number in 0..self.listeners.len() {
@@ -214,45 +209,19 @@ impl Reactor {
     fn admit<S: Service>(
         &mut self,
         service: &mut S,
-        mut stream: Stream,
+        stream: Stream,
         peer: PeerAddr,
         number: usize,
         now: Time,
     ) -> io::Result<()> {
-        let connections = &mut self.engine.connections;
-        let limits = &connections.limits;
-        let full = connections.len() - connections.lingering >= limits.connections_max;
-        if full {
-            connections.counters.refused_connections += 1;
-            let (most, lingering) = (limits.connections_max, connections.lingering >= limits.lingering_max);
-            tell(&mut stream, service.refusal(Refusal::Connections));
+        let Self { poll, engine, .. } = self;
+        let register = |stream: &mut Stream, conn| register(poll.registry(), stream, conn);
+        let admitted = engine.admit(service, stream, peer, number, now, register)?;
+        if admitted == Admitted::Refused {
+            let most = self.engine.connections.limits.connections_max;
             self.warn(now, &format!("connections are refused: there are {most}, as many as there may be"));
-            if lingering {
-                return Ok(());
-            }
-        }
-        let Some(conn) = self.take_in(stream, peer)? else { return Ok(()) };
-        let connections = &mut self.engine.connections;
-        if full {
-            self.engine.linger(conn, now);
-        } else {
-            connections.counters.accepted += 1;
-            service.on_open(connections, conn, peer, number, now);
         }
         Ok(())
-    }
-
-    /// Gives a connected socket a slot and has it polled; `None` if there is no slot.
-    fn take_in(&mut self, stream: Stream, peer: PeerAddr) -> io::Result<Option<ConnId>> {
-        let Some(conn) = self.engine.open(stream, peer) else { return Ok(None) };
-        let connections = &mut self.engine.connections;
-        let stream = &mut connections.slots[conn.index()].transport;
-        let token = Token(conn.bits() as usize);
-        if let Err(error) = self.poll.registry().register(stream, token, Interest::READABLE | Interest::WRITABLE) {
-            drop(connections.slots.remove(conn.index()));
-            return Err(error);
-        }
-        Ok(Some(conn))
     }
 
     /// There is no file descriptor: gives the reserve for the next connection in the backlog, tells it why it
@@ -287,11 +256,8 @@ impl Reactor {
     }
 }
 
-/// Says one thing to a peer that does not stay; a new socket has room for it.
-fn tell(stream: &mut Stream, bytes: &[u8]) {
-    if !bytes.is_empty() {
-        let _ = stream.write_vectored(&[IoSlice::new(bytes)]);
-    }
+fn register(registry: &Registry, stream: &mut Stream, conn: ConnId) -> io::Result<()> {
+    registry.register(stream, Token(conn.bits() as usize), Interest::READABLE | Interest::WRITABLE)
 }
 
 fn readiness(event: &Event) -> Readiness {

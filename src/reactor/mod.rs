@@ -7,9 +7,9 @@
 //! between.
 //!
 //! ```text
-//!   poll ─► accept ─► read ─► expire ─► end of turn ─► flush ─► reap ─┐
-//!    ▲     bounded   bounded  deadlines  the service's  once a   what │
-//!    │     a turn    a conn.             last word      conn.    ends │
+//!   poll ─► read ─► expire ─► end of turn ─► flush ─► reap ─► accept ─┐
+//!    ▲     bounded  deadlines the service's  once a   what    bounded │
+//!    │     a conn.            last word      conn.    ends    a turn  │
 //!    └────────────────────────────────────────────────────────────────┘
 //!          waits only if nothing is left to read, write or free
 //! ```
@@ -38,7 +38,7 @@ pub use address::PeerAddr;
 pub use clock::Clock;
 pub use connection::{CloseReason, ConnId, Refusal};
 pub use connections::Connections;
-pub use engine::{Engine, Readiness};
+pub use engine::{Admitted, Engine, Readiness};
 pub use event_loop::Reactor;
 pub use limits::{Counters, Limits};
 pub use listener::{Endpoint, SocketOptions};

@@ -17,6 +17,7 @@ use bytes::Bytes;
 
 use super::{ConnId, Transport};
 use crate::outgoing::{Meter, Outgoing};
+use crate::planted::{self, Bug};
 use crate::time::Tick;
 
 /// Bytes of a block: about one turn's worth of small frames for one recipient, and one page.
@@ -129,7 +130,8 @@ impl OutQueue {
 
     /// When the oldest unsent byte was queued.
     pub(super) fn oldest(&self) -> Option<Tick> {
-        self.marks.front().map(|mark| mark.tick)
+        let mark = if planted::has(Bug::YoungestByteTimed) { self.marks.back() } else { self.marks.front() };
+        mark.map(|mark| mark.tick)
     }
 
     /// Appends `outgoing` from its byte `start` on.
@@ -269,7 +271,9 @@ impl OutQueue {
         for segment in &self.segments {
             out.extend_from_slice(segment.unsent());
         }
-        out.drain(start..start + self.remainder);
+        if !planted::has(Bug::HalfFrameKept) {
+            out.drain(start..start + self.remainder);
+        }
     }
 
     /// Forgets everything and gives the blocks back.

@@ -9,6 +9,7 @@ use super::outbox::Outbox;
 use super::peers::{Peer, PendingReceipt, State};
 use super::{Refused, Relay, Settings};
 use crate::outgoing::{Lane, Outgoing, SendError};
+use crate::planted::{self, Bug};
 use crate::wire::control::{self, Body, ErrorBody, Gap, Reason, Receipt, Stage};
 use crate::wire::{Code, Flags, Frames, HEADER_BYTES, Header, Id, IdKind, Run, Type};
 
@@ -68,7 +69,7 @@ impl Relay {
     ) -> Result<(), Code> {
         let to = header.destination;
         let peer = self.peers.registered(to).ok_or(Code::NoSuchClient)?;
-        if payload_bytes > peer.payload_bytes_max {
+        if payload_bytes > peer.payload_bytes_max && !planted::has(Bug::LimitIgnored) {
             return Err(Code::TooLargeForRecipient);
         }
         // A frame that asks for a receipt is a run of its own.
@@ -91,7 +92,7 @@ impl Relay {
 
     /// Queues frames for every member of a room; those who have no room for them count them in a GAP.
     fn fan_out(&mut self, from: Id, header: &Header, run: &Run<'_>, slot: u32, out: &mut impl Outbox) {
-        let except = header.flags.has(Flags::NO_ECHO).then_some(from);
+        let except = (header.flags.has(Flags::NO_ECHO) && !planted::has(Bug::Echo)).then_some(from);
         // Nobody comes or goes while frames are queued: connections are freed at the end of a turn.
         let Some(members) = self.rooms.get_mut(slot).map(|room| std::mem::take(&mut room.members)) else { return };
         let mut outgoing = Outgoing::to_many(run.bytes);
@@ -199,7 +200,8 @@ impl Relay {
     /// Something was written to a client: what waited for that can go on.
     pub(super) fn written(&mut self, id: Id, written: u64, out: &mut impl Outbox) {
         while let Some(extra) = self.peers.get_mut(id).and_then(|peer| peer.extra.as_mut())
-            && let Some(pending) = extra.receipts.front().copied().filter(|pending| pending.position <= written)
+            && let Some(pending) = extra.receipts.front().copied()
+            && (pending.position <= written || planted::has(Bug::ReceiptTooEarly))
         {
             extra.receipts.pop_front();
             let receipt = Receipt { stage: Stage::Written.number(), ..Receipt::default() };
@@ -210,7 +212,7 @@ impl Relay {
             if peer.has_gap {
                 send_gap(peer, &mut self.counters, out);
             }
-            if peer.paused {
+            if peer.paused && !planted::has(Bug::PauseKept) {
                 peer.paused = false;
                 out.pause(id, false);
             }
@@ -223,7 +225,7 @@ impl Relay {
 
     /// Tells the senders of what was queued for a client that is gone.
     pub(super) fn give_back(&mut self, id: Id, cut: &[u8], unsent: &[u8], out: &mut impl Outbox) {
-        let cut = Some(cut).filter(|cut| cut.len() >= HEADER_BYTES);
+        let cut = Some(cut).filter(|cut| cut.len() >= HEADER_BYTES && !planted::has(Bug::CutFrameForgotten));
         for frame in cut.into_iter().chain(Frames::new(unsent)) {
             let header = Header::read(frame);
             if header.source == Id::RELAY {
@@ -302,7 +304,7 @@ fn deliver(
         let queued = out.queued_bytes(peer.id);
         let both = queued + GAP_FRAME_BYTES + outgoing.bytes().len();
         let fits = queued <= settings.queue_bytes_max / 2 && both <= settings.queue_bytes_max;
-        if !fits || !send_gap(peer, counters, out) {
+        if !fits || !(planted::has(Bug::GapOvertaken) || send_gap(peer, counters, out)) {
             return Err(Code::QueueFull);
         }
     }
@@ -358,7 +360,8 @@ fn skip(peer: &mut Peer, bytes: usize, out: &mut impl Outbox) {
 pub(super) fn send_gap(peer: &mut Peer, counters: &mut Counters, out: &mut impl Outbox) -> bool {
     let id = peer.id;
     let extra = peer.extra();
-    let gap = Gap { frames: extra.gap_frames, bytes: extra.gap_bytes };
+    let unsaid = u64::from(extra.gap_frames > 1 && planted::has(Bug::GapOffByOne));
+    let gap = Gap { frames: extra.gap_frames - unsaid, bytes: extra.gap_bytes };
     let mut frame = [0; GAP_FRAME_BYTES];
     let header = Header::new(Type::Gap).to(id);
     frame[..HEADER_BYTES].copy_from_slice(&header.bytes(GAP_FRAME_BYTES - HEADER_BYTES));

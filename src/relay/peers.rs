@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
+use crate::planted::{self, Bug};
 use crate::time::{Tick, Time};
 use crate::wire::control::Member;
 use crate::wire::{HELLO_BYTES_MAX, Id};
@@ -189,12 +190,12 @@ impl Peers {
 
     /// The connection with this id, in whatever state.
     pub(super) fn get(&self, id: Id) -> Option<&Peer> {
-        self.slots.get(id.index()).filter(|peer| peer.id == id)
+        self.slots.get(id.index()).filter(|peer| peer.id == id || planted::has(Bug::StaleGeneration))
     }
 
     /// The connection with this id, in whatever state.
     pub(super) fn get_mut(&mut self, id: Id) -> Option<&mut Peer> {
-        self.slots.get_mut(id.index()).filter(|peer| peer.id == id)
+        self.slots.get_mut(id.index()).filter(|peer| peer.id == id || planted::has(Bug::StaleGeneration))
     }
 
     /// The registered client with this id.

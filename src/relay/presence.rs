@@ -8,6 +8,7 @@ use super::rooms::EVERYBODY;
 use super::session::card;
 use super::{Refused, Relay};
 use crate::outgoing::Outgoing;
+use crate::planted::{self, Bug};
 use crate::wire::body::{self, Fields, Tag};
 use crate::wire::control::{self, Body, Profile, Unwatch, Update, Watch, Who};
 use crate::wire::{Code, Flags, HEADER_BYTES, Header, Id, PAYLOAD_BYTES_FLOOR, Type, is_valid_name};
@@ -150,6 +151,7 @@ impl Relay {
             }
             if payload.len() > PAYLOAD_BYTES_FLOOR as usize {
                 payload.truncate(before);
+                cursor -= usize::from(planted::has(Bug::MemberSkipped));
                 break;
             }
             cursor -= 1;
@@ -213,7 +215,8 @@ impl Relay {
                     payload.extend_from_slice(page);
                 });
                 let mut outgoing = Outgoing::to_many(&frame);
-                for id in &watchers {
+                let told = watchers.len() - usize::from(watchers.len() > 1 && planted::has(Bug::DeltaLost));
+                for id in &watchers[..told] {
                     if let Some(peer) = self.peers.registered(*id) {
                         say_to(peer, &mut outgoing, &self.settings, &mut self.counters, out);
                     }

@@ -9,6 +9,7 @@ use super::outbox::Outbox;
 use super::peers::{Peer, State};
 use super::rooms::EVERYBODY;
 use super::{Refused, Relay};
+use crate::planted::{self, Bug};
 use crate::time::Time;
 use crate::wire::control::{Body, ErrorBody, Goodbye, Hello, Member, Ping, Pong, Profile, Reason, Welcome};
 use crate::wire::{
@@ -200,7 +201,9 @@ impl Relay {
         out.set_deadline(id, None);
         if was_registered {
             self.log_departure(id, code, now);
-            self.peers.forget_name(id);
+            if code == Code::Left || !planted::has(Bug::NameKept) {
+                self.peers.forget_name(id);
+            }
             while let Some(room) = self.peers.get(id).and_then(Peer::any_room) {
                 self.exit(id, room, code);
             }

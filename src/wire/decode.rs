@@ -12,6 +12,7 @@ use std::fmt;
 
 use super::header::is_routed;
 use super::{Flags, HEADER_BYTES, Header, Id, IdKind, LENGTH_BYTES, LENGTH_MIN};
+use crate::planted::{self, Bug};
 
 /// The length at which a run for a room or for all ends: it goes to each of thousands before anybody else
 /// is heard.
@@ -144,7 +145,7 @@ pub fn next_run(buffer: &mut [u8], source: Id, payload_bytes_max: u32) -> Result
             && let Some(header) = buffer[run_bytes..].first_chunk_mut::<HEADER_BYTES>()
         {
             let bytes = frame_bytes(header).unwrap_or(0);
-            let same = header[4..6] == key[..2] && header[12..20] == key[2..];
+            let same = header[4..6] == key[..2] && (header[12..20] == key[2..] || planted::has(Bug::WrongRecipient));
             if !same || !(HEADER_BYTES..=frame_bytes_max).contains(&bytes) || buffer.len() - run_bytes < bytes {
                 break;
             }

@@ -346,7 +346,7 @@ impl Bench {
 
     pub(crate) fn open(&mut self) -> (ConnId, Peer) {
         let (peer, pipe) = Peer::new();
-        let conn = self.engine.open(pipe, PeerAddr::UNIX).expect("a slot");
+        let conn = self.engine.open(pipe, PeerAddr::UNIX, |_, _| Ok(())).expect("a slot");
         self.peers.push((conn, peer.clone()));
         (conn, peer)
     }
@@ -364,11 +364,7 @@ impl Bench {
                 engine.note(*conn, readiness);
             }
         }
-        engine.read(service, *now);
-        engine.expire(service, *now);
-        service.on_turn_end(&mut engine.connections, *now);
-        engine.flush(service, *now);
-        engine.reap(service, *now);
+        engine.turn(service, *now);
         engine.connections.check_consistency();
         peers.retain(|(_, peer)| !peer.wire().closed);
     }

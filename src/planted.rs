@@ -1,0 +1,106 @@
+//! Bugs planted on purpose, one at a time, to prove that the tests find them.
+//!
+//! A simulation that has never failed proves nothing. Each [`Bug`] here is a mistake that somebody could make at the
+//! place where it is asked about; `tests/simulation` switches on one after the other and counts the runs until it is
+//! noticed. The switch exists only where debug assertions do: in a release build [`has`] is `false` at compile time,
+//! and nothing is left of it.
+
+#[cfg(debug_assertions)]
+use std::cell::Cell;
+
+/// A mistake that can be switched on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// Reactor and relay: the user of a slot is not told from the one before it.
+    StaleGeneration,
+    /// Reactor: what a budget has left unread is not put on the ready list.
+    ReadyEntryLost,
+    /// Reactor: a socket that has room again is not written to.
+    FlushForgotten,
+    /// Reactor: the memory of an incomplete message stays counted after it was given back.
+    BudgetLeak,
+    /// Reactor: a long message is written at once although others wait in front of it.
+    OrderSwapped,
+    /// Reactor: of a message that was cut off, the rest is handed back as if it were messages.
+    HalfFrameKept,
+    /// Reactor: the write deadline runs on the newest unsent byte, so that a trickle keeps a reader alive.
+    YoungestByteTimed,
+    /// Reactor: a deadline more than one round of the wheel away never comes.
+    LaterRoundLost,
+    /// Reactor: a paused connection that goes on is not looked at again.
+    ResumeForgotten,
+    /// Wire: a run goes on over a frame for somebody else.
+    WrongRecipient,
+    /// Relay: a GAP says one frame less than were missed.
+    GapOffByOne,
+    /// Relay: a frame is queued before the GAP that should stand in front of it.
+    GapOvertaken,
+    /// Relay: a receipt says written as soon as anything was written.
+    ReceiptTooEarly,
+    /// Relay: the sender of a frame that was cut off when its recipient was lost is not told.
+    CutFrameForgotten,
+    /// Relay: the last of those who watch misses a DELTA.
+    DeltaLost,
+    /// Relay: a page of a listing skips a member when the list goes on.
+    MemberSkipped,
+    /// Relay: NO_ECHO is not looked at.
+    Echo,
+    /// Relay: a name stays taken when its client is lost.
+    NameKept,
+    /// Relay: a client's own limit on payloads is not looked at.
+    LimitIgnored,
+    /// Relay: a client that is paused because it does not read its answers stays paused.
+    PauseKept,
+}
+
+impl Bug {
+    /// Every bug.
+    pub const ALL: [Self; 20] = [
+        Self::StaleGeneration,
+        Self::ReadyEntryLost,
+        Self::FlushForgotten,
+        Self::BudgetLeak,
+        Self::OrderSwapped,
+        Self::HalfFrameKept,
+        Self::YoungestByteTimed,
+        Self::LaterRoundLost,
+        Self::ResumeForgotten,
+        Self::WrongRecipient,
+        Self::GapOffByOne,
+        Self::GapOvertaken,
+        Self::ReceiptTooEarly,
+        Self::CutFrameForgotten,
+        Self::DeltaLost,
+        Self::MemberSkipped,
+        Self::Echo,
+        Self::NameKept,
+        Self::LimitIgnored,
+        Self::PauseKept,
+    ];
+}
+
+#[cfg(debug_assertions)]
+thread_local! {
+    static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+}
+
+/// Plants a bug for this thread, or none.
+#[cfg(debug_assertions)]
+pub fn plant(bug: Option<Bug>) {
+    PLANTED.set(bug);
+}
+
+/// Whether this bug is planted.
+#[cfg(debug_assertions)]
+#[must_use]
+pub fn has(bug: Bug) -> bool {
+    PLANTED.get() == Some(bug)
+}
+
+/// Whether this bug is planted: never, in a release build.
+#[cfg(not(debug_assertions))]
+#[must_use]
+#[inline(always)]
+pub const fn has(_: Bug) -> bool {
+    false
+}
