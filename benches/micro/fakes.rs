@@ -176,7 +176,7 @@ impl<S: Service<Pipe>> Machine<S> {
 
     /// A connection, as the loop opens it.
     pub(crate) fn open(&mut self, pipe: Pipe) -> ConnId {
-        let conn = self.engine.open(pipe, PeerAddr::UNIX).expect("a slot");
+        let conn = self.engine.open(pipe, PeerAddr::UNIX, |_, _| Ok(())).expect("a slot");
         self.service.on_open(&mut self.engine.connections, conn, PeerAddr::UNIX, 0, self.now);
         conn
     }

@@ -3,7 +3,7 @@
 //! Nothing here reads or frees a connection: that is [`super::engine`], in the phases of a turn. Nor is anything
 //! written here, with one exception: what a copy would not make cheaper goes straight to an idle recipient.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
 use slab::Slab;
@@ -515,67 +515,6 @@ impl<T: Transport> Connections<T> {
                 self.spare_queues.push(queue);
             }
         }
-    }
-
-    /// Compares all state that is kept twice.
-    ///
-    /// # Panics
-    /// If anything disagrees. For tests and simulations: it looks at every connection.
-    pub fn check_consistency(&self) {
-        let mut buffered = 0;
-        let (mut lease_count, mut queue_count, mut lingering) = (0, 0, 0);
-        let once = |list: &mut dyn Iterator<Item = ConnId>, what: &str| {
-            let mut listed = HashSet::new();
-            for conn in list {
-                assert!(listed.insert(conn), "{conn:?} is twice on {what}");
-            }
-            listed
-        };
-        let ready = once(&mut self.ready.iter().chain(&self.ending).copied(), "the lists of what is to be read");
-        let dirty = once(&mut self.dirty.iter().copied(), "the dirty list");
-        let condemned = once(&mut self.condemned.iter().map(|(conn, _)| *conn), "the list of the condemned");
-        for (index, connection) in &self.slots {
-            let conn = ConnId::new(index, connection.generation);
-            lease_count += usize::from(connection.lease().is_some());
-            lingering += usize::from(connection.phase == Phase::Lingering);
-            let is_ready = ready.contains(&conn);
-            assert_eq!(connection.has(flag::READY), is_ready, "{conn:?} and the lists of what is to be read");
-            assert_eq!(connection.has(flag::DIRTY), dirty.contains(&conn), "{conn:?} and the dirty list");
-            let is_condemned = condemned.contains(&conn);
-            assert_eq!(connection.phase == Phase::Condemned, is_condemned, "{conn:?} and the list of the condemned");
-            if connection.has(flag::HELD) {
-                assert!(connection.lease().is_some(), "{conn:?} holds bytes without a lease");
-            }
-            if let Some(key) = connection.lease() {
-                let lease = &self.leases[key];
-                assert_eq!((lease.owner, lease.accounted_bytes), (conn, lease.buffer.len()), "the account of a lease");
-                if connection.phase != Phase::Condemned {
-                    buffered += lease.accounted_bytes;
-                }
-            }
-            if let Some(key) = connection.queue() {
-                queue_count += 1;
-                let queue = &self.queues[key];
-                queue.check_consistency();
-                assert_eq!(queue.owner, conn, "the owner of a queue");
-                assert!(!queue.is_empty(), "{conn:?} keeps an empty queue");
-                let most = self.limits.queue_bytes_max + self.limits.queue_reserve_bytes;
-                assert!(queue.len() <= most.max(self.limits.input_bytes_max), "{conn:?} has a queue over its limit");
-                if connection.phase != Phase::Condemned {
-                    buffered += queue.held_bytes();
-                    assert!(connection.has(flag::BLOCKED | flag::DIRTY), "{conn:?} has bytes that nothing will write");
-                }
-            }
-        }
-        assert_eq!(buffered, self.buffered_total_bytes, "bytes in all queues and leases");
-        let most = self.limits.buffered_total_bytes_max + self.limits.input_bytes_max + 4096;
-        assert!(self.buffered_total_bytes() <= most, "the memory budget, and one message that was begun");
-        assert_eq!(
-            (lease_count, queue_count),
-            (self.leases.len(), self.queues.len()),
-            "leases and queues without an owner"
-        );
-        assert_eq!(lingering, self.lingering, "connections that linger");
     }
 }
 

@@ -4,13 +4,11 @@
 //! simulation can drive it over a network of its own. It calls the service, which answers through
 //! [`Connections`]; nothing is freed before [`Engine::reap`].
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSliceMut};
 
 use super::connection::{Connection, Phase, flag};
 use super::wheel::Wheel;
-use super::{
-    CloseReason, ConnId, Connections, Counters, Limits, PeerAddr, Progress, Refusal, Service, Transport, Unsent,
-};
+use super::{CloseReason, ConnId, Connections, Counters, Limits, Progress, Service, Transport, Unsent};
 use crate::planted::{self, Bug};
 use crate::time::{Tick, Time};
 
@@ -39,22 +37,6 @@ pub struct Engine<T: Transport> {
     dirty: Vec<ConnId>,
     due: Vec<(u32, ConnId)>,
     unsent: Vec<u8>,
-}
-
-/// What became of a connection that was accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admitted {
-    /// The service has it.
-    Open,
-    /// There are as many as there may be, and it was told so.
-    Refused,
-}
-
-/// Says one thing to a peer that does not stay; a new socket has room for it.
-pub(super) fn tell<T: Transport>(transport: &mut T, bytes: &[u8]) {
-    if !bytes.is_empty() {
-        let _ = transport.write_vectored(&[IoSlice::new(bytes)]);
-    }
 }
 
 /// What is left over from one connection's turn.
@@ -115,67 +97,6 @@ impl<T: Transport> Engine<T> {
         service.on_turn_end(&mut self.connections, now);
         self.flush(service, now);
         self.reap(service, now);
-    }
-
-    /// Whether connections are taken in at the end of this turn.
-    ///
-    /// Goodbyes before greetings: who comes back needs the slot, the descriptor and often the name that its last
-    /// connection still has. Those who left in this turn are gone by now, unless they were more than a turn deals
-    /// with; if accepting came first, a single one in each turn would keep everybody out.
-    #[must_use]
-    pub fn may_admit(&self) -> bool {
-        !self.connections.has_ending()
-    }
-
-    /// Takes in a connection, and has `register` see to it that its events are noted.
-    ///
-    /// # Errors
-    /// That of `register`, or that there is no slot.
-    pub fn open(
-        &mut self,
-        transport: T,
-        peer: PeerAddr,
-        register: impl FnOnce(&mut T, ConnId) -> io::Result<()>,
-    ) -> io::Result<ConnId> {
-        let connections = &mut self.connections;
-        let Some(conn) = connections.insert(transport, peer) else { return Err(io::ErrorKind::QuotaExceeded.into()) };
-        if let Err(error) = register(&mut connections.slots[conn.index()].transport, conn) {
-            drop(connections.slots.remove(conn.index()));
-            return Err(error);
-        }
-        Ok(conn)
-    }
-
-    /// Takes in a connection that listener number `listener` has accepted, or tells it that there is no room: then
-    /// it lingers, if there is room for that.
-    ///
-    /// # Errors
-    /// As [`Engine::open`].
-    pub fn admit<S: Service<T>>(
-        &mut self,
-        service: &mut S,
-        mut transport: T,
-        peer: PeerAddr,
-        listener: usize,
-        now: Time,
-        register: impl FnOnce(&mut T, ConnId) -> io::Result<()>,
-    ) -> io::Result<Admitted> {
-        let connections = &mut self.connections;
-        let limits = &connections.limits;
-        if connections.len() - connections.lingering < limits.connections_max {
-            let conn = self.open(transport, peer, register)?;
-            self.connections.counters.accepted += 1;
-            service.on_open(&mut self.connections, conn, peer, listener, now);
-            return Ok(Admitted::Open);
-        }
-        connections.counters.refused_connections += 1;
-        let may_linger = connections.lingering < limits.lingering_max;
-        tell(&mut transport, service.refusal(Refusal::Connections));
-        if may_linger {
-            let conn = self.open(transport, peer, register)?;
-            self.linger(conn, now);
-        }
-        Ok(Admitted::Refused)
     }
 
     /// Notes what the poll says. A connection that has gone meanwhile is not confused with its successor.
@@ -522,24 +443,6 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// Has a connection wait for its peer's end, so that a reset does not overtake the last bytes.
-    pub(super) fn linger(&mut self, conn: ConnId, now: Time) {
-        let connections = &mut self.connections;
-        let full = connections.lingering >= connections.limits.lingering_max;
-        let deadline = Tick::not_before(now + connections.limits.linger);
-        let connection = &mut connections.slots[conn.index()];
-        connection.set(flag::TOLD, true);
-        if connection.transport.shutdown_write().is_err() || connection.has(flag::ENDED) || full {
-            connections.condemn(conn, CloseReason::Finished);
-            return;
-        }
-        connection.phase = Phase::Lingering;
-        connection.deadline = deadline;
-        connections.lingering += 1;
-        connections.check_by(conn, deadline);
-        connections.mark_ready(conn);
-    }
-
     /// Frees what was condemned, telling the service of each connection that it had been told of.
     pub fn reap<S: Service<T>>(&mut self, service: &mut S, now: Time) {
         while let Some((conn, reason)) = self.connections.condemned.pop() {
@@ -581,6 +484,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::reactor::PeerAddr;
 
     /// Nothing comes and nothing goes.
     struct Silence;
@@ -590,7 +494,7 @@ mod tests {
             Err(io::ErrorKind::WouldBlock.into())
         }
 
-        fn write_vectored(&mut self, _: &[IoSlice<'_>]) -> io::Result<usize> {
+        fn write_vectored(&mut self, _: &[io::IoSlice<'_>]) -> io::Result<usize> {
             Err(io::ErrorKind::WouldBlock.into())
         }
 

@@ -8,9 +8,9 @@ use log::warn;
 use mio::event::{Event, Source};
 use mio::{Events, Interest, Poll, Registry, Token};
 
+use super::admission::{Admitted, tell};
 use super::connection::flag;
 use super::connector::{self, Outbound};
-use super::engine::{Admitted, tell};
 use super::listener::{Listener, Reserve, concerns_one_connection, is_out_of_descriptors};
 use super::{
     Clock, ConnId, Connections, Endpoint, Engine, Limits, PeerAddr, Readiness, Refusal, Service, SocketOptions, Stream,

@@ -19,10 +19,12 @@
 //! descriptors, readers that are stuck or trickle, and writers that never finish a message.
 
 mod address;
+mod admission;
 mod clock;
 mod connection;
 mod connections;
 mod connector;
+mod consistency;
 mod engine;
 mod event_loop;
 mod input;
@@ -35,10 +37,11 @@ mod wheel;
 
 pub use crate::outgoing::{Lane, Outgoing, SendError};
 pub use address::PeerAddr;
+pub use admission::Admitted;
 pub use clock::Clock;
 pub use connection::{CloseReason, ConnId, Refusal};
 pub use connections::Connections;
-pub use engine::{Admitted, Engine, Readiness};
+pub use engine::{Engine, Readiness};
 pub use event_loop::Reactor;
 pub use limits::{Counters, Limits};
 pub use listener::{Endpoint, SocketOptions};
