@@ -1,0 +1,369 @@
+//! What must come of a frame, worked out from the specification when the relay has been shown it.
+
+use std::collections::BTreeSet;
+
+use switchboard::time::Time;
+use switchboard::wire::control::{self, Body, Hello, Join, Leave, Unwatch, Update, Watch, Who};
+use switchboard::wire::{BodyError, Code, Flags, Frames, HEADER_BYTES, Header, Id, IdKind, Type, is_valid_name};
+
+use super::{Answer, Due, Facts, Fate, Judge, Outcome, Room, State, hash};
+
+impl Judge {
+    /// The service has been shown bytes of a client, and has consumed these of them; `rest` if it was shown more.
+    pub(crate) fn shown(&mut self, from: Id, consumed: &[u8], has_rest: bool, facts: &Facts<'_>, now: Time) {
+        let mut rest = consumed;
+        while !rest.is_empty() && !matches!(self.record(from).state, State::Leaving(_)) {
+            let limit = self.record(from).payload_bytes_max;
+            let is_greeting = self.record(from).state == State::Greeting;
+            let length = rest.first_chunk().map_or(0, |length| u32::from_be_bytes(*length));
+            if length < 24 || length >> 31 != 0 || length as usize > limit + 24 {
+                let code = match length {
+                    _ if is_greeting => Code::NotSwitchboard,
+                    24..0x8000_0000 => Code::FrameTooLarge,
+                    _ => Code::BadFrame,
+                };
+                self.fail(from, code, facts);
+                break;
+            }
+            let (frame, after) = rest.split_at(length as usize + 4);
+            rest = after;
+            self.frame(from, frame, facts, now);
+        }
+        let record = self.record(from);
+        if !has_rest {
+            record.partial_since = None;
+        } else if !consumed.is_empty() || record.partial_since.is_none() {
+            record.partial_since = Some(now);
+        }
+    }
+
+    fn frame(&mut self, from: Id, frame: &[u8], facts: &Facts<'_>, now: Time) {
+        let (header, payload) = (Header::read(frame), &frame[HEADER_BYTES..]);
+        if self.record(from).state == State::Greeting {
+            return self.hello(from, &header, payload, facts, now);
+        }
+        self.tally.frames += 1;
+        self.record(from).heard = now;
+        let is_routed = match header.type_number {
+            0x10 | 0x13 | 0x40..=0x4f | 0x80.. => true,
+            0x06 | 0x07 => header.destination != Id::RELAY,
+            _ => false,
+        };
+        if is_routed {
+            self.routed(from, &header, frame, facts);
+        } else {
+            self.request(from, &header, frame, facts);
+        }
+    }
+
+    fn answer(&mut self, to: Id, correlation: u32, answer: Answer) {
+        self.record(to).answers.push((correlation, answer));
+    }
+
+    fn hello(&mut self, from: Id, header: &Header, payload: &[u8], facts: &Facts<'_>, now: Time) {
+        let code = if header.frame_type() != Some(Type::Hello) {
+            Code::OutOfOrder
+        } else if Hello::versions(payload).is_none() {
+            Code::NotSwitchboard
+        } else if Hello::versions(payload).is_some_and(|(min, max)| min > 1 || max < 1) {
+            Code::BadVersion
+        } else if self.stopping {
+            Code::ShuttingDown
+        } else {
+            match Hello::parse(payload) {
+                Err(_) => Code::BadHello,
+                Ok(hello) if !is_valid_name(hello.profile.name.unwrap_or_default()) => Code::HelloBadName,
+                Ok(hello) if self.named(hello.profile.name.unwrap_or_default()).is_some() => Code::HelloNameTaken,
+                Ok(hello) => return self.welcome(from, header, &hello, now),
+            }
+        };
+        self.fail(from, code, facts);
+    }
+
+    fn welcome(&mut self, from: Id, header: &Header, hello: &Hello<'_>, now: Time) {
+        let most = self.settings.payload_bytes_max;
+        let keepalive_us =
+            hello.keepalive_ms.map_or(self.settings.keepalive.as_micros() as u64, |ms| u64::from(ms) * 1000);
+        let (least_us, most_us) =
+            (self.settings.keepalive_min.as_micros() as u64, self.settings.keepalive_max.as_micros() as u64);
+        let record = self.record(from);
+        record.state = State::Registered;
+        record.name = hello.profile.name.unwrap_or_default().to_owned();
+        record.payload_bytes_max = hello.payload_bytes_max.unwrap_or(65_536).max(4096).min(most) as usize;
+        record.keepalive_us = keepalive_us.clamp(least_us, most_us);
+        record.heard = now;
+        self.answer(from, header.correlation, Answer::Welcome);
+    }
+
+    fn routed(&mut self, from: Id, header: &Header, frame: &[u8], facts: &Facts<'_>) {
+        let is_fan = !matches!(header.type_number, 0x13 | 0x06 | 0x07);
+        let members: Vec<Id> = match header.destination.kind() {
+            IdKind::Client => {
+                let wants_receipt = header.flags.has(Flags::RECEIPT);
+                if wants_receipt {
+                    self.owed.insert((from, header.correlation), header.destination);
+                }
+                return self.to_client(from, header, frame, header.destination, wants_receipt, facts);
+            }
+            IdKind::All if is_fan => {
+                let registered = self.records.iter().filter(|(_, record)| record.state == State::Registered);
+                registered.map(|(id, _)| *id).collect()
+            }
+            IdKind::Room if is_fan => match self.rooms.values().find(|room| room.id == Some(header.destination)) {
+                None => return self.answer(from, header.correlation, Answer::Error(Code::NoSuchRoom)),
+                Some(room) if room.members.contains(&from) => room.members.iter().copied().collect(),
+                Some(_) => return self.answer(from, header.correlation, Answer::Error(Code::NotMember)),
+            },
+            _ => return self.answer(from, header.correlation, Answer::Error(Code::BadDestination)),
+        };
+        let except = header.flags.has(Flags::NO_ECHO).then_some(from);
+        let (mut least, mut most) = (0, 0);
+        let hash = hash(&stamped(header, from, header.destination, frame));
+        for to in members.into_iter().filter(|to| Some(*to) != except) {
+            most += 1;
+            least += u64::from(facts.is_open(to));
+            let may_lack_room = self.may_lack_room(to, frame.len(), facts);
+            let record = self.record(to);
+            let is_too_large = frame.len() - HEADER_BYTES > record.payload_bytes_max;
+            record.due.push_back(Due {
+                from,
+                correlation: header.correlation,
+                hash,
+                bytes: frame.len(),
+                fans_out: true,
+                may_lack_room,
+                is_too_large,
+            });
+        }
+        if header.flags.has(Flags::RECEIPT) {
+            self.answer(from, header.correlation, Answer::Queued(least, most));
+        }
+    }
+
+    /// A frame for one client, alone or among others.
+    fn to_client(&mut self, from: Id, header: &Header, frame: &[u8], to: Id, receipt: bool, facts: &Facts<'_>) {
+        let is_registered = self.is_registered(to);
+        let is_listed = header.type_number == Type::SendMany.number();
+        let must = match self.records.get(&to).filter(|_| is_registered) {
+            None => Some(Code::NoSuchClient),
+            Some(record) if frame.len() - HEADER_BYTES > record.payload_bytes_max => Some(Code::TooLargeForRecipient),
+            Some(_) => None,
+        };
+        let may_lack_room = is_registered && self.may_lack_room(to, frame.len(), facts);
+        let fate = Fate { state: Outcome::Open, must, may_lack_room, may_be_gone: !facts.is_open(to) };
+        let key = (from, header.correlation, to);
+        assert!(self.fates.insert(key, fate).is_none(), "the simulation sends the frame {key:?} twice");
+        if must.is_some() {
+            return;
+        }
+        let destination = if is_listed { Id::MANY } else { to };
+        let hash = hash(&stamped(header, from, destination, frame));
+        let record = self.record(to);
+        record.receipts_pending += usize::from(receipt);
+        record.due.push_back(Due {
+            from,
+            correlation: header.correlation,
+            hash,
+            bytes: frame.len(),
+            fans_out: false,
+            may_lack_room,
+            is_too_large: false,
+        });
+    }
+
+    /// Whether so many bytes may have found no room in a queue, by what is in it afterwards.
+    fn may_lack_room(&mut self, to: Id, bytes: usize, facts: &Facts<'_>) -> bool {
+        let queued = facts.queued(to);
+        let most = self.settings.queue_bytes_max;
+        let receipts_max = most / 256;
+        let is_tight = self.is_tight();
+        // While a GAP is open nothing is queued before half of the queue is free.
+        is_tight
+            || queued > most / 2
+            || queued + bytes + 52 > most
+            || self.record(to).receipts_pending >= receipts_max
+            || !facts.is_open(to)
+    }
+
+    fn request(&mut self, from: Id, header: &Header, frame: &[u8], facts: &Facts<'_>) {
+        let (correlation, payload) = (header.correlation, &frame[HEADER_BYTES..]);
+        let done = match header.frame_type() {
+            Some(Type::SendMany) => return self.send_many(from, header, frame, facts),
+            Some(Type::Ping) => return self.answer(from, correlation, Answer::Pong),
+            Some(Type::Pong | Type::Error) => return,
+            Some(Type::Goodbye) => return self.depart(from, Code::Left),
+            Some(Type::Hello) => return self.fail(from, Code::OutOfOrder, facts),
+            Some(Type::Watch) => self.watch(from, correlation, payload),
+            Some(Type::Unwatch) => self.unwatch(from, payload).map(|()| Some(Answer::Done)),
+            Some(Type::Who) => self.who(from, payload),
+            Some(Type::Update) => self.update(from, payload).map(|()| Some(Answer::Done)),
+            Some(Type::Join) => self.join(from, payload),
+            Some(Type::Leave) => self.leave(from, payload).map(|()| Some(Answer::Done)),
+            _ if header.flags.has(Flags::IGNORABLE) => return,
+            _ => Err(Code::UnknownType),
+        };
+        match done {
+            Ok(Some(Answer::Done)) if !header.flags.has(Flags::RECEIPT) => {}
+            Ok(Some(answer)) => self.answer(from, correlation, answer),
+            Ok(None) => {}
+            Err(code) => self.answer(from, correlation, Answer::Error(code)),
+        }
+    }
+
+    fn send_many(&mut self, from: Id, header: &Header, frame: &[u8], facts: &Facts<'_>) {
+        let payload = &frame[HEADER_BYTES..];
+        let code = if header.destination == Id::RELAY {
+            match control::recipients(payload) {
+                Ok((list, start)) => {
+                    let list: Vec<Id> = list.collect();
+                    return self.to_list(from, header, &list, &payload[start..], facts);
+                }
+                Err(BodyError::TooMany(_)) => Code::LimitReached,
+                Err(_) => Code::BadBody,
+            }
+        } else {
+            Code::BadDestination
+        };
+        self.answer(from, header.correlation, Answer::Error(code));
+    }
+
+    fn to_list(&mut self, from: Id, header: &Header, list: &[Id], payload: &[u8], facts: &Facts<'_>) {
+        let except = header.flags.has(Flags::NO_ECHO).then_some(from);
+        let mut frame = header.bytes(payload.len()).to_vec();
+        frame.extend_from_slice(payload);
+        let mut recipients = 0;
+        for to in list.iter().filter(|to| Some(**to) != except) {
+            recipients += 1;
+            self.to_client(from, header, &frame, *to, false, facts);
+        }
+        if header.flags.has(Flags::RECEIPT) {
+            self.answer(from, header.correlation, Answer::Queued(recipients, recipients));
+        }
+    }
+
+    /// The scope of a request: everybody, or a room that the client is in.
+    fn scope(&self, from: Id, room: Option<u64>) -> Result<Option<Id>, Code> {
+        let Some(id) = room.map(Id::from_bits).filter(|id| *id != Id::ALL) else { return Ok(None) };
+        match self.rooms.values().find(|room| room.id == Some(id)) {
+            None => Err(Code::NoSuchRoom),
+            Some(room) if room.members.contains(&from) => Ok(Some(id)),
+            Some(_) => Err(Code::NotMember),
+        }
+    }
+
+    /// An answer of several pages, for which an earlier one may still be under way.
+    fn listing(&mut self, from: Id) -> Answer {
+        let is_listing = |(_, answer): &(u32, Answer)| matches!(answer, Answer::Snapshot { .. });
+        Answer::Snapshot { may_be_busy: self.record(from).answers.iter().any(is_listing) }
+    }
+
+    fn watch(&mut self, from: Id, correlation: u32, payload: &[u8]) -> Result<Option<Answer>, Code> {
+        let watch = Watch::parse(payload).map_err(|_| Code::BadBody)?;
+        let scope = self.scope(from, watch.room)?;
+        let answer = self.listing(from);
+        let record = self.record(from);
+        record.watches.insert(correlation, scope);
+        record.directories.entry(scope).or_default().is_wanted = true;
+        Ok(Some(answer))
+    }
+
+    fn unwatch(&mut self, from: Id, payload: &[u8]) -> Result<(), Code> {
+        let unwatch = Unwatch::parse(payload).map_err(|_| Code::BadBody)?;
+        let scope = self.scope(from, unwatch.room)?;
+        self.watch_no_more(from, scope);
+        Ok(())
+    }
+
+    fn watch_no_more(&mut self, from: Id, scope: Option<Id>) {
+        let record = self.record(from);
+        if let Some(directory) = record.directories.get_mut(&scope) {
+            directory.is_wanted = false;
+            // How many DELTAs it has missed until here nobody will learn.
+            record.is_exact = false;
+        }
+    }
+
+    fn who(&mut self, from: Id, payload: &[u8]) -> Result<Option<Answer>, Code> {
+        let single = Answer::Snapshot { may_be_busy: false };
+        match Who::parse(payload).map_err(|_| Code::BadBody)? {
+            Who::Named(name) => self.named(name).map(|_| Some(single)).ok_or(Code::NoSuchClient),
+            Who::Client(id) => self.is_registered(id).then_some(Some(single)).ok_or(Code::NoSuchClient),
+            Who::Room(room) => {
+                self.scope(from, Some(room.bits()))?;
+                Ok(Some(self.listing(from)))
+            }
+            Who::Everybody => Ok(Some(self.listing(from))),
+        }
+    }
+
+    fn update(&mut self, from: Id, payload: &[u8]) -> Result<(), Code> {
+        let Update(profile) = Update::parse(payload).map_err(|_| Code::BadBody)?;
+        if let Some(name) = profile.name {
+            if !is_valid_name(name) {
+                return Err(Code::BadName);
+            }
+            if self.named(name).is_some_and(|other| other != from) {
+                return Err(Code::NameTaken);
+            }
+            self.record(from).name = name.to_owned();
+        }
+        if let Some(details) = profile.details {
+            self.record(from).details = Some(details.to_vec()).filter(|details| !details.is_empty());
+        }
+        Ok(())
+    }
+
+    fn join(&mut self, from: Id, payload: &[u8]) -> Result<Option<Answer>, Code> {
+        let join = Join::parse(payload).map_err(|_| Code::BadBody)?;
+        if !is_valid_name(join.name) {
+            return Err(Code::BadName);
+        }
+        let memberships = self.rooms.values().filter(|room| room.members.contains(&from)).count();
+        let is_full = memberships >= self.settings.rooms_per_client_max;
+        let rooms = self.rooms.len();
+        match self.rooms.get_mut(join.name) {
+            None if rooms >= self.settings.rooms_max || is_full => return Err(Code::LimitReached),
+            None => {
+                self.rooms_ever += 1;
+                let room = Room { number: self.rooms_ever, id: None, members: BTreeSet::from([from]) };
+                self.rooms.insert(join.name.to_owned(), room);
+            }
+            Some(room) if room.members.contains(&from) => {}
+            Some(room) if is_full || room.members.len() >= self.settings.members_max => return Err(Code::LimitReached),
+            Some(room) => {
+                room.members.insert(from);
+            }
+        }
+        Ok(Some(Answer::Joined(join.name.to_owned(), self.rooms[join.name].number)))
+    }
+
+    fn leave(&mut self, from: Id, payload: &[u8]) -> Result<(), Code> {
+        let leave = Leave::parse(payload).map_err(|_| Code::BadBody)?;
+        let id = Id::from_bits(leave.room);
+        let Some(room) = self.rooms.values_mut().find(|room| room.id == Some(id)) else { return Err(Code::NoSuchRoom) };
+        if !room.members.remove(&from) {
+            return Err(Code::NotMember);
+        }
+        self.rooms.retain(|_, room| !room.members.is_empty());
+        self.watch_no_more(from, Some(id));
+        Ok(())
+    }
+}
+
+/// What a recipient must get of a frame.
+fn stamped(header: &Header, from: Id, destination: Id, frame: &[u8]) -> Vec<u8> {
+    let mut type_number = header.type_number;
+    if type_number == Type::SendMany.number() {
+        type_number = Type::Send.number();
+    }
+    let header = Header { type_number, source: from, destination, ..*header };
+    let payload = &frame[HEADER_BYTES..];
+    let mut stamped = header.bytes(payload.len()).to_vec();
+    stamped.extend_from_slice(payload);
+    stamped
+}
+
+/// Whole frames at the front of `bytes`, and how long they are together.
+pub(super) fn whole(bytes: &[u8]) -> usize {
+    Frames::new(bytes).map(<[u8]>::len).sum()
+}

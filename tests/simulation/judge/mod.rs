@@ -1,0 +1,425 @@
+//! The delivery promise as a judge, from the specification and nothing else.
+//!
+//! It is told in which order the relay's service was shown the clients' frames, and sees every byte that leaves for a
+//! client, at the moment that the network takes it. From the first it works out who each frame is due to; from the
+//! second what became of it. One fate for each frame and recipient: delivered, refused, or counted in a GAP that
+//! stands where it would have been.
+//!
+//! - `input` works out what must come of a frame,
+//! - `output` holds what is written to a client against that,
+//! - `presence` rebuilds what a client knows of the others,
+//! - `verdict` looks at the whole once everything has come to rest.
+
+mod input;
+mod output;
+mod presence;
+mod verdict;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::rc::Rc;
+
+use switchboard::reactor::{CloseReason, ConnId, Connections, Limits};
+use switchboard::relay::Settings;
+use switchboard::time::Time;
+use switchboard::wire::{Code, Id};
+
+use super::network::{Log, Pipe};
+use presence::Directory;
+
+/// The grain of deadlines, and a little: the specification promises 0.1 s.
+pub(crate) const GRAIN_US: u64 = 100_000;
+
+#[derive(Debug)]
+pub(crate) struct Judge {
+    limits: Limits,
+    settings: Settings,
+    log: Rc<RefCell<Log>>,
+    records: BTreeMap<Id, Record>,
+    /// Of rooms that somebody is in, by name.
+    rooms: BTreeMap<String, Room>,
+    rooms_ever: u64,
+    /// By sender, correlation and recipient: frames for one client or a list.
+    fates: BTreeMap<(Id, u32, Id), Fate>,
+    /// Whose receipt says that which recipient's socket has the frame.
+    owed: BTreeMap<(Id, u32), Id>,
+    stopping: bool,
+    pub(crate) tally: Tally,
+}
+
+/// What the judge has seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) frames: u64,
+    pub(crate) delivered: u64,
+    pub(crate) refused: u64,
+    pub(crate) counted: u64,
+    pub(crate) receipts: u64,
+    pub(crate) connections: u64,
+    pub(crate) turns: u64,
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.frames += other.frames;
+        self.delivered += other.delivered;
+        self.refused += other.refused;
+        self.counted += other.counted;
+        self.receipts += other.receipts;
+        self.connections += other.connections;
+        self.turns += other.turns;
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Greeting,
+    Registered,
+    /// It has departed, for this reason.
+    Leaving(Code),
+}
+
+/// One connection, from its beginning to its end.
+#[derive(Debug)]
+struct Record {
+    state: State,
+    name: String,
+    details: Option<Vec<u8>>,
+    address: String,
+    payload_bytes_max: usize,
+    keepalive_us: u64,
+    opened: Time,
+    heard: Time,
+    /// Since when the frame at the front has been incomplete, at the earliest.
+    partial_since: Option<Time>,
+
+    /// Bytes of a frame to it that is not whole.
+    partial: Vec<u8>,
+    /// All bytes that the network has taken for it.
+    taken_bytes: u64,
+    is_welcomed: bool,
+    /// The last frame has been written.
+    is_final: bool,
+    /// The last frame may have found no room.
+    may_lack_final: bool,
+    /// Frames on their way to it, in the order in which they were taken in.
+    due: VecDeque<Due>,
+    /// Frames for a room or for all that were due and were passed over.
+    skipped: u64,
+    /// Frames that its GAPs have counted.
+    counted: u64,
+    /// Frames of the relay's own that it is known to have missed.
+    missed: u64,
+    /// All that it can have missed is known.
+    is_exact: bool,
+    answers: Vec<(u32, Answer)>,
+    /// Frames under way to it that want a receipt.
+    receipts_pending: usize,
+    directories: BTreeMap<Option<Id>, Directory>,
+    /// WATCHes that were taken in, with their scope.
+    watches: HashMap<u32, Option<Id>>,
+    /// Up to which byte everything was queued when.
+    marks: VecDeque<(u64, Time)>,
+    pings: u64,
+    is_gone: bool,
+}
+
+/// A frame that is on its way to somebody.
+#[derive(Debug)]
+struct Due {
+    from: Id,
+    correlation: u32,
+    hash: u64,
+    bytes: usize,
+    fans_out: bool,
+    /// Its recipient's queue may have had no room.
+    may_lack_room: bool,
+    /// It is larger than its recipient takes.
+    is_too_large: bool,
+}
+
+/// A frame for one client or a list.
+#[derive(Clone, Copy, Debug)]
+struct Fate {
+    state: Outcome,
+    /// It cannot be delivered, and this is why.
+    must: Option<Code>,
+    may_lack_room: bool,
+    may_be_gone: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Open,
+    Delivered,
+    /// Its sender has been told of its failure.
+    Refused,
+}
+
+/// What a client waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Answer {
+    Welcome,
+    Error(Code),
+    Done,
+    /// A RECEIPT with numbers: recipients at least, and at most.
+    Queued(u64, u64),
+    Pong,
+    /// Into this room, of all that have had the name.
+    Joined(String, u64),
+    /// One that may be BUSY instead.
+    Snapshot {
+        may_be_busy: bool,
+    },
+}
+
+#[derive(Debug, Default)]
+struct Room {
+    /// Its number among all rooms that there ever were.
+    number: u64,
+    id: Option<Id>,
+    members: BTreeSet<Id>,
+}
+
+/// What the engine says of a connection right after an input was handled.
+pub(crate) struct Facts<'a>(pub(crate) &'a Connections<Pipe>);
+
+impl Facts<'_> {
+    fn is_open(&self, id: Id) -> bool {
+        self.0.is_open(conn_of(id))
+    }
+
+    fn queued(&self, id: Id) -> usize {
+        self.0.queued_bytes(conn_of(id))
+    }
+}
+
+pub(crate) fn id_of(conn: ConnId) -> Id {
+    Id::client(conn.index(), conn.generation())
+}
+
+fn conn_of(id: Id) -> ConnId {
+    ConnId::new(id.index(), id.generation())
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+impl Judge {
+    pub(crate) fn new(limits: Limits, settings: Settings, log: Rc<RefCell<Log>>) -> Self {
+        Self {
+            limits,
+            settings,
+            log,
+            records: BTreeMap::new(),
+            rooms: BTreeMap::new(),
+            rooms_ever: 0,
+            fates: BTreeMap::new(),
+            owed: BTreeMap::new(),
+            stopping: false,
+            tally: Tally::default(),
+        }
+    }
+
+    pub(crate) fn opened(&mut self, id: Id, address: String, now: Time) {
+        self.tally.connections += 1;
+        let record = Record {
+            state: State::Greeting,
+            name: String::new(),
+            details: None,
+            address,
+            payload_bytes_max: 4096,
+            keepalive_us: 0,
+            opened: now,
+            heard: now,
+            partial_since: None,
+            partial: Vec::new(),
+            taken_bytes: 0,
+            is_welcomed: false,
+            is_final: false,
+            may_lack_final: false,
+            due: VecDeque::new(),
+            skipped: 0,
+            counted: 0,
+            missed: 0,
+            is_exact: true,
+            answers: Vec::new(),
+            receipts_pending: 0,
+            directories: BTreeMap::new(),
+            watches: HashMap::new(),
+            marks: VecDeque::new(),
+            pings: 0,
+            is_gone: false,
+        };
+        assert!(self.records.insert(id, record).is_none(), "the id {id} is used again");
+    }
+
+    fn record(&mut self, id: Id) -> &mut Record {
+        self.records.get_mut(&id).unwrap_or_else(|| panic!("{id} was never connected"))
+    }
+
+    fn is_registered(&self, id: Id) -> bool {
+        self.records.get(&id).is_some_and(|record| record.state == State::Registered)
+    }
+
+    pub(crate) fn registered(&self) -> usize {
+        self.records.values().filter(|record| record.state == State::Registered).count()
+    }
+
+    pub(crate) fn rooms(&self) -> usize {
+        self.rooms.len()
+    }
+
+    fn named(&self, name: &str) -> Option<Id> {
+        let is_it = |record: &Record| record.state == State::Registered && record.name == name;
+        self.records.iter().find(|(_, record)| is_it(record)).map(|(id, _)| *id)
+    }
+
+    /// Nobody hears of this client any more.
+    fn depart(&mut self, id: Id, code: Code) {
+        let record = self.record(id);
+        if matches!(record.state, State::Leaving(_)) {
+            return;
+        }
+        record.state = State::Leaving(code);
+        self.rooms.retain(|_, room| {
+            room.members.remove(&id);
+            !room.members.is_empty()
+        });
+    }
+
+    /// The relay closes a connection with an ERROR that says why.
+    fn fail(&mut self, id: Id, code: Code, facts: &Facts<'_>) {
+        let most = self.settings.queue_bytes_max;
+        let lacks_room = facts.queued(id) > most / 2 || self.is_tight();
+        self.record(id).may_lack_final = lacks_room;
+        self.depart(id, code);
+    }
+
+    /// The budget for all queues is so small that anything may find no room.
+    fn is_tight(&self) -> bool {
+        self.limits.buffered_total_bytes_max < 64 << 20
+    }
+
+    /// The deadline of a connection has come, and the relay has taken it out of its clients, or not.
+    pub(crate) fn deadline(&mut self, id: Id, has_ended: bool, facts: &Facts<'_>, now: Time) {
+        let hello_us = u64::try_from(self.settings.hello_deadline.as_micros()).unwrap_or(u64::MAX);
+        let record = self.record(id);
+        let silent_us = now.micros() - record.heard.micros();
+        match record.state {
+            State::Greeting => {
+                let waited = now.micros() - record.opened.micros();
+                assert!(waited + GRAIN_US >= hello_us, "{id} had {waited} us for its HELLO");
+                self.fail(id, Code::HelloTimeout, facts);
+            }
+            State::Registered if has_ended => {
+                assert!(
+                    silent_us + GRAIN_US >= 2 * record.keepalive_us,
+                    "{id} is given up after {silent_us} us of silence, with a keepalive of {}",
+                    record.keepalive_us
+                );
+                assert!(record.pings > 0, "{id} is given up unasked");
+                self.fail(id, Code::IdleTimeout, facts);
+            }
+            State::Registered | State::Leaving(_) => {}
+        }
+    }
+
+    pub(crate) fn overdue(&mut self, id: Id, facts: &Facts<'_>, now: Time) {
+        let deadline = u64::try_from(self.limits.input_deadline.as_micros()).unwrap_or(u64::MAX);
+        let record = self.record(id);
+        let since = record.partial_since.unwrap_or_else(|| panic!("{id} has no incomplete frame"));
+        let age = now.micros() - since.micros();
+        assert!(age + GRAIN_US >= deadline, "{id} had {age} us for a frame");
+        self.fail(id, Code::FrameTimeout, facts);
+    }
+
+    pub(crate) fn ended(&mut self, id: Id) {
+        self.depart(id, Code::HungUp);
+    }
+
+    pub(crate) fn shut_down(&mut self, facts: &Facts<'_>) {
+        self.stopping = true;
+        let ids: Vec<Id> = self.records.keys().copied().collect();
+        for id in ids {
+            if !matches!(self.record(id).state, State::Leaving(_)) {
+                self.fail(id, Code::ShuttingDown, facts);
+                for directory in self.record(id).directories.values_mut() {
+                    directory.is_wanted = false;
+                }
+            }
+        }
+    }
+
+    /// The service has been told that a connection is gone.
+    pub(crate) fn closed(&mut self, id: Id, reason: CloseReason, written: u64, is_reset: bool, now: Time) {
+        let write_deadline = u64::try_from(self.limits.write_deadline.as_micros()).unwrap_or(u64::MAX);
+        let is_tight = self.is_tight();
+        let record = self.record(id);
+        assert!(!record.is_gone, "{id} is gone twice");
+        assert_eq!(record.taken_bytes, written, "what was written to {id}");
+        let code = match reason {
+            CloseReason::Finished => {
+                let State::Leaving(code) = record.state else { panic!("{id} is finished, and nobody closed it") };
+                let has_last_word = !matches!(code, Code::Left | Code::HungUp);
+                assert!(record.partial.is_empty(), "{id} is finished in the middle of a frame");
+                assert!(
+                    record.is_final || !has_last_word || record.may_lack_final,
+                    "{id} is closed with {code} and not told"
+                );
+                code
+            }
+            CloseReason::Reset => {
+                assert!(is_reset, "{id} is lost, and nothing was reset");
+                Code::Reset
+            }
+            CloseReason::WriteOverdue => {
+                let mark = record.marks.iter().find(|(end, _)| *end > written);
+                let (_, since) = mark.unwrap_or_else(|| panic!("{id} is slow, and nothing waits for it"));
+                let age = now.micros() - since.micros();
+                assert!(age + GRAIN_US >= write_deadline, "{id} is slow after {age} us");
+                Code::SlowConsumer
+            }
+            CloseReason::MemoryPressure => {
+                assert!(is_tight, "{id} is closed for memory, of which there is plenty");
+                Code::MemoryPressure
+            }
+            _ => panic!("{id} has ended as {reason:?}"),
+        };
+        record.is_gone = true;
+        record.receipts_pending = 0;
+        let rest = std::mem::take(&mut record.due);
+        record.partial = Vec::new();
+        self.depart(id, code);
+        for due in rest {
+            if !due.fans_out
+                && let Some(fate) = self.fates.get_mut(&(due.from, due.correlation, id))
+            {
+                fate.must = fate.must.or(Some(Code::RecipientLost));
+            }
+        }
+    }
+
+    /// A turn is over: how old is what waits, and does it wait for a reason?
+    pub(crate) fn turn(&mut self, facts: &Facts<'_>, now: Time) {
+        self.watch_outputs();
+        self.tally.turns += 1;
+        let write_deadline = u64::try_from(self.limits.write_deadline.as_micros()).unwrap_or(u64::MAX);
+        for (id, record) in self.records.iter_mut().filter(|(_, record)| !record.is_gone) {
+            let queued = facts.queued(*id) as u64;
+            let end = record.taken_bytes + queued;
+            while record.marks.front().is_some_and(|(end, _)| *end <= record.taken_bytes) {
+                record.marks.pop_front();
+            }
+            if queued == 0 {
+                continue;
+            }
+            if record.marks.back().is_none_or(|(last, _)| *last < end) {
+                record.marks.push_back((end, now));
+            }
+            let age = record.marks.front().map_or(0, |(_, since)| now.micros() - since.micros());
+            assert!(age <= write_deadline + GRAIN_US, "{id} has not taken a byte that waits for {age} us");
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! A network of the simulation's own: one stream in each direction, cut, delayed, held up and broken as a seed says.
+//!
+//! It announces as little as the contract of [`Transport`] allows, and more than that where a real poll would: an
+//! event comes once, late, in any order, without a cause, or for a connection that has gone.
+//!
+//! What the relay writes is handed to the judge the moment that the network takes it; the client reads it when it
+//! likes.
+
+use std::cell::{RefCell, RefMut};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::rc::Rc;
+
+use switchboard::reactor::{ConnId, Readiness, Transport};
+use switchboard::time::Time;
+
+/// What the network is like for one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    /// Bytes of one piece that arrives at the relay.
+    pub(crate) piece_bytes_max: usize,
+    /// Time that a piece takes, at most.
+    pub(crate) delay_us_max: u64,
+    /// Bytes that the network holds for a client that does not read.
+    pub(crate) window_bytes: usize,
+    /// Bytes taken by one write.
+    pub(crate) write_bytes_max: usize,
+    /// Calls are interrupted now and then.
+    pub(crate) interrupts: bool,
+    /// What arrived before a reset can still be read.
+    pub(crate) reads_before_reset: bool,
+}
+
+impl Line {
+    /// A network without whims.
+    pub(crate) const PLAIN: Self = Self {
+        piece_bytes_max: usize::MAX,
+        delay_us_max: 0,
+        window_bytes: 1 << 20,
+        write_bytes_max: usize::MAX,
+        interrupts: false,
+        reads_before_reset: true,
+    };
+}
+
+/// Everything that the relay wrote and nobody has judged, in the order in which the network took it.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    pub(crate) bytes: Vec<u8>,
+    /// Whose bytes, and where they end.
+    pub(crate) pieces: Vec<(ConnId, usize)>,
+}
+
+/// One connection, seen from the network.
+#[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub(crate) struct Wire {
+    pub(crate) line: Line,
+    random: fastrand::Rng,
+    log: Rc<RefCell<Log>>,
+    pub(crate) conn: Option<ConnId>,
+
+    /// Pieces on their way to the relay, with the time at which they arrive.
+    road: VecDeque<(Time, Vec<u8>)>,
+    arrived: VecDeque<u8>,
+    /// Everything that the client has sent and the relay's service has not consumed.
+    pub(crate) unconsumed: VecDeque<u8>,
+    /// The client sends no more; the end arrives behind what is on the road.
+    closing: bool,
+    ended: bool,
+    pub(crate) is_reset: bool,
+    /// Nothing arrives any more, in either direction, and nobody is told.
+    pub(crate) is_cut: bool,
+
+    /// Taken from the relay, not read by the client.
+    inbox: VecDeque<u8>,
+    pub(crate) written: u64,
+    /// The relay will write no more.
+    shut: bool,
+    /// The relay has dropped its end.
+    pub(crate) is_gone: bool,
+
+    drained: bool,
+    blocked: bool,
+    readiness: Readiness,
+    /// The turn in which the relay was told of bytes that it has not read since.
+    pub(crate) told_in: Option<u64>,
+    /// Calls that wrote or tried to.
+    pub(crate) write_calls: u64,
+}
+
+/// The client's end, and the network's.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer(Rc<RefCell<Wire>>);
+
+/// The relay's end.
+#[derive(Debug)]
+pub(crate) struct Pipe(Rc<RefCell<Wire>>);
+
+impl Peer {
+    pub(crate) fn new(line: Line, seed: u64, log: Rc<RefCell<Log>>) -> (Self, Pipe) {
+        let wire = Rc::new(RefCell::new(Wire {
+            line,
+            random: fastrand::Rng::with_seed(seed),
+            log,
+            conn: None,
+            road: VecDeque::new(),
+            arrived: VecDeque::new(),
+            unconsumed: VecDeque::new(),
+            closing: false,
+            ended: false,
+            is_reset: false,
+            is_cut: false,
+            inbox: VecDeque::new(),
+            written: 0,
+            shut: false,
+            is_gone: false,
+            drained: true,
+            blocked: false,
+            // A new socket is announced once, as ready for writing.
+            readiness: Readiness { writable: true, ..Readiness::default() },
+            told_in: None,
+            write_calls: 0,
+        }));
+        (Self(Rc::clone(&wire)), Pipe(wire))
+    }
+
+    pub(crate) fn wire(&self) -> RefMut<'_, Wire> {
+        self.0.borrow_mut()
+    }
+
+    pub(crate) fn send(&self, now: Time, bytes: &[u8]) {
+        let mut wire = self.wire();
+        if wire.closing || wire.is_reset || wire.is_cut {
+            return;
+        }
+        wire.unconsumed.extend(bytes);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let most = wire.line.piece_bytes_max.min(rest.len());
+            let length = wire.random.usize(1..=most).max(most / 2);
+            let (piece, after) = rest.split_at(length);
+            rest = after;
+            let at = wire.arrival(now);
+            wire.road.push_back((at, piece.to_vec()));
+        }
+    }
+
+    /// Sends no more, and reads on.
+    pub(crate) fn half_close(&self) {
+        self.wire().closing = true;
+    }
+
+    pub(crate) fn reset(&self) {
+        let mut wire = self.wire();
+        if wire.is_cut || wire.is_gone {
+            return;
+        }
+        wire.is_reset = true;
+        wire.road.clear();
+        wire.readiness = Readiness { readable: true, writable: true, ends: true, failed: true };
+    }
+
+    /// The cable is pulled.
+    pub(crate) fn cut(&self) {
+        self.wire().is_cut = true;
+    }
+
+    /// What the client reads of what waits, up to `most` bytes.
+    pub(crate) fn read(&self, most: usize, into: &mut Vec<u8>) -> usize {
+        let mut wire = self.wire();
+        if wire.is_cut {
+            return 0;
+        }
+        let count = wire.inbox.len().min(most);
+        into.extend(wire.inbox.drain(..count));
+        let room = wire.line.window_bytes.saturating_sub(wire.inbox.len());
+        // A socket says that it is writable when some share of its buffer is free, not with the first byte.
+        if wire.blocked && (wire.inbox.is_empty() || room * 3 >= wire.line.window_bytes) {
+            wire.blocked = false;
+            wire.readiness.writable = true;
+        }
+        count
+    }
+
+    /// Whether the client has read everything that the relay will ever write.
+    pub(crate) fn is_over(&self) -> bool {
+        let wire = self.wire();
+        !wire.is_cut && (wire.is_reset || wire.inbox.is_empty() && (wire.shut || wire.is_gone))
+    }
+
+    pub(crate) fn inbox_bytes(&self) -> usize {
+        self.wire().inbox.len()
+    }
+
+    /// When the next piece arrives.
+    pub(crate) fn next_arrival(&self) -> Option<Time> {
+        let wire = self.wire();
+        if wire.is_cut || wire.is_reset || wire.is_gone {
+            return None;
+        }
+        let end = (wire.closing && !wire.ended && wire.road.is_empty()).then_some(Time::ZERO);
+        wire.road.front().map(|(at, _)| *at).or(end)
+    }
+
+    /// Has everything arrive that is due.
+    pub(crate) fn arrive(&self, now: Time) {
+        let mut wire = self.wire();
+        if wire.is_cut || wire.is_reset {
+            return;
+        }
+        while wire.road.front().is_some_and(|(at, _)| *at <= now) {
+            wire.take_piece();
+        }
+        if wire.closing && !wire.ended && wire.road.is_empty() {
+            wire.ended = true;
+            wire.readiness = Readiness { readable: true, ends: true, ..wire.readiness };
+        }
+    }
+
+    /// What the poll would say, once.
+    pub(crate) fn announced(&self, turn: u64) -> Option<Readiness> {
+        let mut wire = self.wire();
+        if wire.is_cut {
+            return None;
+        }
+        let readiness = std::mem::take(&mut wire.readiness);
+        if readiness.readable && wire.told_in.is_none() {
+            wire.told_in = Some(turn);
+        }
+        (readiness.readable || readiness.writable || readiness.ends).then_some(readiness)
+    }
+
+    pub(crate) fn is_announcing(&self) -> bool {
+        let wire = self.wire();
+        let readiness = wire.readiness;
+        let is_reachable = !wire.is_cut && !wire.is_gone && wire.conn.is_some();
+        is_reachable && (readiness.readable || readiness.writable || readiness.ends)
+    }
+}
+
+impl Wire {
+    /// When something that is sent now arrives: never before what was sent earlier.
+    fn arrival(&mut self, now: Time) -> Time {
+        let delay = self.random.u64(0..=self.line.delay_us_max);
+        let at = Time::from_micros(now.micros() + delay);
+        self.road.back().map_or(at, |(last, _)| at.max(*last))
+    }
+
+    fn take_piece(&mut self) {
+        let Some((_, piece)) = self.road.pop_front() else { return };
+        self.arrived.extend(piece);
+        if self.drained {
+            self.drained = false;
+            self.readiness.readable = true;
+        }
+    }
+
+    /// Bytes that the client has sent and the relay has not read, whether they have arrived or not.
+    pub(crate) fn has_unread(&self) -> bool {
+        !self.arrived.is_empty()
+    }
+
+    /// Whether the network would take something, and the relay has no reason to wait for an event.
+    pub(crate) fn is_writable(&self) -> bool {
+        !self.blocked && !self.is_reset && !self.is_cut && self.inbox.len() < self.line.window_bytes
+    }
+
+    fn is_interrupted(&mut self) -> bool {
+        self.line.interrupts && self.random.u8(..8) == 0
+    }
+}
+
+impl Pipe {
+    pub(crate) fn register(&self, conn: ConnId) {
+        self.0.borrow_mut().conn = Some(conn);
+    }
+}
+
+impl Transport for Pipe {
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let mut wire = self.0.borrow_mut();
+        if wire.is_interrupted() {
+            return Err(ErrorKind::Interrupted.into());
+        }
+        wire.told_in = None;
+        if wire.is_reset && (wire.arrived.is_empty() || !wire.line.reads_before_reset) {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+        if wire.arrived.is_empty() && wire.ended {
+            return Ok(0);
+        }
+        let room: usize = buffers.iter().map(|buffer| buffer.len()).sum();
+        assert!(room > 0, "a read into nothing means nothing");
+        let mut count = 0;
+        for buffer in buffers.iter_mut() {
+            let take = buffer.len().min(wire.arrived.len());
+            for (place, byte) in buffer.iter_mut().zip(wire.arrived.drain(..take)) {
+                *place = byte;
+            }
+            count += take;
+        }
+        wire.drained |= count < room;
+        if wire.drained && wire.random.u8(..8) == 0 {
+            // More arrives the very moment after.
+            wire.take_piece();
+        }
+        if count == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(count) }
+    }
+
+    fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut wire = self.0.borrow_mut();
+        assert!(!wire.shut, "a write after the end was announced");
+        wire.write_calls += 1;
+        if wire.is_interrupted() {
+            return Err(ErrorKind::Interrupted.into());
+        }
+        if wire.is_reset {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let room = wire.line.window_bytes.saturating_sub(wire.inbox.len());
+        if room == 0 {
+            wire.blocked = true;
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let mut left = room.min(wire.line.write_bytes_max);
+        if left > 1 && wire.line.interrupts && wire.random.bool() {
+            left = wire.random.usize(1..=left);
+        }
+        let mut count = 0;
+        let log = Rc::clone(&wire.log);
+        let mut log = log.borrow_mut();
+        for buffer in buffers {
+            let take = buffer.len().min(left);
+            wire.inbox.extend(&buffer[..take]);
+            if wire.conn.is_some() {
+                log.bytes.extend_from_slice(&buffer[..take]);
+            }
+            left -= take;
+            count += take;
+        }
+        wire.written += count as u64;
+        if let Some(conn) = wire.conn {
+            let end = log.bytes.len();
+            log.pieces.push((conn, end));
+        }
+        Ok(count)
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        let mut wire = self.0.borrow_mut();
+        wire.shut = true;
+        if wire.is_reset { Err(ErrorKind::NotConnected.into()) } else { Ok(()) }
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        self.0.borrow_mut().is_gone = true;
+    }
+}

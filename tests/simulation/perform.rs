@@ -1,0 +1,222 @@
+//! What a step does.
+
+use switchboard::wire::control::{Hello, Join, Leave, Ping, Profile, Unwatch, Update, Watch, Who};
+use switchboard::wire::{Flags, Header, Id, Type};
+
+use super::client::Link;
+use super::frames::{frame, frame_of, send_many};
+use super::judge::Facts;
+use super::plan::{Action, Ask, Greeting, Reader, Spoil, Step, Target};
+use super::world::World;
+
+impl World {
+    pub(super) fn perform(&mut self, step: &Step) {
+        let client = step.client;
+        match &step.action {
+            Action::Connect { hello, payload_bytes_max, keepalive_ms, line, reader } => {
+                if !self.is_connected(client) {
+                    self.dial(client, *line, *reader, step);
+                    self.greet(client, *hello, *payload_bytes_max, *keepalive_ms);
+                }
+            }
+            Action::Crowd { count, line } => {
+                for client in (client..self.clients.len()).take(*count) {
+                    if !self.is_connected(client) {
+                        self.dial(client, *line, Reader::Prompt, step);
+                        self.greet(client, Greeting::Good, u32::MAX, 20_000);
+                    }
+                }
+            }
+            Action::Send { to, payload_bytes, count, flags, kind, type_number } => {
+                let Some(to) = self.id_of(*to) else { return };
+                for _ in 0..*count {
+                    let word = self.frame(client, to, *type_number, *flags, *kind, *payload_bytes);
+                    self.say(client, &word);
+                }
+            }
+            Action::SendMany { to, payload_bytes, flags } => {
+                let mut list: Vec<Id> = to.iter().filter_map(|to| self.id_of(*to)).collect();
+                list.sort_unstable();
+                list.dedup();
+                let correlation = self.next();
+                let most = self.clients[client].link.as_ref().map_or(0, |link| link.payload_bytes_max);
+                let room = most.saturating_sub(4 + 8 * list.len());
+                let payload = filling(correlation, (*payload_bytes).min(room));
+                self.say(client, &send_many(Flags(*flags), correlation, &list, &payload));
+            }
+            Action::Ask { ask, flags } => self.ask(client, *ask, Flags(*flags)),
+            Action::Spoil(spoil) => self.spoil(client, *spoil),
+            Action::Goodbye => self.say(client, &frame(Header::new(Type::Goodbye), &[])),
+            Action::HalfClose => self.with(client, |link| link.peer.half_close()),
+            Action::Reset => self.with(client, |link| link.peer.reset()),
+            Action::Cut => self.with(client, |link| link.peer.cut()),
+            Action::Read(reader) => self.with(client, |link| link.reader = *reader),
+            Action::Storm { count } => {
+                for client in (client..self.clients.len()).take(*count) {
+                    self.with(client, |link| link.peer.reset());
+                }
+            }
+            Action::Pass(duration) => self.pass(*duration),
+            Action::ShutDown if !self.is_stopping => {
+                self.is_stopping = true;
+                self.tap.judge.watch_outputs();
+                self.tap.service.shut_down(&mut self.engine.connections, self.now);
+                self.tap.judge.shut_down(&Facts(&self.engine.connections));
+            }
+            Action::ShutDown => {}
+        }
+    }
+
+    fn with(&mut self, client: usize, act: impl FnOnce(&mut Link)) {
+        if let Some(link) = &mut self.clients[client].link {
+            act(link);
+        }
+    }
+
+    fn is_connected(&self, client: usize) -> bool {
+        let link = self.clients[client].link.as_ref();
+        link.is_some_and(|link| !link.is_done && !link.peer.is_over() && !link.peer.wire().is_gone)
+    }
+
+    fn say(&mut self, client: usize, bytes: &[u8]) {
+        let now = self.now;
+        self.with(client, |link| link.send(now, bytes));
+    }
+
+    fn greet(&mut self, client: usize, greeting: Greeting, payload_bytes_max: u32, keepalive_ms: u32) {
+        let correlation = self.next();
+        let owner = if let Greeting::As(other) = greeting { other } else { client };
+        let name = if greeting == Greeting::BadName { " ".to_owned() } else { client_name(owner) };
+        let hello = Hello {
+            payload_bytes_max: Some(payload_bytes_max),
+            keepalive_ms: Some(keepalive_ms),
+            ..Hello::new(Profile::named(&name))
+        };
+        let bytes = match greeting {
+            Greeting::Good | Greeting::As(_) | Greeting::BadName => frame_of(correlation, Flags::NONE, &hello),
+            Greeting::OtherVersion => {
+                let hello = Hello { version_min: 7, version_max: 9, ..hello };
+                frame_of(correlation, Flags::NONE, &hello)
+            }
+            Greeting::NotSwitchboard => b"GET / HTTP/1.1\r\nHost: relay\r\n\r\n".to_vec(),
+            Greeting::Send => self.frame(client, Id::ALL, 0x10, 0, 0, 10),
+            Greeting::None => Vec::new(),
+        };
+        self.say(client, &bytes);
+    }
+
+    /// A frame of a client that is within its limit.
+    pub(super) fn frame(
+        &mut self,
+        client: usize,
+        to: Id,
+        type_number: u8,
+        flags: u8,
+        kind: u16,
+        payload_bytes: usize,
+    ) -> Vec<u8> {
+        let correlation = self.next();
+        let most = self.clients[client].link.as_ref().map_or(0, |link| link.payload_bytes_max);
+        // A PING has a body of its own, and this is none.
+        let length = if type_number == 0x06 { 0 } else { payload_bytes.min(most) };
+        let header = Header { type_number, kind, ..Header::new(Type::Send).to(to).flagged(Flags(flags)) };
+        frame(header.correlating(correlation), &filling(correlation, length))
+    }
+
+    fn id_of(&self, target: Target) -> Option<Id> {
+        match target {
+            Target::Client(client) => self.clients[client].link.as_ref()?.id,
+            Target::Former(client) => self.clients[client].former,
+            Target::Nobody(bits) => Some(Id::from_bits(bits)),
+            Target::Room(room) => Some(self.room(room)),
+            Target::All => Some(Id::ALL),
+            Target::Relay => Some(Id::RELAY),
+        }
+    }
+
+    /// The last id that anybody has learnt of a room; if nobody has, one of a room that never was.
+    fn room(&self, room: usize) -> Id {
+        self.rooms.get(&room_name(room)).copied().unwrap_or(Id::room(room, 1 << 30))
+    }
+
+    fn ask(&mut self, client: usize, ask: Ask, flags: Flags) {
+        let correlation = self.next();
+        let room = |room: Option<usize>| room.map(|room| self.room(room));
+        let bits = |id: Option<Id>| id.map(Id::bits);
+        let bytes = match ask {
+            Ask::Watch(scope) => {
+                let scope = room(scope);
+                self.with(client, |link| {
+                    link.watches.retain(|other| *other != scope);
+                    link.watches.push(scope);
+                });
+                frame_of(correlation, flags, &Watch { room: bits(scope) })
+            }
+            Ask::Unwatch(scope) => {
+                let scope = room(scope);
+                self.with(client, |link| link.watches.retain(|other| *other != scope));
+                frame_of(correlation, flags, &Unwatch { room: bits(scope) })
+            }
+            Ask::Who => frame_of(correlation, flags, &Who::Everybody),
+            Ask::WhoNamed(other) => frame_of(correlation, flags, &Who::Named(&client_name(other))),
+            Ask::WhoRoom(number) => frame_of(correlation, flags, &Who::Room(self.room(number))),
+            Ask::Join(number) => frame_of(correlation, flags, &Join { name: &room_name(number) }),
+            Ask::Leave(number) => frame_of(correlation, flags, &Leave { room: self.room(number).bits() }),
+            Ask::Rename(other) => frame_of(correlation, flags, &Update(Profile::named(&client_name(other)))),
+            Ask::Details(length) => {
+                let details = filling(correlation, length);
+                frame_of(correlation, flags, &Update(Profile { details: Some(&details), ..Profile::default() }))
+            }
+            Ask::Ping => frame_of(correlation, flags, &Ping { clock_us: None }),
+            Ask::Unknown => {
+                let header = Header { type_number: 0x7f, ..Header::new(Type::Send).flagged(flags) };
+                frame(header.correlating(correlation), &[1, 2, 3])
+            }
+            Ask::BadBody => frame(Header::new(Type::Join).flagged(flags).correlating(correlation), &[0x10, 0, 0]),
+        };
+        self.say(client, &bytes);
+    }
+
+    fn spoil(&mut self, client: usize, spoil: Spoil) {
+        let correlation = self.next();
+        let most = self.clients[client].link.as_ref().map_or(0, |link| link.payload_bytes_max);
+        let bytes = match spoil {
+            // Noise that begins with what can only be a length over any limit.
+            Spoil::Garbage(length) => {
+                let mut noise = filling(correlation, length.max(4));
+                noise[0] |= 0x40;
+                noise
+            }
+            Spoil::TooLarge => {
+                let mut bytes = frame(Header::new(Type::Send).correlating(correlation), &[]);
+                bytes[..4].copy_from_slice(&(most as u32 + 25).to_be_bytes());
+                bytes
+            }
+            Spoil::Malformed => [0, 0, 0, 23, 1, 2, 3].to_vec(),
+            Spoil::Half(missing) => {
+                let mut bytes = self.frame(client, Id::ALL, 0x10, 0, 0, 200);
+                bytes.truncate(bytes.len().saturating_sub(missing).max(1));
+                bytes
+            }
+            Spoil::Again => {
+                let hello = Hello::new(Profile::named("again"));
+                return self.say(client, &frame_of(correlation, Flags::NONE, &hello));
+            }
+        };
+        self.say(client, &bytes);
+        self.with(client, |link| link.is_spoilt = true);
+    }
+}
+
+fn client_name(client: usize) -> String {
+    format!("client-{client}")
+}
+
+fn room_name(room: usize) -> String {
+    format!("room-{room}")
+}
+
+/// Bytes that tell which frame they belong to, and which place in it.
+fn filling(correlation: u32, length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at as u32).wrapping_mul(31).wrapping_add(correlation.wrapping_mul(7)) as u8).collect()
+}

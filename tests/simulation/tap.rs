@@ -1,0 +1,115 @@
+//! The production service, with the judge listening: everything that the engine tells it is told to the judge as
+//! well, right after it was handled.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use switchboard::reactor::{CloseReason, ConnId, Connections, PeerAddr, Progress, Refusal, Service, Unsent};
+use switchboard::server::RelayService;
+use switchboard::time::Time;
+
+use super::judge::{Facts, Judge, id_of};
+use super::network::{Peer, Pipe};
+
+#[derive(Debug)]
+pub(crate) struct Tap {
+    pub(crate) service: RelayService,
+    pub(crate) judge: Judge,
+    /// Of every connection that the engine has.
+    pub(crate) peers: Rc<RefCell<BTreeMap<ConnId, Peer>>>,
+    shown: Vec<u8>,
+}
+
+impl Tap {
+    pub(crate) fn new(service: RelayService, judge: Judge) -> Self {
+        Self { service, judge, peers: Rc::default(), shown: Vec::new() }
+    }
+
+    /// Both must agree on how many are here, after whatever has happened.
+    fn compare(&self) {
+        assert_eq!(self.service.clients(), self.judge.registered(), "how many clients are here");
+        assert_eq!(self.service.relay().rooms(), self.judge.rooms(), "how many rooms there are");
+    }
+}
+
+impl Service<Pipe> for Tap {
+    fn on_open(&mut self, io: &mut Connections<Pipe>, conn: ConnId, peer: PeerAddr, listener: usize, now: Time) {
+        self.judge.watch_outputs();
+        let address = peer.socket_addr().map(|address| address.to_string()).unwrap_or_default();
+        self.judge.opened(id_of(conn), address, now);
+        self.service.on_open(io, conn, peer, listener, now);
+    }
+
+    fn on_data(&mut self, io: &mut Connections<Pipe>, conn: ConnId, data: &mut [u8], now: Time) -> Progress {
+        assert!(!data.is_empty() && io.is_reading(conn), "{conn:?} is shown although it is paused or closed");
+        self.judge.watch_outputs();
+        let mut shown = std::mem::take(&mut self.shown);
+        shown.clear();
+        shown.extend_from_slice(data);
+        let progress = self.service.on_data(io, conn, data, now);
+        {
+            let peers = self.peers.borrow();
+            let mut wire = peers[&conn].wire();
+            let (front, back) = wire.unconsumed.as_slices();
+            let is_what_was_sent = shown.len() <= wire.unconsumed.len()
+                && front.iter().chain(back).zip(&shown).all(|(sent, shown)| sent == shown);
+            assert!(is_what_was_sent, "{conn:?} is shown what its client has not sent, or not in this place");
+            wire.unconsumed.drain(..progress.consumed);
+        }
+        let has_rest = progress.consumed < shown.len();
+        self.judge.shown(id_of(conn), &shown[..progress.consumed], has_rest, &Facts(io), now);
+        self.shown = shown;
+        self.compare();
+        progress
+    }
+
+    fn on_end(&mut self, io: &mut Connections<Pipe>, conn: ConnId, now: Time) {
+        self.judge.watch_outputs();
+        self.service.on_end(io, conn, now);
+        self.judge.ended(id_of(conn));
+        self.compare();
+    }
+
+    fn on_input_overdue(&mut self, io: &mut Connections<Pipe>, conn: ConnId, now: Time) {
+        self.judge.watch_outputs();
+        self.service.on_input_overdue(io, conn, now);
+        self.judge.overdue(id_of(conn), &Facts(io), now);
+        self.compare();
+    }
+
+    fn on_deadline(&mut self, io: &mut Connections<Pipe>, conn: ConnId, now: Time) {
+        self.judge.watch_outputs();
+        let clients = self.service.clients();
+        self.service.on_deadline(io, conn, now);
+        let has_ended = self.service.clients() < clients;
+        self.judge.deadline(id_of(conn), has_ended, &Facts(io), now);
+        self.compare();
+    }
+
+    fn on_written(&mut self, io: &mut Connections<Pipe>, conn: ConnId, written: u64, now: Time) {
+        self.judge.watch_outputs();
+        self.service.on_written(io, conn, written, now);
+    }
+
+    fn on_close(&mut self, io: &mut Connections<Pipe>, conn: ConnId, reason: CloseReason, left: Unsent<'_>, now: Time) {
+        self.judge.watch_outputs();
+        self.service.on_close(io, conn, reason, left, now);
+        let is_reset = self.peers.borrow()[&conn].wire().is_reset;
+        self.judge.closed(id_of(conn), reason, left.written, is_reset, now);
+        self.compare();
+    }
+
+    fn on_turn_end(&mut self, io: &mut Connections<Pipe>, now: Time) {
+        self.judge.watch_outputs();
+        self.service.on_turn_end(io, now);
+    }
+
+    fn refusal(&mut self, why: Refusal) -> &[u8] {
+        <RelayService as Service<Pipe>>::refusal(&mut self.service, why)
+    }
+
+    fn message_bytes(head: &[u8]) -> usize {
+        <RelayService as Service<Pipe>>::message_bytes(head)
+    }
+}

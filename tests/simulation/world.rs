@@ -1,0 +1,358 @@
+//! One run: the production engine and relay, clients, a network and a clock, and the turns that they make together.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use switchboard::reactor::{ConnId, Engine, PeerAddr, Readiness};
+use switchboard::relay::Relay;
+use switchboard::server::RelayService;
+use switchboard::time::Time;
+use switchboard::wire::control::Watch;
+use switchboard::wire::{Flags, Header, Id, Type};
+
+use super::client::{Client, Link};
+use super::frames::{frame, frame_of};
+use super::judge::{Facts, Judge, Tally};
+use super::network::{Line, Log, Peer, Pipe};
+use super::plan::{Plan, Reader, Step};
+use super::tap::Tap;
+
+/// The most turns that anything takes to come to rest.
+const TURNS_TO_REST_MAX: usize = 200_000;
+
+pub(crate) struct World {
+    pub(super) engine: Engine<Pipe>,
+    pub(super) tap: Tap,
+    pub(super) clients: Vec<Client>,
+    log: Rc<RefCell<Log>>,
+    /// Connections that wait to be accepted.
+    backlog: VecDeque<(Peer, Pipe, SocketAddr)>,
+    /// Connections whose clients have forgotten them, until the relay has too.
+    orphans: Vec<Link>,
+    /// Of connections that have gone: events for them still come.
+    graveyard: Vec<ConnId>,
+    late: Vec<(ConnId, Readiness)>,
+    pub(super) rooms: BTreeMap<String, Id>,
+    pub(super) now: Time,
+    pub(super) correlation: u32,
+    pub(super) is_stopping: bool,
+    turn: u64,
+    ports: u16,
+    seed: u64,
+    random: fastrand::Rng,
+    is_restless: bool,
+    endings_turn_max: usize,
+}
+
+impl World {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let log = Rc::new(RefCell::new(Log::default()));
+        let relay = Relay::new(plan.settings.clone(), plan.seed, Duration::from_hours(490_896));
+        let judge = Judge::new(plan.limits, plan.settings.clone(), Rc::clone(&log));
+        Self {
+            engine: Engine::new::<Tap>(plan.limits),
+            tap: Tap::new(RelayService::new(relay, false), judge),
+            clients: (0..plan.clients).map(|_| Client { link: None, former: None }).collect(),
+            log,
+            backlog: VecDeque::new(),
+            orphans: Vec::new(),
+            graveyard: Vec::new(),
+            late: Vec::new(),
+            rooms: BTreeMap::new(),
+            now: Time::from_micros(1_000_000),
+            correlation: 0,
+            is_stopping: false,
+            turn: 0,
+            ports: 0,
+            seed: plan.seed,
+            random: fastrand::Rng::with_seed(plan.seed ^ 0x5eed),
+            is_restless: plan.restless_poll,
+            endings_turn_max: plan.limits.endings_turn_max,
+        }
+    }
+
+    /// Runs a plan to its end and sees everybody off; panics if the judge finds fault.
+    pub(crate) fn run(plan: &Plan) -> Tally {
+        let mut world = Self::new(plan);
+        for step in &plan.steps {
+            world.perform(step);
+            for _ in 0..step.turns {
+                world.turn();
+            }
+        }
+        world.conclude(plan.longest_silence());
+        world.tap.judge.tally
+    }
+
+    /// Has nothing go wrong any more, looks at what has become of everything, and sees everybody off.
+    fn conclude(&mut self, longest_silence: Duration) {
+        self.is_restless = false;
+        for link in self.links() {
+            link.reader = Reader::Prompt;
+            link.peer.wire().line = Line::PLAIN;
+        }
+        self.settle();
+        // Those who say nothing, or never finish what they have begun, are given up.
+        self.pass(longest_silence);
+        self.settle();
+        self.tap.judge.rest();
+        self.greet_everybody();
+        self.settle();
+        self.tap.judge.rest();
+        for client in 0..self.clients.len() {
+            if let Some(id) = self.clients[client].link.as_ref().and_then(|link| link.id)
+                && self.tap.judge.is_here(id)
+            {
+                assert!(self.tap.judge.knows_everybody(id), "{id} has asked who is here, and does not know it");
+            }
+        }
+        self.see_off();
+    }
+
+    /// Everybody who is here asks who is here, and says something to all.
+    fn greet_everybody(&mut self) {
+        let now = self.now;
+        for number in 0..self.clients.len() {
+            let watch = frame_of(self.next(), Flags::NONE, &Watch { room: None });
+            let word = self.frame(number, Id::ALL, 0x10, 1, 0, 20);
+            let Some(link) = &mut self.clients[number].link else { continue };
+            link.watches.push(None);
+            link.send(now, &watch);
+            if number < 20 {
+                link.send(now, &word);
+            }
+        }
+    }
+
+    fn see_off(&mut self) {
+        for number in 0..self.clients.len() {
+            let goodbye = frame(Header::new(Type::Goodbye), &[]);
+            let now = self.now;
+            let Some(link) = &mut self.clients[number].link else { continue };
+            match number % 3 {
+                0 => link.send(now, &goodbye),
+                1 => link.peer.half_close(),
+                _ => link.peer.reset(),
+            }
+        }
+        self.settle();
+        self.pass(Duration::from_secs(40));
+        self.settle();
+        assert!(self.engine.connections.is_empty(), "{} connections are left", self.engine.connections.len());
+        assert_eq!(self.engine.connections.buffered_total_bytes(), 0, "bytes are held for nobody");
+        assert_eq!(
+            (self.tap.service.clients(), self.tap.service.relay().rooms()),
+            (0, 0),
+            "clients and rooms are left"
+        );
+    }
+
+    /// Turns until there is nothing to do but wait for deadlines.
+    fn settle(&mut self) {
+        for _ in 0..TURNS_TO_REST_MAX {
+            let now = self.now;
+            let is_moving = |link: &mut Link| {
+                link.peer.is_announcing() || link.peer.next_arrival().is_some() || link.next_read(now).is_some()
+            };
+            let is_busy = self.engine.has_work() || !self.late.is_empty() || !self.backlog.is_empty();
+            if !is_busy && !self.links().any(is_moving) {
+                return self.check_rest();
+            }
+            self.turn();
+        }
+        let now = self.now;
+        let work = self.engine.has_work();
+        let moving: Vec<_> = self
+            .links()
+            .map(|link| (link.conn(), link.peer.is_announcing(), link.peer.next_arrival(), link.next_read(now), link.reader))
+            .filter(|(_, announcing, arrival, read, _)| *announcing || arrival.is_some() || read.is_some())
+            .collect();
+        panic!("it never comes to rest: at {now:?} work {work}, backlog {}, moving {moving:?}", self.backlog.len());
+    }
+
+    /// At rest nothing waits that could go on.
+    fn check_rest(&self) {
+        let io = &self.engine.connections;
+        for (conn, peer) in self.tap.peers.borrow().iter() {
+            let wire = peer.wire();
+            let is_stuck = io.queued_bytes(*conn) > 0 && wire.is_writable();
+            assert!(!is_stuck, "{conn:?} has room, and what waits for it is not written");
+            let is_unread = wire.has_unread() && !wire.is_cut && io.is_open(*conn) && io.queued_bytes(*conn) == 0;
+            assert!(!is_unread, "{conn:?} has sent something, and nobody reads it");
+        }
+    }
+
+    /// Lets time pass.
+    pub(super) fn pass(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        loop {
+            let wait = self.sleep().unwrap_or(duration);
+            if self.now + wait >= end {
+                break;
+            }
+            self.turn();
+        }
+        self.now = self.now.max(end);
+        self.turn_now();
+    }
+
+    pub(super) fn next(&mut self) -> u32 {
+        self.correlation += 1;
+        self.correlation
+    }
+
+    /// A client begins a connection.
+    pub(super) fn dial(&mut self, client: usize, line: Line, reader: Reader, step: &Step) {
+        if let Some(link) = self.clients[client].link.take() {
+            self.abandon(client, link);
+        }
+        // What a network does to a connection depends on nothing but the seed, the step and the client.
+        let seed = self.seed ^ (step.number << 20) ^ client as u64;
+        let (peer, pipe) = Peer::new(line, seed, Rc::clone(&self.log));
+        self.ports = self.ports.wrapping_add(1);
+        let address = SocketAddr::from(([10, 0, (client >> 8) as u8, client as u8], self.ports));
+        self.backlog.push_back((peer.clone(), pipe, address));
+        self.clients[client].link = Some(Link::new(peer, reader));
+    }
+
+    /// A client that begins a new connection has dropped its old one.
+    fn abandon(&mut self, client: usize, mut link: Link) {
+        self.clients[client].former = link.id.or(self.clients[client].former);
+        link.peer.half_close();
+        (link.reader, link.is_done) = (Reader::Prompt, true);
+        self.orphans.push(link);
+    }
+
+    fn links(&mut self) -> impl Iterator<Item = &mut Link> {
+        self.clients.iter_mut().filter_map(|client| client.link.as_mut()).chain(&mut self.orphans)
+    }
+
+    /// One turn of the loop, after as much time as it would have slept.
+    pub(super) fn turn(&mut self) {
+        let is_busy = self.engine.has_work()
+            || !self.late.is_empty()
+            || !self.backlog.is_empty()
+            || self.links().any(|link| link.peer.is_announcing());
+        let pause = if is_busy { Duration::ZERO } else { self.sleep().unwrap_or_default() };
+        self.now = self.now + pause + Duration::from_micros(self.random.u64(1..60));
+        self.turn_now();
+    }
+
+    /// How long until something happens by itself.
+    fn sleep(&mut self) -> Option<Duration> {
+        let now = self.now;
+        let arrivals = self.links().filter_map(|link| link.peer.next_arrival()).min();
+        let reads = self.links().filter_map(|link| link.next_read(now)).min();
+        let others = [arrivals, reads].into_iter().flatten().min().map(|at| at.since(now));
+        [self.engine.wait(now), others].into_iter().flatten().min()
+    }
+
+    fn turn_now(&mut self) {
+        self.turn += 1;
+        let now = self.now;
+        self.move_clients();
+        self.engine.begin_turn(now);
+        for (conn, readiness) in self.events() {
+            self.engine.note(conn, readiness);
+        }
+        self.engine.turn(&mut self.tap, now);
+        self.accept();
+        self.bury();
+        self.check();
+    }
+
+    /// Everything that arrives by now arrives, and everybody reads who may.
+    fn move_clients(&mut self) {
+        let (now, mut correlation, mut learnt) = (self.now, self.correlation, Vec::new());
+        for link in self.links() {
+            link.read(now, &mut correlation, &mut learnt);
+            if link.peer.is_over() || link.is_done && link.peer.inbox_bytes() == 0 {
+                link.peer.half_close();
+            }
+            link.peer.arrive(now);
+        }
+        self.correlation = correlation;
+        self.rooms.extend(learnt);
+    }
+
+    fn events(&mut self) -> Vec<(ConnId, Readiness)> {
+        let turn = self.turn;
+        let announced = |link: &mut Link| Some((link.conn()?, link.peer.announced(turn)?));
+        let mut events: Vec<_> = self.links().filter_map(announced).collect();
+        events.append(&mut self.late);
+        if !self.is_restless {
+            return events;
+        }
+        self.random.shuffle(&mut events);
+        // What was announced comes a turn late; a part of it comes twice; something comes for nothing.
+        let late = self.random.usize(..=events.len() / 4);
+        self.late = events.split_off(events.len() - late);
+        for index in 0..events.len() {
+            if self.random.u8(..8) == 0 {
+                events.push(events[index]);
+            }
+        }
+        let nothing = Readiness { readable: self.random.bool(), writable: self.random.bool(), ..Readiness::default() };
+        let anybody = self.tap.peers.borrow().keys().copied().min_by_key(|conn| conn.index() as u64 ^ turn);
+        events.extend(anybody.filter(|_| turn.is_multiple_of(7)).map(|conn| (conn, nothing)));
+        if let Some(stale) = self.graveyard.last().filter(|_| turn.is_multiple_of(5)) {
+            let all = Readiness { readable: true, writable: true, ends: true, failed: turn.is_multiple_of(2) };
+            events.push((*stale, all));
+        }
+        events
+    }
+
+    /// The end of a turn, as the reactor does it.
+    fn accept(&mut self) {
+        if self.is_stopping {
+            self.backlog.clear();
+        }
+        let mut budget = self.engine.connections.limits().accepts_turn_max;
+        while budget > 0 && self.engine.may_admit() {
+            let Some((peer, pipe, address)) = self.backlog.pop_front() else { break };
+            budget -= 1;
+            let peers = Rc::clone(&self.tap.peers);
+            let register = |pipe: &mut Pipe, conn| {
+                pipe.register(conn);
+                peers.borrow_mut().insert(conn, peer);
+                Ok(())
+            };
+            let address = PeerAddr::from(address);
+            let admitted = self.engine.admit(&mut self.tap, pipe, address, 0, self.now, register);
+            assert!(admitted.is_ok(), "there is a slot");
+        }
+    }
+
+    fn bury(&mut self) {
+        let gone: Vec<ConnId> =
+            self.tap.peers.borrow().iter().filter(|(_, peer)| peer.wire().is_gone).map(|(conn, _)| *conn).collect();
+        for conn in gone {
+            self.tap.peers.borrow_mut().remove(&conn);
+            self.graveyard.push(conn);
+        }
+        self.orphans.retain(|link| !link.peer.wire().is_gone);
+    }
+
+    /// What must hold after every turn.
+    fn check(&mut self) {
+        self.engine.connections.check_consistency();
+        self.tap.service.relay().check_consistency();
+        let io = &self.engine.connections;
+        self.tap.judge.turn(&Facts(io), self.now);
+        // Endings wait for each other, and those who come for them.
+        let peers = self.tap.peers.borrow();
+        let patience = 16 + peers.len() as u64 / self.endings_turn_max as u64;
+        for (conn, peer) in peers.iter() {
+            let wire = peer.wire();
+            let waits = wire.told_in.is_some_and(|told| self.turn - told > patience);
+            let may_be_paused = io.queued_bytes(*conn) > 0;
+            assert!(
+                !waits || !wire.has_unread() || may_be_paused || !io.is_open(*conn),
+                "{conn:?} has sent something, and nobody reads it"
+            );
+        }
+    }
+}
