@@ -166,6 +166,16 @@ impl<T: Transport> Connections<T> {
             return Err(SendError::Gone);
         }
         if !fits && start == 0 {
+            let connection = &self.slots[conn.index()];
+            if connection.queue().is_none() && !connection.has(flag::BLOCKED) {
+                // What goes straight to the socket needs no memory: who keeps up is not refused for those who do not.
+                let start = self.write_through(conn, outgoing.bytes());
+                if start == outgoing.bytes().len() {
+                    return Ok(());
+                } else if start > 0 || !open(self) {
+                    return self.enqueue(conn, outgoing, start);
+                }
+            }
             self.counters.refused_sends += 1;
             return Err(SendError::Full);
         }

@@ -216,6 +216,35 @@ fn what_many_wait_for_costs_its_memory_once_and_nobody_is_ended_for_it() {
 }
 
 #[test]
+fn whoever_keeps_up_is_written_to_though_the_budget_is_used_up() {
+    let mut bench = Bench::new(Limits { buffered_total_bytes_max: 32 * 1024, ..small() }, Script::messages());
+    let stuck: Vec<_> = (0..8).map(|_| bench.open()).collect();
+    let (conn, peer) = bench.open();
+    for (stuck, stuck_peer) in &stuck {
+        stuck_peer.take(0);
+        send(&mut bench, *stuck, &message(3000, 1)).expect("room");
+        bench.turn();
+    }
+    let mut all = Vec::new();
+    for filling in 0..4 {
+        // The second of a turn would wait for its end if there were memory.
+        all.extend(message(100, filling));
+        assert_eq!(send(&mut bench, conn, &message(100, filling)), Ok(()));
+    }
+    bench.settle();
+    assert!(peer.output() == all, "{} of {} bytes", peer.output().len(), all.len());
+    peer.take(0);
+    assert_eq!(send(&mut bench, conn, &message(100, 9)), Err(SendError::Full));
+    peer.take(30);
+    bench.settle();
+    assert_eq!(send(&mut bench, conn, &message(100, 9)), Ok(()), "what was begun is finished, at the cost of another");
+    peer.take(usize::MAX);
+    bench.settle();
+    all.extend(message(100, 9));
+    assert!(peer.output() == all);
+}
+
+#[test]
 fn what_a_service_says_when_it_hears_of_an_end_is_not_left_for_the_next_event() {
     let mut bench = Bench::new(small(), Script::messages());
     let (_, peer) = bench.open();

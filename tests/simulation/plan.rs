@@ -165,7 +165,7 @@ impl Plan {
         let mut random = fastrand::Rng::with_seed(seed);
         let random = &mut random;
         let crowd = match random.u8(..200) {
-            0 => random.usize(400..2000),
+            0 => 200 << random.u32(0..4),
             1..=8 => random.usize(30..200),
             9..=60 => random.usize(6..20),
             _ => random.usize(2..7),
@@ -179,7 +179,7 @@ impl Plan {
         weights[1] = weights[1].max(2) * 3; // send
         let payload_bytes_max = settings.payload_bytes_max;
         let restless_poll = random.bool();
-        let count = if crowd > 200 { crowd * 3 } else { random.usize(50..600) };
+        let count = if crowd > 200 { crowd } else { random.usize(50..600) };
         let mut swarm = Swarm {
             clients: crowd,
             payload_bytes_max,
@@ -198,7 +198,8 @@ impl Plan {
         for number in 1..=count as u64 {
             let client = swarm.random.usize(..crowd);
             let action = swarm.action();
-            let turns = if swarm.random.u8(..3) == 0 { 0 } else { 1 << swarm.random.u8(..4) };
+            let most = if crowd > 200 { 1 } else { 4 };
+            let turns = if swarm.random.u8(..3) == 0 { 0 } else { 1 << swarm.random.u8(..most) };
             steps.push(Step { number, client, action, turns });
         }
         Self { seed, limits, settings, clients: crowd, steps, restless_poll }

@@ -18,12 +18,13 @@ pub(crate) struct Tap {
     pub(crate) judge: Judge,
     /// Of every connection that the engine has.
     pub(crate) peers: Rc<RefCell<BTreeMap<ConnId, Peer>>>,
+    pub(crate) turn: u64,
     shown: Vec<u8>,
 }
 
 impl Tap {
     pub(crate) fn new(service: RelayService, judge: Judge) -> Self {
-        Self { service, judge, peers: Rc::default(), shown: Vec::new() }
+        Self { service, judge, peers: Rc::default(), turn: 0, shown: Vec::new() }
     }
 
     /// Both must agree on how many are here, after whatever has happened.
@@ -56,6 +57,9 @@ impl Service<Pipe> for Tap {
                 && front.iter().chain(back).zip(&shown).all(|(sent, shown)| sent == shown);
             assert!(is_what_was_sent, "{conn:?} is shown what its client has not sent, or not in this place");
             wire.unconsumed.drain(..progress.consumed);
+            if progress.consumed > 0 {
+                wire.told_in = wire.told_in.map(|_| self.turn);
+            }
         }
         let has_rest = progress.consumed < shown.len();
         self.judge.shown(id_of(conn), &shown[..progress.consumed], has_rest, &Facts(io), now);

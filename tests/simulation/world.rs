@@ -167,7 +167,9 @@ impl World {
         let work = self.engine.has_work();
         let moving: Vec<_> = self
             .links()
-            .map(|link| (link.conn(), link.peer.is_announcing(), link.peer.next_arrival(), link.next_read(now), link.reader))
+            .map(|link| {
+                (link.conn(), link.peer.is_announcing(), link.peer.next_arrival(), link.next_read(now), link.reader)
+            })
             .filter(|(_, announcing, arrival, read, _)| *announcing || arrival.is_some() || read.is_some())
             .collect();
         panic!("it never comes to rest: at {now:?} work {work}, backlog {}, moving {moving:?}", self.backlog.len());
@@ -252,6 +254,7 @@ impl World {
 
     fn turn_now(&mut self) {
         self.turn += 1;
+        self.tap.turn = self.turn;
         let now = self.now;
         self.move_clients();
         self.engine.begin_turn(now);

@@ -88,6 +88,8 @@ impl Judge {
             (self.settings.keepalive_min.as_micros() as u64, self.settings.keepalive_max.as_micros() as u64);
         let record = self.record(from);
         record.state = State::Registered;
+        self.registered.insert(from);
+        let record = self.record(from);
         record.name = hello.profile.name.unwrap_or_default().to_owned();
         record.payload_bytes_max = hello.payload_bytes_max.unwrap_or(65_536).max(4096).min(most) as usize;
         record.keepalive_us = keepalive_us.clamp(least_us, most_us);
@@ -105,10 +107,7 @@ impl Judge {
                 }
                 return self.to_client(from, header, frame, header.destination, wants_receipt, facts);
             }
-            IdKind::All if is_fan => {
-                let registered = self.records.iter().filter(|(_, record)| record.state == State::Registered);
-                registered.map(|(id, _)| *id).collect()
-            }
+            IdKind::All if is_fan => self.registered.iter().copied().collect(),
             IdKind::Room if is_fan => match self.rooms.values().find(|room| room.id == Some(header.destination)) {
                 None => return self.answer(from, header.correlation, Answer::Error(Code::NoSuchRoom)),
                 Some(room) if room.members.contains(&from) => room.members.iter().copied().collect(),

@@ -36,6 +36,9 @@ pub(crate) struct Judge {
     settings: Settings,
     log: Rc<RefCell<Log>>,
     records: BTreeMap<Id, Record>,
+    /// Connections that the engine has.
+    alive: BTreeSet<Id>,
+    registered: BTreeSet<Id>,
     /// Of rooms that somebody is in, by name.
     rooms: BTreeMap<String, Room>,
     rooms_ever: u64,
@@ -115,6 +118,8 @@ struct Record {
     answers: Vec<(u32, Answer)>,
     /// Frames under way to it that want a receipt.
     receipts_pending: usize,
+    /// Of these, how many have been written in this turn: the relay hears of it at its end.
+    receipts_written: usize,
     directories: BTreeMap<Option<Id>, Directory>,
     /// WATCHes that were taken in, with their scope.
     watches: HashMap<u32, Option<Id>>,
@@ -213,6 +218,8 @@ impl Judge {
             settings,
             log,
             records: BTreeMap::new(),
+            alive: BTreeSet::new(),
+            registered: BTreeSet::new(),
             rooms: BTreeMap::new(),
             rooms_ever: 0,
             fates: BTreeMap::new(),
@@ -246,12 +253,14 @@ impl Judge {
             is_exact: true,
             answers: Vec::new(),
             receipts_pending: 0,
+            receipts_written: 0,
             directories: BTreeMap::new(),
             watches: HashMap::new(),
             marks: VecDeque::new(),
             pings: 0,
             is_gone: false,
         };
+        self.alive.insert(id);
         assert!(self.records.insert(id, record).is_none(), "the id {id} is used again");
     }
 
@@ -260,11 +269,11 @@ impl Judge {
     }
 
     fn is_registered(&self, id: Id) -> bool {
-        self.records.get(&id).is_some_and(|record| record.state == State::Registered)
+        self.registered.contains(&id)
     }
 
     pub(crate) fn registered(&self) -> usize {
-        self.records.values().filter(|record| record.state == State::Registered).count()
+        self.registered.len()
     }
 
     pub(crate) fn rooms(&self) -> usize {
@@ -272,8 +281,7 @@ impl Judge {
     }
 
     fn named(&self, name: &str) -> Option<Id> {
-        let is_it = |record: &Record| record.state == State::Registered && record.name == name;
-        self.records.iter().find(|(_, record)| is_it(record)).map(|(id, _)| *id)
+        self.registered.iter().find(|id| self.records[id].name == name).copied()
     }
 
     /// Nobody hears of this client any more.
@@ -283,6 +291,7 @@ impl Judge {
             return;
         }
         record.state = State::Leaving(code);
+        self.registered.remove(&id);
         self.rooms.retain(|_, room| {
             room.members.remove(&id);
             !room.members.is_empty()
@@ -388,6 +397,8 @@ impl Judge {
             _ => panic!("{id} has ended as {reason:?}"),
         };
         record.is_gone = true;
+        self.alive.remove(&id);
+        let record = self.record(id);
         record.receipts_pending = 0;
         let rest = std::mem::take(&mut record.due);
         record.partial = Vec::new();
@@ -406,7 +417,10 @@ impl Judge {
         self.watch_outputs();
         self.tally.turns += 1;
         let write_deadline = u64::try_from(self.limits.write_deadline.as_micros()).unwrap_or(u64::MAX);
-        for (id, record) in self.records.iter_mut().filter(|(_, record)| !record.is_gone) {
+        for id in &self.alive {
+            let Some(record) = self.records.get_mut(id) else { continue };
+            record.receipts_pending =
+                record.receipts_pending.saturating_sub(std::mem::take(&mut record.receipts_written));
             let queued = facts.queued(*id) as u64;
             let end = record.taken_bytes + queued;
             while record.marks.front().is_some_and(|(end, _)| *end <= record.taken_bytes) {

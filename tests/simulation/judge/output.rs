@@ -132,7 +132,7 @@ impl Judge {
         fate.state = Outcome::Delivered;
         if self.owed.get(&(due.from, due.correlation)) == Some(&id) {
             let record = self.record(id);
-            record.receipts_pending = record.receipts_pending.saturating_sub(1);
+            record.receipts_written += 1;
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use switchboard::wire::{Code, Id};
 
-use super::{Judge, Outcome, State};
+use super::{Judge, Outcome};
 
 /// A reserve that holds the answers to one input twice, as the command line demands it.
 const LAWFUL_RESERVE_BYTES: usize = 2 * 1024 * 120;
@@ -16,7 +16,8 @@ impl Judge {
         self.judge_frames();
         let is_lawful = self.settings.queue_reserve_bytes >= LAWFUL_RESERVE_BYTES && !self.is_tight();
         let is_tight = self.is_tight();
-        for (id, record) in self.records.iter_mut().filter(|(_, record)| record.state == State::Registered) {
+        for id in &self.registered {
+            let Some(record) = self.records.get_mut(id) else { continue };
             assert!(record.partial.is_empty(), "{id} has half a frame and nothing behind it");
             for due in std::mem::take(&mut record.due).into_iter().filter(|due| due.fans_out) {
                 let has_reason = due.may_lack_room || due.is_too_large;
@@ -78,16 +79,15 @@ impl Judge {
     }
 
     fn judge_presence(&self) {
-        let everybody: BTreeSet<Id> =
-            self.records.iter().filter(|(_, record)| record.state == State::Registered).map(|(id, _)| *id).collect();
-        for id in &everybody {
+        let everybody = &self.registered;
+        for id in everybody {
             for (scope, directory) in &self.records[id].directories {
                 if !directory.is_wanted || directory.has_hole || directory.listing.is_some() || directory.last.is_none()
                 {
                     continue;
                 }
                 let room = scope.and_then(|scope| self.rooms.values().find(|room| room.id == Some(scope)));
-                let truth = room.map_or(&everybody, |room| &room.members);
+                let truth = room.map_or(everybody, |room| &room.members);
                 let known: BTreeSet<Id> = directory.members.keys().copied().collect();
                 assert_eq!(known, *truth, "who is in {scope:?}, as {id} knows it");
                 for (other, seen) in &directory.members {
