@@ -33,7 +33,7 @@ pub enum Bug {
     WrongRecipient,
     /// Relay: a GAP says one frame less than were missed.
     GapOffByOne,
-    /// Relay: a frame is queued before the GAP that should stand in front of it.
+    /// Relay: a frame that is small enough slips in before the GAP that should stand in front of it.
     GapOvertaken,
     /// Relay: a receipt says written as soon as anything was written.
     ReceiptTooEarly,

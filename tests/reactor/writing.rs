@@ -217,7 +217,10 @@ fn what_many_wait_for_costs_its_memory_once_and_nobody_is_ended_for_it() {
 
 #[test]
 fn whoever_keeps_up_is_written_to_though_the_budget_is_used_up() {
-    let mut bench = Bench::new(Limits { buffered_total_bytes_max: 32 * 1024, ..small() }, Script::messages());
+    let mut bench = Bench::new(
+        Limits { buffered_total_bytes_max: 32 * 1024, queue_bytes_max: 64 * 1024, ..small() },
+        Script::messages(),
+    );
     let stuck: Vec<_> = (0..8).map(|_| bench.open()).collect();
     let (conn, peer) = bench.open();
     for (stuck, stuck_peer) in &stuck {

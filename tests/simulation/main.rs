@@ -29,9 +29,9 @@ use plan::Plan;
 use run::{Failure, Outcome};
 
 /// Seeds that every run of the tests begins with.
-const FIXED_SEEDS: u64 = 60;
+const FIXED_SEEDS: u64 = 50;
 /// Fresh ones on top.
-const FRESH_SEEDS: u64 = 40;
+const FRESH_SEEDS: u64 = 30;
 /// A planted bug must be found within so many.
 const PLANTED_SEEDS_MAX: u64 = 400;
 

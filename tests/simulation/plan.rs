@@ -164,9 +164,9 @@ impl Plan {
     pub(crate) fn from_seed(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let random = &mut random;
-        let crowd = match random.u8(..200) {
-            0 => 200 << random.u32(0..4),
-            1..=8 => random.usize(30..200),
+        let crowd = match random.u8(..) {
+            0 if random.bool() => 200 << random.u32(0..4),
+            0..=8 => random.usize(30..200),
             9..=60 => random.usize(6..20),
             _ => random.usize(2..7),
         };
@@ -357,7 +357,7 @@ impl Swarm<'_> {
     }
 
     fn send(&mut self) -> Action {
-        let count = if self.random.u8(..100) < self.many { 1 << self.random.u32(0..8) } else { 1 };
+        let count = if self.random.u8(..100) < self.many { 1 << self.random.u32(0..9) } else { 1 };
         let type_number = match self.random.u8(..20) {
             0 => 0x13,
             1 => 0x42,
@@ -367,7 +367,14 @@ impl Swarm<'_> {
         };
         let kind = if self.random.u8(..8) == 0 { super::client::ACK_ME } else { self.random.u16(..) & 0xFF };
         let payload_bytes = if count > 16 { self.payload_bytes().min(1024) } else { self.payload_bytes() };
-        Action::Send { to: self.target(), payload_bytes, count, flags: self.flags(), kind, type_number }
+        // Many PINGs to the relay, or frames to nobody, from a client that does not read the answers: it is paused.
+        let is_nagging = count > 16 && self.random.u8(..4) == 0;
+        let (to, type_number) = match is_nagging {
+            true if self.random.bool() => (Target::Relay, 0x06),
+            true => (Target::Nobody(1 << 62 | 1 << 60), 0x10),
+            false => (self.target(), type_number),
+        };
+        Action::Send { to, payload_bytes, count, flags: self.flags(), kind, type_number }
     }
 
     fn target(&mut self) -> Target {

@@ -59,11 +59,7 @@ pub(crate) fn run_all(
         plant(bug);
         let next = || seeds.lock().unwrap_or_else(PoisonError::into_inner).next();
         while let Some(seed) = next().filter(|_| !is_over.load(Ordering::Relaxed)) {
-            let start = std::time::Instant::now();
             let result = run(&Plan::from_seed(seed));
-            if start.elapsed().as_secs() >= 2 {
-                eprintln!("seed {seed}: {:?}", start.elapsed());
-            }
             progress(runs.fetch_add(1, Ordering::Relaxed) + 1);
             let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
             match result {

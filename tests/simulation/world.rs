@@ -11,7 +11,7 @@ use switchboard::relay::Relay;
 use switchboard::server::RelayService;
 use switchboard::time::Time;
 use switchboard::wire::control::Watch;
-use switchboard::wire::{Flags, Header, Id, Type};
+use switchboard::wire::{Flags, Frames, Header, Id, Type};
 
 use super::client::{Client, Link};
 use super::frames::{frame, frame_of};
@@ -184,6 +184,10 @@ impl World {
             assert!(!is_stuck, "{conn:?} has room, and what waits for it is not written");
             let is_unread = wire.has_unread() && !wire.is_cut && io.is_open(*conn) && io.queued_bytes(*conn) == 0;
             assert!(!is_unread, "{conn:?} has sent something, and nobody reads it");
+            // Nor does a whole frame lie where the engine has put it.
+            let unconsumed: Vec<u8> = wire.unconsumed.iter().copied().collect();
+            let is_held = !wire.is_cut && io.is_open(*conn) && Frames::new(&unconsumed).next().is_some();
+            assert!(!is_held, "{conn:?} has sent a frame, and nobody handles it");
         }
     }
 
@@ -347,7 +351,7 @@ impl World {
         self.tap.judge.turn(&Facts(io), self.now);
         // Endings wait for each other, and those who come for them.
         let peers = self.tap.peers.borrow();
-        let patience = 16 + peers.len() as u64 / self.endings_turn_max as u64;
+        let patience = 16 + self.clients.len() as u64 * 2 / self.endings_turn_max as u64;
         for (conn, peer) in peers.iter() {
             let wire = peer.wire();
             let waits = wire.told_in.is_some_and(|told| self.turn - told > patience);
