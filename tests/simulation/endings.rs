@@ -29,10 +29,13 @@ impl Endings {
     /// A connection was not let in.
     pub(crate) fn turned_away(&mut self, peer: &Peer, now: Time) {
         let wire = peer.wire();
+        if wire.is_reset {
+            return; // There is nobody to wait for.
+        }
         match wire.conn.filter(|_| !wire.is_gone) {
             Some(conn) => assert!(self.lingering.insert(conn, (0, now)).is_none(), "{conn:?} is turned away twice"),
             None => assert!(
-                self.lingering.len() >= self.lingering_max || wire.is_reset || self.linger.is_zero(),
+                self.lingering.len() >= self.lingering_max,
                 "whoever is not let in is dropped at once, and there was room for it"
             ),
         }
@@ -59,7 +62,7 @@ impl Endings {
                 }
                 if wire.is_gone {
                     dropped = dropped.or((!has_ended).then_some(*conn));
-                } else {
+                } else if !wire.is_reset {
                     self.lingering.insert(*conn, (turn, now));
                 }
                 continue;

@@ -25,6 +25,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use switchboard::planted::Bug;
+use switchboard::wire::Code;
 
 use plan::Plan;
 use run::{Failure, Outcome};
@@ -33,6 +34,9 @@ use run::{Failure, Outcome};
 const FIXED_SEEDS: u64 = 50;
 /// Fresh ones on top.
 const FRESH_SEEDS: u64 = 30;
+/// From so many runs on it is told which codes have come: each should have, except that for want of descriptors, which
+/// the simulated system never lacks.
+const CODES_SEEDS_MIN: u64 = 300;
 /// A planted bug must be found within so many.
 const PLANTED_SEEDS_MAX: u64 = 400;
 
@@ -113,7 +117,21 @@ fn run_seeds(seeds: impl Iterator<Item = u64> + Send) -> Outcome {
         tally.counted,
         tally.receipts
     );
+    if outcome.runs >= CODES_SEEDS_MIN {
+        tell_codes(&tally);
+    }
     outcome
+}
+
+/// Which codes have come, and which never have.
+fn tell_codes(tally: &judge::Tally) {
+    let mut never = Code::ALL.to_vec();
+    for (what, codes) in [("closed", &tally.closed), ("refused", &tally.failed)] {
+        let seen: Vec<String> = codes.seen().map(|(code, count)| format!("{code} {count}")).collect();
+        never.retain(|code| codes.seen().all(|(other, _)| other != *code));
+        println!("{what}: {}", seen.join(", "));
+    }
+    println!("never: {never:?}");
 }
 
 fn verdict(outcome: &Outcome, options: &Options) -> ExitCode {

@@ -1,7 +1,7 @@
 //! What a step does.
 
 use switchboard::wire::control::{Hello, Join, Leave, Ping, Profile, Unwatch, Update, Watch, Who};
-use switchboard::wire::{Flags, Header, Id, Type};
+use switchboard::wire::{Flags, HEADER_BYTES, Header, Id, Type};
 
 use super::client::Link;
 use super::frames::{frame, frame_of, send_many};
@@ -23,28 +23,43 @@ impl World {
                 for client in (client..self.clients.len()).take(*count) {
                     if !self.is_connected(client) {
                         self.dial(client, *line, Reader::Prompt, step);
-                        self.greet(client, Greeting::Good, u32::MAX, 20_000);
+                        self.greet(client, Greeting::Good, Some(u32::MAX), Some(20_000));
                     }
                 }
             }
             Action::Send { to, payload_bytes, count, flags, kind, type_number } => {
                 let Some(to) = self.id_of(*to) else { return };
-                for _ in 0..*count {
-                    let word = self.frame(client, to, *type_number, *flags, *kind, *payload_bytes);
+                for place in 0..*count as usize {
+                    // Not all of one length, so that some fit where others do not.
+                    let payload_bytes = payload_bytes / (1 + place % 3);
+                    let word = self.frame(client, to, *type_number, *flags, *kind, payload_bytes);
                     self.say(client, &word);
                 }
             }
-            Action::SendMany { to, payload_bytes, flags } => {
+            Action::SendMany { to, strangers, via, payload_bytes, flags } => {
+                let Some(via) = self.id_of(*via) else { return };
                 let mut list: Vec<Id> = to.iter().filter_map(|to| self.id_of(*to)).collect();
                 list.sort_unstable();
                 list.dedup();
                 let correlation = self.next();
                 let most = self.clients[client].link.as_ref().map_or(0, |link| link.payload_bytes_max);
+                let strangers = (*strangers).min(most.saturating_sub(4 + 8 * list.len()) / 8);
+                list.extend((0..strangers).map(|index| Id::client(index, 1 << 30)));
                 let room = most.saturating_sub(4 + 8 * list.len());
                 let payload = filling(correlation, (*payload_bytes).min(room));
-                self.say(client, &send_many(Flags(*flags), correlation, &list, &payload));
+                let mut word = send_many(Flags(*flags), correlation, &list, &payload);
+                word[12..20].copy_from_slice(&via.bits().to_be_bytes());
+                self.say(client, &word);
             }
             Action::Ask { ask, flags } => self.ask(client, *ask, Flags(*flags)),
+            Action::Together { count, ask } => {
+                for client in (client..self.clients.len()).take(*count) {
+                    self.ask(client, *ask, Flags::NONE);
+                    if matches!(ask, Ask::Who | Ask::Watch(_)) {
+                        self.ask(client, *ask, Flags::NONE); // The first may still be under way.
+                    }
+                }
+            }
             Action::Spoil(spoil) => self.spoil(client, *spoil),
             Action::Goodbye => self.say(client, &frame(Header::new(Type::Goodbye), &[])),
             Action::HalfClose => self.with(client, |link| link.peer.half_close()),
@@ -83,17 +98,23 @@ impl World {
         self.with(client, |link| link.send(now, bytes));
     }
 
-    fn greet(&mut self, client: usize, greeting: Greeting, payload_bytes_max: u32, keepalive_ms: u32) {
+    fn greet(&mut self, client: usize, greeting: Greeting, payload_bytes_max: Option<u32>, keepalive_ms: Option<u32>) {
         let correlation = self.next();
         let owner = if let Greeting::As(other) = greeting { other } else { client };
-        let name = if greeting == Greeting::BadName { " ".to_owned() } else { client_name(owner) };
-        let hello = Hello {
-            payload_bytes_max: Some(payload_bytes_max),
-            keepalive_ms: Some(keepalive_ms),
-            ..Hello::new(Profile::named(&name))
+        let name = match greeting {
+            Greeting::BadName => " ".to_owned(),
+            Greeting::LongName => "n".repeat(65),
+            _ => client_name(owner),
         };
+        let hello = Hello { payload_bytes_max, keepalive_ms, ..Hello::new(Profile::named(&name)) };
         let bytes = match greeting {
-            Greeting::Good | Greeting::As(_) | Greeting::BadName => frame_of(correlation, Flags::NONE, &hello),
+            Greeting::Good | Greeting::As(_) | Greeting::BadName | Greeting::LongName => {
+                frame_of(correlation, Flags::NONE, &hello)
+            }
+            Greeting::BadBody => {
+                let hello = frame_of(correlation, Flags::NONE, &hello);
+                frame(Header::read(&hello), &hello[HEADER_BYTES..hello.len() - 1])
+            }
             Greeting::OtherVersion => {
                 let hello = Hello { version_min: 7, version_max: 9, ..hello };
                 frame_of(correlation, Flags::NONE, &hello)
@@ -158,6 +179,11 @@ impl World {
                 frame_of(correlation, flags, &Unwatch { room: bits(scope) })
             }
             Ask::Who => frame_of(correlation, flags, &Who::Everybody),
+            Ask::WhoClient(other) | Ask::WhoFormer(other) => {
+                let target = if ask == Ask::WhoClient(other) { Target::Client(other) } else { Target::Former(other) };
+                let Some(id) = self.id_of(target) else { return };
+                frame_of(correlation, flags, &Who::Client(id))
+            }
             Ask::WhoNamed(other) => frame_of(correlation, flags, &Who::Named(&client_name(other))),
             Ask::WhoRoom(number) => frame_of(correlation, flags, &Who::Room(self.room(number))),
             Ask::Join(number) => frame_of(correlation, flags, &Join { name: &room_name(number) }),
@@ -167,7 +193,11 @@ impl World {
                 let details = filling(correlation, length);
                 frame_of(correlation, flags, &Update(Profile { details: Some(&details), ..Profile::default() }))
             }
-            Ask::Ping => frame_of(correlation, flags, &Ping { clock_us: None }),
+            Ask::Ping(clock_us) => frame_of(correlation, flags, &Ping { clock_us }),
+            Ask::JoinBadName => frame_of(correlation, flags, &Join { name: "" }),
+            Ask::RenameBadly => frame_of(correlation, flags, &Update(Profile::named(" "))),
+            Ask::Error => frame(Header::new(Type::Error).flagged(flags).correlating(correlation), &[]),
+            Ask::BadPing => frame(Header::new(Type::Ping).flagged(flags).correlating(correlation), &[0x10, 5, 0]),
             Ask::Unknown => {
                 let header = Header { type_number: 0x7f, ..Header::new(Type::Send).flagged(flags) };
                 frame(header.correlating(correlation), &[1, 2, 3])
@@ -191,6 +221,18 @@ impl World {
                 let mut bytes = frame(Header::new(Type::Send).correlating(correlation), &[]);
                 bytes[..4].copy_from_slice(&(most as u32 + 25).to_be_bytes());
                 bytes
+            }
+            Spoil::TooLargeBehind => {
+                let mut bytes = self.frame(client, Id::ALL, 0x10, 0, 0, 20);
+                let header = Header::new(Type::Send).to(Id::ALL).correlating(correlation);
+                bytes.extend(frame(header, &filling(correlation, most + 1)));
+                bytes
+            }
+            Spoil::MalformedBehind => {
+                let good = self.frame(client, Id::ALL, 0x10, 0, 0, 20);
+                let mut bad = self.frame(client, Id::ALL, 0x10, 0, 0, 20);
+                bad[..4].copy_from_slice(&23_u32.to_be_bytes());
+                [good, bad].concat()
             }
             Spoil::Malformed => [0, 0, 0, 23, 1, 2, 3].to_vec(),
             Spoil::Half(missing) => {

@@ -36,8 +36,8 @@ pub(crate) enum Action {
     /// Connects, unless it is connected.
     Connect {
         hello: Greeting,
-        payload_bytes_max: u32,
-        keepalive_ms: u32,
+        payload_bytes_max: Option<u32>,
+        keepalive_ms: Option<u32>,
         line: Line,
         reader: Reader,
     },
@@ -56,12 +56,21 @@ pub(crate) enum Action {
     },
     SendMany {
         to: Vec<Target>,
+        /// So many on top of them who are not here.
+        strangers: usize,
+        /// Where the frame itself goes: to the relay, if it is right.
+        via: Target,
         payload_bytes: usize,
         flags: u8,
     },
     Ask {
         ask: Ask,
         flags: u8,
+    },
+    /// So many clients ask the same at once, this one and those behind it.
+    Together {
+        count: usize,
+        ask: Ask,
     },
     Spoil(Spoil),
     Goodbye,
@@ -87,6 +96,8 @@ pub(crate) enum Greeting {
     /// With the name of another.
     As(usize),
     BadName,
+    LongName,
+    BadBody,
     NotSwitchboard,
     OtherVersion,
     /// Something else first.
@@ -113,14 +124,22 @@ pub(crate) enum Ask {
     Unwatch(Option<usize>),
     Who,
     WhoNamed(usize),
+    WhoClient(usize),
+    WhoFormer(usize),
     WhoRoom(usize),
     Join(usize),
     Leave(usize),
     Rename(usize),
     Details(usize),
-    Ping,
+    /// With a clock, or without.
+    Ping(Option<u64>),
+    JoinBadName,
+    RenameBadly,
     Unknown,
+    /// An ERROR, which the relay only counts.
+    Error,
     BadBody,
+    BadPing,
 }
 
 /// How a stream of frames comes to its end.
@@ -132,6 +151,10 @@ pub(crate) enum Spoil {
     TooLarge,
     /// A length that cannot be.
     Malformed,
+    /// A whole frame over the limit, behind a good one for the same destination.
+    TooLargeBehind,
+    /// The same with a length that cannot be, in front of what looks like the rest of a header.
+    MalformedBehind,
     /// A frame that is begun and not ended.
     Half(usize),
     /// A second HELLO.
@@ -210,7 +233,7 @@ impl Plan {
     /// How long it takes until whoever says nothing is given up.
     pub(crate) fn longest_silence(&self) -> Duration {
         let wished = self.steps.iter().map(|step| match step.action {
-            Action::Connect { keepalive_ms, .. } => Duration::from_millis(keepalive_ms.into()),
+            Action::Connect { keepalive_ms: Some(keepalive_ms), .. } => Duration::from_millis(keepalive_ms.into()),
             _ => self.settings.keepalive,
         });
         let keepalive =
@@ -291,13 +314,26 @@ impl Swarm<'_> {
             4 => {
                 let count = 1 + self.random.usize(..6);
                 let to = (0..count).map(|_| self.target()).collect();
-                Action::SendMany { to, payload_bytes: self.payload_bytes(), flags: self.flags() }
+                let strangers = if self.random.u8(..16) == 0 { self.random.usize(..1100) } else { 0 };
+                let via = if self.random.u8(..32) == 0 { self.target() } else { Target::Relay };
+                Action::SendMany { to, strangers, via, payload_bytes: self.payload_bytes(), flags: self.flags() }
+            }
+            5 if self.random.u8(..6) == 0 => {
+                let ask = match self.random.u8(..5) {
+                    0 => Ask::Join(self.random.usize(..ROOMS)),
+                    1 => Ask::Watch(self.room()),
+                    2 => Ask::Who,
+                    _ => Ask::Details(self.random.usize(500..1024)),
+                };
+                Action::Together { count: 1 + self.random.usize(..self.clients), ask }
             }
             5 | 6 => Action::Ask { ask: self.ask(), flags: self.flags() },
             7 => self.join_or_leave(),
             8 => Action::Read(self.reader()),
             9 => Action::Read(Reader::Prompt),
-            10 => match self.random.u8(..8) {
+            10 => match self.random.u8(..10) {
+                8 => Action::Spoil(Spoil::TooLargeBehind),
+                9 => Action::Spoil(Spoil::MalformedBehind),
                 0 => Action::Spoil(Spoil::Garbage(1 << self.random.u32(0..12))),
                 1 => Action::Spoil(Spoil::TooLarge),
                 2 => Action::Spoil(Spoil::Malformed),
@@ -321,15 +357,28 @@ impl Swarm<'_> {
     fn connect(&mut self) -> Action {
         let hello = match self.random.u8(..40) {
             0..=2 => Greeting::As(self.random.usize(..self.clients)),
-            3 => Greeting::BadName,
+            3 => match self.random.u8(..3) {
+                0 => Greeting::BadName,
+                1 => Greeting::LongName,
+                _ => Greeting::BadBody,
+            },
             4 => Greeting::NotSwitchboard,
             5 => Greeting::OtherVersion,
             6 => Greeting::Send,
             7 => Greeting::None,
             _ => Greeting::Good,
         };
-        let payload_bytes_max = if self.random.u8(..4) == 0 { 4096 } else { self.payload_bytes_max };
-        let keepalive_ms = if self.random.u8(..4) == 0 { self.random.u32(500..200_000) } else { 20_000 };
+        let payload_bytes_max = match self.random.u8(..8) {
+            0 => Some(4096),
+            1 => Some(self.random.u32(..4096)),
+            2 => None,
+            _ => Some(self.payload_bytes_max),
+        };
+        let keepalive_ms = match self.random.u8(..8) {
+            0 | 1 => Some(self.random.u32(500..200_000)),
+            2 => None,
+            _ => Some(20_000),
+        };
         let reader = if self.random.u8(..6) == 0 { self.reader() } else { Reader::Prompt };
         Action::Connect { hello, payload_bytes_max, keepalive_ms, line: self.line(), reader }
     }
@@ -357,7 +406,7 @@ impl Swarm<'_> {
     }
 
     fn send(&mut self) -> Action {
-        let count = if self.random.u8(..100) < self.many { 1 << self.random.u32(0..9) } else { 1 };
+        let mut count = if self.random.u8(..100) < self.many { 1 << self.random.u32(0..9) } else { 1 };
         let type_number = match self.random.u8(..20) {
             0 => 0x13,
             1 => 0x42,
@@ -369,6 +418,12 @@ impl Swarm<'_> {
         let payload_bytes = if count > 16 { self.payload_bytes().min(1024) } else { self.payload_bytes() };
         // Many PINGs to the relay, or frames to nobody, from a client that does not read the answers: it is paused.
         let is_nagging = count > 16 && self.random.u8(..4) == 0;
+        // More of them than one run may have.
+        let is_flood = is_nagging && self.random.u8(..8) == 0;
+        if is_flood {
+            count = 5000;
+        }
+        let payload_bytes = if is_flood { 0 } else { payload_bytes };
         let (to, type_number) = match is_nagging {
             true if self.random.bool() => (Target::Relay, 0x06),
             true => (Target::Nobody(1 << 62 | 1 << 60), 0x10),
@@ -409,13 +464,24 @@ impl Swarm<'_> {
             0..=5 => Ask::Watch(self.room()),
             6 => Ask::Unwatch(self.room()),
             7 => Ask::Who,
-            8 => Ask::WhoNamed(self.random.usize(..self.clients)),
+            8 => match self.random.u8(..3) {
+                0 => Ask::WhoNamed(self.random.usize(..self.clients)),
+                1 => Ask::WhoClient(self.random.usize(..self.clients)),
+                _ => Ask::WhoFormer(self.random.usize(..self.clients)),
+            },
             9 => Ask::WhoRoom(self.random.usize(..ROOMS)),
             10 | 11 => Ask::Rename(self.random.usize(..self.clients * 2)),
             12..=14 => Ask::Details(self.random.usize(..1024)),
-            15 => Ask::Unknown,
-            16 => Ask::BadBody,
-            _ => Ask::Ping,
+            15 => match self.random.u8(..5) {
+                0 => Ask::Unknown,
+                1 => Ask::Error,
+                2 => Ask::BadBody,
+                3 => Ask::BadPing,
+                _ if self.random.bool() => Ask::JoinBadName,
+                _ => Ask::RenameBadly,
+            },
+            16 => Ask::Ping(None),
+            _ => Ask::Ping(Some(self.random.u64(..))),
         }
     }
 

@@ -97,8 +97,8 @@ fn simpler(step: &Step) -> Vec<Step> {
             }
             all.push(with(Action::Send { to, payload_bytes, count, kind: 0, type_number: 0x10, flags: 0 }));
         }
-        Action::SendMany { to, payload_bytes, flags } => {
-            all.push(with(Action::SendMany { to: to[..1].to_vec(), payload_bytes, flags }));
+        Action::SendMany { to, via, payload_bytes, flags, .. } => {
+            all.push(with(Action::SendMany { to: to[..1].to_vec(), strangers: 0, via, payload_bytes, flags }));
         }
         Action::Pass(_) => all.push(with(Action::Pass(Duration::from_secs(1)))),
         _ => {}

@@ -271,6 +271,8 @@ impl World {
             self.engine.note(conn, readiness);
         }
         self.engine.turn(&mut self.tap, now);
+        let is_alive = |conn: &ConnId| self.tap.judge.is_alive(*conn);
+        self.endings.check(&self.tap.peers.borrow(), is_alive, self.turn, now);
         self.accept();
         self.bury();
         self.check();
@@ -346,8 +348,6 @@ impl World {
     }
 
     fn bury(&mut self) {
-        let is_alive = |conn: &ConnId| self.tap.judge.is_alive(*conn);
-        self.endings.check(&self.tap.peers.borrow(), is_alive, self.turn, self.now);
         let gone: Vec<ConnId> =
             self.tap.peers.borrow().iter().filter(|(_, peer)| peer.wire().is_gone).map(|(conn, _)| *conn).collect();
         for conn in gone {
@@ -367,11 +367,14 @@ impl World {
         let peers = self.tap.peers.borrow();
         let patience = 16 + self.clients.len() as u64 * 2 / self.endings_turn_max as u64;
         for (conn, peer) in peers.iter() {
-            let wire = peer.wire();
+            let mut wire = peer.wire();
+            if io.queued_bytes(*conn) > 0 {
+                // It may be paused until all of that is written.
+                wire.told_in = wire.told_in.map(|_| self.turn);
+            }
             let waits = wire.told_in.is_some_and(|told| self.turn - told > patience);
-            let may_be_paused = io.queued_bytes(*conn) > 0;
             assert!(
-                !waits || !wire.has_unread() || may_be_paused || !io.is_open(*conn),
+                !waits || !wire.has_unread() || !io.is_open(*conn),
                 "{conn:?} has sent something, and nobody reads it"
             );
         }

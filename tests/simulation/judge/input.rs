@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use switchboard::time::Time;
 use switchboard::wire::control::{self, Body, Hello, Join, Leave, Ping, Unwatch, Update, Watch, Who};
-use switchboard::wire::{BodyError, Code, Flags, Frames, HEADER_BYTES, Header, Id, IdKind, Type, is_valid_name};
+use switchboard::wire::{BodyError, Code, Flags, Frames, HEADER_BYTES, Header, Id, IdKind, Tag, Type, is_valid_name};
 
 use super::{Answer, Due, Facts, Fan, Fate, Judge, Outcome, Room, State, hash};
 
@@ -80,6 +80,7 @@ impl Judge {
             Code::ShuttingDown
         } else {
             match Hello::parse(payload) {
+                Err(BodyError::TooLong(Tag::NAME) | BodyError::BadText(Tag::NAME)) => Code::HelloBadName,
                 Err(_) => Code::BadHello,
                 Ok(hello) if !is_valid_name(hello.profile.name.unwrap_or_default()) => Code::HelloBadName,
                 Ok(hello) if self.named(hello.profile.name.unwrap_or_default()).is_some() => Code::HelloNameTaken,

@@ -39,7 +39,22 @@ pub(super) struct Ledger {
 
 /// A count for each code.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Codes([u64; Code::COUNT]);
+pub(crate) struct Codes([u64; Code::COUNT]);
+
+impl Codes {
+    /// Each code that has come, and how often.
+    pub(crate) fn seen(&self) -> impl Iterator<Item = (Code, u64)> {
+        Code::ALL.iter().copied().zip(self.0).filter(|(_, count)| *count > 0)
+    }
+}
+
+impl std::ops::AddAssign for Codes {
+    fn add_assign(&mut self, other: Self) {
+        for (count, more) in self.0.iter_mut().zip(other.0) {
+            *count += more;
+        }
+    }
+}
 
 impl Default for Codes {
     fn default() -> Self {
@@ -77,7 +92,11 @@ impl Judge {
     }
 
     /// Everybody is gone: the counters must say what was seen.
-    pub(crate) fn balance(&self, relay: &Relay, reactor: &Reactor) {
+    pub(crate) fn balance(&mut self, relay: &Relay, reactor: &Reactor) {
+        self.tally.closed = self.ledger.closed;
+        self.tally.closed[Code::ConnectionsFull.ordinal()] += self.ledger.turned_away;
+        self.tally.failed = self.ledger.refused;
+        self.tally.failed += self.ledger.refused_fates;
         let seen = &self.ledger;
         let back = seen.lost + seen.void;
         let delivered = seen.fans_delivered + seen.fates_delivered;

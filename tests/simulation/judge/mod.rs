@@ -32,6 +32,7 @@ use switchboard::time::Time;
 use switchboard::wire::{Code, Id};
 
 use super::network::{Log, Pipe};
+pub(crate) use ledger::Codes;
 use ledger::Ledger;
 use life::Life;
 use presence::Directory;
@@ -79,6 +80,9 @@ pub(crate) struct Tally {
     pub(crate) receipts: u64,
     pub(crate) connections: u64,
     pub(crate) turns: u64,
+    /// Connections by the code that closed them, and refusals, in the order of [`Code::ALL`].
+    pub(crate) closed: Codes,
+    pub(crate) failed: Codes,
 }
 
 impl std::ops::AddAssign for Tally {
@@ -90,6 +94,8 @@ impl std::ops::AddAssign for Tally {
         self.receipts += other.receipts;
         self.connections += other.connections;
         self.turns += other.turns;
+        self.closed += other.closed;
+        self.failed += other.failed;
     }
 }
 
