@@ -45,7 +45,7 @@ use dice::Dice;
 
 type Target = fn(&[u8]);
 
-const TARGETS: &[(&str, Target)] = &[("decoder", targets::decoder::run)];
+const TARGETS: &[(&str, Target)] = &[("bodies", targets::bodies::run), ("decoder", targets::decoder::run)];
 
 /// Runs a target, and says what it was run on if it fails.
 fn run(name: &str, target: impl Fn(&[u8]) + RefUnwindSafe, input: &[u8]) {
@@ -103,4 +103,9 @@ fn one_input() {
 #[test]
 fn any_bytes_cut_anywhere_are_the_frames_that_they_are() {
     smoke("decoder", 2_000, 600);
+}
+
+#[test]
+fn any_body_is_read_as_the_tables_say_and_written_as_it_was_read() {
+    smoke("bodies", 2_000, 400);
 }

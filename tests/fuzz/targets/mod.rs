@@ -1,5 +1,6 @@
 //! What is fuzzed: each file is one target, a function of bytes that panics if a promise is broken.
 
+pub(crate) mod bodies;
 pub(crate) mod decoder;
 
 /// What must not reach a terminal out of somebody else's words: control characters, ends of lines and what turns
