@@ -37,3 +37,5 @@ mod receipts;
 mod rooms;
 #[path = "relay/session.rs"]
 mod session;
+#[path = "relay/turns.rs"]
+mod turns;
