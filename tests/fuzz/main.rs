@@ -42,10 +42,18 @@ use std::panic::{RefUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 
 use dice::Dice;
+// What the files that are taken in out of the library know as rooms of their crate.
+use switchboard::{client, harmless, wire};
 
 type Target = fn(&[u8]);
 
-const TARGETS: &[(&str, Target)] = &[("bodies", targets::bodies::run), ("decoder", targets::decoder::run)];
+const TARGETS: &[(&str, Target)] = &[
+    ("bodies", targets::bodies::run),
+    ("decoder", targets::decoder::run),
+    ("relay", targets::relay::run),
+    ("settings", targets::settings::run),
+    ("words", targets::words::run),
+];
 
 /// Runs a target, and says what it was run on if it fails.
 fn run(name: &str, target: impl Fn(&[u8]) + RefUnwindSafe, input: &[u8]) {
@@ -108,4 +116,19 @@ fn any_bytes_cut_anywhere_are_the_frames_that_they_are() {
 #[test]
 fn any_body_is_read_as_the_tables_say_and_written_as_it_was_read() {
     smoke("bodies", 2_000, 400);
+}
+
+#[test]
+fn whatever_clients_do_in_whatever_order_each_frame_has_its_fate() {
+    smoke("relay", 300, 600);
+}
+
+#[test]
+fn any_command_line_gives_settings_that_hold_or_one_line() {
+    smoke("settings", 1_000, 60);
+}
+
+#[test]
+fn any_words_are_read_or_told_why_not_and_shown_without_harm() {
+    smoke("words", 2_000, 100);
 }

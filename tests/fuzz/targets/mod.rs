@@ -1,7 +1,11 @@
 //! What is fuzzed: each file is one target, a function of bytes that panics if a promise is broken.
 
 pub(crate) mod bodies;
+pub(crate) mod cli;
 pub(crate) mod decoder;
+pub(crate) mod relay;
+pub(crate) mod settings;
+pub(crate) mod words;
 
 /// What must not reach a terminal out of somebody else's words: control characters, ends of lines and what turns
 /// the direction of writing. Written down once more, so that a character that the code forgets is noticed.

@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use clap::error::ErrorKind;
-use clap::{Args, Command, FromArgMatches};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+use switchboard::bench::{Parameter, Plan, Scenario, Wishes};
 use switchboard::client::Address;
 use switchboard::config::Settings;
 use switchboard::wire::control::{Hello, Profile};
@@ -14,16 +15,46 @@ use super::relay::world::World;
 use crate::dice::Dice;
 
 const NUMBERS: [&str; 18] = [
-    "0", "1", "-1", "2", "4095", "4096", "65535", "65536", "1048576", "16777215", "16777216", "16777217",
-    "4294967295", "4294967296", "1099511627776", "18446744073709551615", "18446744073709551616", "0.5",
+    "0",
+    "1",
+    "-1",
+    "2",
+    "4095",
+    "4096",
+    "65535",
+    "65536",
+    "1048576",
+    "16777215",
+    "16777216",
+    "16777217",
+    "4294967295",
+    "4294967296",
+    "1099511627776",
+    "18446744073709551615",
+    "18446744073709551616",
+    "0.5",
 ];
 const UNITS: [&str; 24] = [
     "", "ns", "us", "ms", "s", "m", "h", "d", "days", "year", "years", "B", "kB", "KB", "KiB", "MiB", "GiB", "TiB",
     "PiB", "EiB", " KiB", " s", "e9", "e400",
 ];
 const WORDS: [&str; 16] = [
-    "", "off", "info", "127.0.0.1:1", ":0", ":9999", "[::]:1", "::1", "[::1]", "unix:", "unix:/a", "inf", "NaN", "+1",
-    "1h 1s", "٣",
+    "",
+    "off",
+    "info",
+    "127.0.0.1:1",
+    ":0",
+    ":9999",
+    "[::]:1",
+    "::1",
+    "[::1]",
+    "unix:",
+    "unix:/a",
+    "inf",
+    "NaN",
+    "+1",
+    "1h 1s",
+    "٣",
 ];
 const YEAR: Duration = Duration::from_hours(8766);
 
@@ -133,9 +164,11 @@ fn check_relay(settings: &Settings, dice: &mut Dice) {
     let granted = wished.clamp(settings.keepalive_min, settings.keepalive_max);
     let granted = Duration::from_millis(granted.as_millis().min(u32::MAX.into()) as u64);
     assert_eq!(Duration::from_millis(keepalive_ms.into()), granted);
-    world.pass(granted);
+    // Deadlines have a grain.
+    let soon = granted + Duration::from_millis(100);
+    world.pass(soon);
     assert!(matches!(world.got(ada)[..], [Got::Ping { .. }]), "silent for a keepalive and not asked");
-    world.pass(granted);
+    world.pass(soon);
     world.drain(ada);
     assert!(world.is_closed(ada), "silent for twice the keepalive and not lost");
     let greeting = world.connect();
@@ -143,4 +176,78 @@ fn check_relay(settings: &Settings, dice: &mut Dice) {
     assert!(world.is_closed(greeting));
     let retry_ms = Duration::from_millis(world.relay.retry_ms().into());
     assert!(retry_ms <= settings.retry_delay * 3 / 2 + Duration::from_millis(1));
+}
+
+/// The command line of every subcommand: what it takes for a time, a name or an address is one.
+fn check_commands(dice: &mut Dice) {
+    let command = switchboard::cli::command();
+    let mut arguments = vec!["switchboard".to_owned()];
+    let mut at = &command;
+    while !dice.is_empty() && arguments.len() < 20 {
+        let below: Vec<&Command> = at.get_subcommands().collect();
+        if !below.is_empty() && dice.u8(..16) > 0 {
+            at = below[dice.usize(..below.len())];
+            arguments.push(at.get_name().to_owned());
+            continue;
+        }
+        let flags: Vec<_> = at.get_arguments().filter(|argument| argument.get_long() != Some("listen")).collect();
+        let Some(argument) = dice.choice(flags) else { break };
+        arguments.extend(argument.get_long().map(|flag| format!("--{flag}")));
+        if argument.get_action().takes_values() {
+            arguments.push(value(dice));
+        }
+    }
+    let mut matches = match command.clone().try_get_matches_from(&arguments) {
+        Ok(matches) => matches,
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    while let Some((name, below)) = matches.remove_subcommand() {
+        matches = below;
+        if let Some(scenario) = Scenario::ALL.into_iter().find(|scenario| scenario.name() == name) {
+            check_plan(scenario, &matches);
+        }
+        for id in matches.ids().map(|id| id.as_str().to_owned()).collect::<Vec<_>>() {
+            if let Ok(Some(time)) = matches.try_get_one::<Duration>(&id)
+                && !arguments.iter().any(|argument| argument == "bench")
+            {
+                // What is waited for ends at a point that a clock can hold.
+                assert!(Instant::now().checked_add(*time).is_some(), "--{id} {time:?} is longer than any clock");
+            }
+            if let Ok(Some(names)) = matches.try_get_many::<String>(&id)
+                && matches!(&*id, "to" | "room")
+            {
+                names.for_each(|name| assert!(switchboard::wire::is_valid_name(name), "{name:?}"));
+            }
+            if let Ok(Some(address)) = matches.try_get_one::<Address>(&id) {
+                assert_eq!(address.to_string().parse(), Ok(address.clone()));
+            }
+        }
+    }
+}
+
+/// A load test whose numbers make sense asks for a relay that can be had.
+fn check_plan(scenario: Scenario, matches: &ArgMatches) {
+    let count = |id: Parameter| matches.try_get_one::<u32>(id.name()).ok().flatten().copied();
+    let time = |id: Parameter| matches.try_get_one::<Duration>(id.name()).ok().flatten().copied();
+    let wishes = Wishes {
+        connections: count(Parameter::Connections),
+        rooms: count(Parameter::Rooms),
+        stuck: count(Parameter::Stuck),
+        size: matches.try_get_one(Parameter::Size.name()).ok().flatten().copied(),
+        window: count(Parameter::Window),
+        rate: matches.try_get_one(Parameter::Rate.name()).ok().flatten().copied(),
+        time: time(Parameter::Seconds),
+        warmup: time(Parameter::Warmup),
+        ..Wishes::default()
+    };
+    let plan = match Plan::new(scenario, &wishes) {
+        Ok(plan) => plan,
+        Err(line) => return assert!(!line.is_empty() && !line.contains('\n'), "{line:?}"),
+    };
+    assert!(plan.work.time + plan.work.warmup <= YEAR && !plan.work.time.is_zero());
+    let arguments = plan.relay_arguments();
+    let command = Settings::augment_args(Command::new("serve").no_binary_name(true));
+    let matches = command.try_get_matches_from(&arguments).unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
+    let settings = Settings::from_arg_matches(&matches).expect("what was matched is there");
+    assert_eq!(settings.validate(), Ok(()), "{arguments:?}");
 }
