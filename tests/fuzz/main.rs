@@ -49,7 +49,9 @@ type Target = fn(&[u8]);
 
 const TARGETS: &[(&str, Target)] = &[
     ("bodies", targets::bodies::run),
+    ("client", targets::client::run),
     ("decoder", targets::decoder::run),
+    ("reactor", targets::reactor::run),
     ("relay", targets::relay::run),
     ("settings", targets::settings::run),
     ("words", targets::words::run),
@@ -131,4 +133,14 @@ fn any_command_line_gives_settings_that_hold_or_one_line() {
 #[test]
 fn any_words_are_read_or_told_why_not_and_shown_without_harm() {
     smoke("words", 2_000, 100);
+}
+
+#[test]
+fn a_client_makes_of_any_bytes_what_they_are_and_answers_as_it_must() {
+    smoke("client", 500, 300);
+}
+
+#[test]
+fn no_order_of_what_peers_do_loses_repeats_or_mixes_up_a_byte() {
+    smoke("reactor", 200, 600);
 }

@@ -2,7 +2,9 @@
 
 pub(crate) mod bodies;
 pub(crate) mod cli;
+pub(crate) mod client;
 pub(crate) mod decoder;
+pub(crate) mod reactor;
 pub(crate) mod relay;
 pub(crate) mod settings;
 pub(crate) mod words;

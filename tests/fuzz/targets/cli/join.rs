@@ -5,6 +5,8 @@ pub(crate) mod command;
 #[path = "../../../../src/cli/join/words.rs"]
 pub(crate) mod words;
 
+use switchboard::client::{Change, Event, Happening};
+
 use self::command::{Command, Target};
 use crate::targets::steers_a_terminal;
 
@@ -34,5 +36,37 @@ pub(crate) fn check_line(text: &str) {
         Ok(Some(Command::Who { room: name } | Command::Ping { to: name })) => name.iter().for_each(|name| named(name)),
         Ok(Some(Command::Rooms | Command::Help | Command::Quit)) => {}
         Err(line) => assert!(line.starts_with('/')),
+    }
+}
+
+/// Whatever `join` makes of an event steers no terminal.
+pub(crate) fn check_told(event: &Event) {
+    let told: Vec<String> = match event {
+        Event::Message(message) => {
+            vec![words::message("bob", message, None), words::message("bob", message, Some("tea\u{202e}"))]
+        }
+        Event::Error(failure) | Event::Goodbye(failure) => {
+            vec![words::failure(failure, None), words::failure(failure, Some("bob"))]
+        }
+        Event::Snapshot(page) => vec![words::who("here", page.members.iter().collect())],
+        Event::Delta(delta) => delta.changes.iter().filter_map(told).collect(),
+        Event::Receipt(receipt) => words::receipt(receipt).into_iter().collect(),
+        Event::Joined(joined) => vec![words::joined(joined)],
+        Event::Pong(pong) => vec![words::pong("bob", pong)],
+        Event::Ack { .. } | Event::Gap { .. } | Event::Closed(_) => Vec::new(),
+    };
+    for text in told {
+        assert!(!text.is_empty() && !text.chars().any(|c| c != '\n' && steers_a_terminal(c)), "{text:?}");
+    }
+}
+
+fn told(change: &Change) -> Option<String> {
+    match change {
+        Change::Arrived(peer) => words::happening(&Happening::Arrived(peer), None),
+        Change::Changed(now) => {
+            let before = switchboard::client::Peer { name: "bob".into(), ..now.clone() };
+            words::happening(&Happening::Changed { before: Some(&before), now }, None)
+        }
+        Change::Departed { .. } => None,
     }
 }
