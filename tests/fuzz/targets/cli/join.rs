@@ -53,7 +53,8 @@ pub(crate) fn check_told(event: &Event) {
         Event::Receipt(receipt) => words::receipt(receipt).into_iter().collect(),
         Event::Joined(joined) => vec![words::joined(joined)],
         Event::Pong(pong) => vec![words::pong("bob", pong)],
-        Event::Ack { .. } | Event::Gap { .. } | Event::Closed(_) => Vec::new(),
+        Event::Closed(closed) => vec![words::reason(closed)],
+        Event::Ack { .. } | Event::Gap { .. } => Vec::new(),
     };
     for text in told {
         assert!(!text.is_empty() && !text.chars().any(|c| c != '\n' && steers_a_terminal(c)), "{text:?}");
