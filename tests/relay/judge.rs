@@ -18,6 +18,7 @@ use super::frames::{Got, Routed};
 
 /// A client as it ought to be.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "the bits of a client, each on its own")]
 pub(crate) struct Record {
     pub(crate) name: String,
     pub(crate) station: Option<String>,

@@ -26,7 +26,7 @@ struct Player {
 }
 
 pub(crate) struct Model {
-    pub(crate) world: World,
+    world: World,
     pub(crate) judge: Judge,
     random: Dice,
     players: BTreeMap<Id, Player>,
@@ -68,9 +68,17 @@ impl Model {
         }
     }
 
-    /// Nothing is left to do.
-    pub(crate) fn is_over(&self) -> bool {
-        self.random.is_empty()
+    /// So many steps, or as many as there are dice for; then everybody comes to rest, and the relay goes down.
+    pub(crate) fn play(&mut self, steps: usize) {
+        for _ in 0..steps {
+            if self.random.is_empty() {
+                break;
+            }
+            self.step();
+        }
+        self.settle();
+        self.check_end();
+        self.shut_down();
     }
 
     fn pick(&mut self) -> Option<Id> {
@@ -95,7 +103,7 @@ impl Model {
         vec![fill; length]
     }
 
-    pub(crate) fn step(&mut self) {
+    fn step(&mut self) {
         self.steps += 1;
         if self.steps > STEPS_TURN_MAX {
             self.end_turn();
@@ -463,7 +471,7 @@ impl Model {
     }
 
     /// Everybody reads everything; those with a hole ask again.
-    pub(crate) fn settle(&mut self) {
+    fn settle(&mut self) {
         for id in self.players.keys().copied().collect::<Vec<_>>() {
             if self.world.net.wire(id).broken {
                 self.lose(id);
@@ -500,7 +508,7 @@ impl Model {
     }
 
     /// When all is read, nothing is missing that nobody has been told of, and all know who is here.
-    pub(crate) fn check_end(&self) {
+    fn check_end(&self) {
         for (id, record) in &self.judge.clients {
             assert_eq!(record.missed_frames, 0, "{id:?} is never told what it has missed");
             assert!(!self.world.net.peek(*id).paused, "{id:?} has read everything and is not heard");
@@ -533,7 +541,7 @@ impl Model {
     }
 
     /// The relay goes down: everybody is told so as the last that it hears, and nobody is left.
-    pub(crate) fn shut_down(&mut self) {
+    fn shut_down(&mut self) {
         self.world.relay.shut_down(self.world.now, &mut self.world.net);
         self.world.relay.check_consistency();
         for id in self.players.keys().copied().collect::<Vec<_>>() {

@@ -12,12 +12,7 @@ fn whatever_clients_do_each_frame_is_delivered_refused_or_counted() {
     for seed in 0..SEEDS {
         let run = std::panic::catch_unwind(|| {
             let mut model = Model::new(Dice::seeded(seed));
-            for _ in 0..STEPS {
-                model.step();
-            }
-            model.settle();
-            model.check_end();
-            model.shut_down();
+            model.play(STEPS);
             let tally = &model.judge.tally;
             [tally.queued, tally.written, tally.refused, tally.skipped, tally.lost, tally.gaps, tally.full]
         });

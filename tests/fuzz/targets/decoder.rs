@@ -95,7 +95,7 @@ fn by_the_book(stream: &[u8], limit: u32) -> (Vec<Vec<u8>>, End) {
             return (frames, End::Incomplete { have, wanted: HEADER_BYTES });
         }
         let length = u32::from_be_bytes([stream[at], stream[at + 1], stream[at + 2], stream[at + 3]]);
-        if length < LENGTH_MIN || length >= 0x8000_0000 {
+        if !(LENGTH_MIN..0x8000_0000).contains(&length) {
             return (frames, End::Error(FrameError::Malformed { length }));
         }
         let payload_bytes = length - LENGTH_MIN;

@@ -23,14 +23,5 @@ pub(super) mod world;
 const STEPS_MAX: usize = 3_000;
 
 pub(crate) fn run(input: &[u8]) {
-    let mut model = model::Model::new(Dice::given(input));
-    for _ in 0..STEPS_MAX {
-        if model.is_over() {
-            break;
-        }
-        model.step();
-    }
-    model.settle();
-    model.check_end();
-    model.shut_down();
+    model::Model::new(Dice::given(input)).play(STEPS_MAX);
 }
