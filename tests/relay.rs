@@ -14,6 +14,8 @@ mod frames;
 mod judge;
 #[path = "relay/model.rs"]
 mod model;
+#[path = "relay/requests.rs"]
+mod requests;
 #[path = "relay/world.rs"]
 mod world;
 

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use switchboard::relay::{Input, Settings};
-use switchboard::wire::control::{Body, Hello, Join, Leave, Ping, Profile, Unwatch, Update, Watch, Who};
+use switchboard::wire::control::{Body, Hello, Leave, Profile, Watch, Who};
 use switchboard::wire::{Code, Flags, HEADER_BYTES, Header, Id, Type};
 
 use super::dice::Dice;
 use super::directory::Directory;
-use super::frames::{Got, frame, frame_of, send_flagged, send_many};
+use super::frames::{Got, frame_of};
 use super::judge::Judge;
 use super::world::World;
 
@@ -19,22 +19,22 @@ const STEPS_TURN_MAX: u32 = 64;
 
 /// What a client knows and waits for.
 #[derive(Debug, Default)]
-struct Player {
+pub(super) struct Player {
     directories: Vec<Directory>,
     /// The correlation of a WATCH or WHO whose answer has not ended.
     asked: Option<u32>,
 }
 
 pub(crate) struct Model {
-    world: World,
+    pub(super) world: World,
     pub(crate) judge: Judge,
-    random: Dice,
-    players: BTreeMap<Id, Player>,
+    pub(super) random: Dice,
+    pub(super) players: BTreeMap<Id, Player>,
     /// Ids that have been anybody's or any room's.
-    known: Vec<Id>,
+    pub(super) known: Vec<Id>,
     correlation: u32,
     /// The mark of the last frames that were put behind one another: others never run on from them.
-    mark: u8,
+    pub(super) mark: u8,
     sockets_break: bool,
     /// Steps since the last turn ended.
     steps: u32,
@@ -81,26 +81,14 @@ impl Model {
         self.shut_down();
     }
 
-    fn pick(&mut self) -> Option<Id> {
+    pub(super) fn pick(&mut self) -> Option<Id> {
         let ids: Vec<Id> = self.players.keys().copied().collect();
         self.random.choice(ids)
     }
 
-    fn correlate(&mut self) -> u32 {
+    pub(super) fn correlate(&mut self) -> u32 {
         self.correlation += 1;
         self.correlation
-    }
-
-    /// A payload for a frame of this client; now and then over its limit.
-    fn payload(&mut self, from: Id) -> Vec<u8> {
-        let own = if self.random.u8(0..50) == 0 { u32::MAX } else { self.world.relay.payload_bytes_max(from) };
-        let length = match self.random.u8(0..12) {
-            0 => self.random.usize(2_000..6_000).min(own as usize),
-            1..5 => 0,
-            _ => self.random.usize(0..400),
-        };
-        let fill = self.random.u8(..);
-        vec![fill; length]
     }
 
     fn step(&mut self) {
@@ -157,10 +145,6 @@ impl Model {
             frame[place] = self.random.u8(..);
         }
         self.hear(id, &frame);
-    }
-
-    fn name(&mut self) -> String {
-        format!("client-{}", self.random.u8(0..40))
     }
 
     /// Has bytes arrive from a client, and the relay handle what it will.
@@ -223,26 +207,6 @@ impl Model {
         }
     }
 
-    fn destination(&mut self) -> Id {
-        match self.random.u8(0..10) {
-            0..2 => Id::ALL,
-            2..4 => {
-                let rooms: Vec<Id> = self.judge.rooms.values().filter_map(|room| room.id).collect();
-                self.random.choice(rooms).unwrap_or(Id::ALL)
-            }
-            4..5 => {
-                let place = self.random.usize(0..self.known.len());
-                self.known[place]
-            }
-            _ => self.pick().unwrap_or(Id::ALL),
-        }
-    }
-
-    fn flags(&mut self) -> Flags {
-        self.mark = self.mark.wrapping_add(0x10);
-        Flags(self.random.u8(..) & 0x0a | u8::from(self.random.u8(0..4) == 0) | self.mark)
-    }
-
     fn say_something(&mut self) {
         let Some(id) = self.pick() else { return };
         let mut bytes = Vec::new();
@@ -270,78 +234,6 @@ impl Model {
         if self.random.u8(0..4) == 0 {
             self.end_turn();
         }
-    }
-
-    fn put_frames(&mut self, id: Id, out: &mut Vec<u8>) {
-        let (to, flags) = (self.destination(), self.flags());
-        match self.random.u8(0..40) {
-            0..20 => {
-                for _ in 0..self.random.usize(1..20) {
-                    let (correlation, payload) = (self.correlate(), self.payload(id));
-                    out.extend(send_flagged(flags, correlation, to, &payload));
-                }
-            }
-            20..26 => {
-                let mut list: Vec<Id> = (0..self.random.usize(0..20)).map(|_| self.destination()).collect();
-                list.sort_unstable();
-                list.dedup();
-                let (correlation, payload) = (self.correlate(), self.payload(id));
-                out.extend(send_many(flags, correlation, &list, &payload));
-            }
-            _ => self.put_request(id, flags, out),
-        }
-    }
-
-    fn put_request(&mut self, id: Id, flags: Flags, out: &mut Vec<u8>) {
-        let correlation = self.correlate();
-        let name = self.name();
-        let room = self.judge.rooms.values().filter(|room| room.members.contains(&id)).find_map(|room| room.id);
-        out.extend(match self.random.u8(0..64) {
-            59..63 => self.mangled(correlation, flags),
-            0..10 => {
-                let station = Some(&*name).filter(|_| self.random.bool());
-                let name = Some(&*name).filter(|_| self.random.bool());
-                let details = vec![0; self.random.choice([0, 0, 0, 0, 300]).unwrap_or(0)];
-                let details = Some(&*details).filter(|details| !details.is_empty());
-                frame_of(correlation, flags, &Update(Profile { name, station, details, ..Profile::default() }))
-            }
-            10..30 => {
-                let name = ["red", "green", "blue", "black", " no name"][self.random.usize(0..5)];
-                frame_of(correlation, flags, &Join { name })
-            }
-            30..36 => {
-                let room = room.unwrap_or(Id::room(900, 900)).bits();
-                frame_of(correlation, flags, &Leave { room })
-            }
-            36..39 => frame_of(correlation, flags, &Unwatch { room: room.map(Id::bits) }),
-            39..43 => frame_of(correlation, flags, &Ping { clock_us: self.random.bool().then_some(7) }),
-            43..46 => frame(Header::new(Type::Pong).correlating(correlation).flagged(flags), b"not even fields"),
-            46..52 => {
-                let unknown = Header { type_number: 0x7f, ..Header::new(Type::Send) };
-                frame(unknown.correlating(correlation).flagged(flags), b"")
-            }
-            52..57 => frame_of(correlation, flags, &Who::Named(&name)),
-            57..59 => frame(Header::new(Type::Goodbye).correlating(correlation), b""),
-            _ => frame_of(correlation, flags, &Hello::new(Profile::named(&name))),
-        });
-    }
-
-    /// A request that cannot be read, or whose name or list may not be.
-    fn mangled(&mut self, correlation: u32, flags: Flags) -> Vec<u8> {
-        use Type::{Join, Leave, Ping, SendMany, Unwatch, Update, Watch, Who};
-        let frame_type = self.random.choice([Join, Leave, Ping, SendMany, Unwatch, Update, Watch, Who]).unwrap_or(Join);
-        let has_name = matches!(frame_type, Join | Update | Who);
-        let mut body = match self.random.u8(0..4) {
-            // A name of 65 bytes, of one that is no text, and one that moves a cursor.
-            0 if has_name => [&[0x20, 0x01, 0, 65][..], &[b'n'; 65]].concat(),
-            1 if has_name => vec![0x20, 0x01, 0, 1, 0xff],
-            2 if has_name => vec![0x20, 0x01, 0, 2, b'a', 0x1b],
-            // A field or a list that is cut off, and a list that is too long.
-            3 if frame_type == SendMany => [&[0, 0, 4, 1][..], &[0; 8 * 1025]].concat(),
-            _ => vec![0, 0, 0],
-        };
-        body.truncate(self.random.choice([usize::MAX, usize::MAX, 3, 2]).unwrap_or(usize::MAX));
-        frame(Header::new(frame_type).correlating(correlation).flagged(flags), &body)
     }
 
     /// Asks who is here, once or from now on; one question at a time, as the specification has it.
