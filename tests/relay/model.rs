@@ -372,7 +372,7 @@ impl Model {
         for round in 0.. {
             let restless = || self.players.iter().filter(|(id, _)| !self.is_at_rest(**id)).collect::<Vec<_>>();
             assert!(round < 50, "the clients never come to rest: {:?}", restless());
-            let before = self.world.counters().frames_in;
+            let before = (self.world.counters().frames_in, self.players.len());
             self.end_turn();
             for id in self.players.keys().copied().collect::<Vec<_>>() {
                 while self.world.is_here(id) && self.world.queued(id) > 0 {
@@ -381,7 +381,8 @@ impl Model {
                 self.read(id, 0);
                 self.ask_again(id);
             }
-            if self.world.counters().frames_in == before && self.players.keys().all(|id| self.is_at_rest(*id)) {
+            let after = (self.world.counters().frames_in, self.players.len());
+            if after == before && self.players.keys().all(|id| self.is_at_rest(*id)) {
                 break;
             }
         }

@@ -31,7 +31,7 @@ pub(crate) fn run(input: &[u8]) {
     let limit = LIMITS[dice.usize(..LIMITS.len())];
     let pieces = dice.u8(..);
     let is_raw = dice.bool();
-    let stream = if is_raw { dice.bytes(STREAM_BYTES_MAX) } else { compose(&mut dice) };
+    let stream = if is_raw { dice.bytes(STREAM_BYTES_MAX) } else { compose(&mut dice, limit) };
     let (frames, end) = by_the_book(&stream, limit);
     let whole = std::iter::repeat(stream.len());
     assert_eq!(decode(&stream, limit, whole), (frames.clone(), end.clone()), "whole");
@@ -44,7 +44,7 @@ pub(crate) fn run(input: &[u8]) {
 }
 
 /// A stream of frames whose headers often agree, which bytes that are thrown together never do.
-fn compose(dice: &mut Dice) -> Vec<u8> {
+fn compose(dice: &mut Dice, limit: u32) -> Vec<u8> {
     let mut stream = Vec::new();
     let mut last = Vec::new();
     while !dice.is_empty() && stream.len() < STREAM_BYTES_MAX {
@@ -75,7 +75,13 @@ fn compose(dice: &mut Dice) -> Vec<u8> {
                     destination: dice.choice(to).unwrap_or(Id::RELAY),
                     source: Id::from_bits(u64::MAX),
                 };
-                let payload_bytes = if dice.u8(..16) == 0 { dice.usize(..5_000) } else { dice.usize(..40) };
+                // Often as long as may be, and a little longer.
+                let limit = (limit as usize).min(5_000);
+                let payload_bytes = match dice.u8(..16) {
+                    0 => dice.usize(..5_000),
+                    1 => limit + dice.usize(..2),
+                    _ => dice.usize(..40),
+                };
                 last = header.bytes(payload_bytes).to_vec();
                 last.resize(last.len() + payload_bytes, payload_bytes as u8);
                 stream.extend_from_slice(&last);

@@ -66,9 +66,15 @@ pub(crate) fn run(input: &[u8]) {
     let mut arguments = vec!["serve".to_owned()];
     let command = Settings::augment_args(Command::new("serve"));
     let flags: Vec<&str> = command.get_arguments().filter_map(|argument| argument.get_long()).collect();
+    // The last size that was given, which others are often near.
+    let mut size = 4_096_u64;
     while !dice.is_empty() && arguments.len() < 40 {
         let flag = flags[dice.usize(..flags.len())];
-        let value = value(&mut dice);
+        let value = match dice.u8(..4) {
+            0 => (size.saturating_mul(dice.u64(1..3)) + dice.u64(..64)).to_string(),
+            _ => value(&mut dice),
+        };
+        size = value.parse().unwrap_or(size);
         // Whatever else stands there would be looked up in the network.
         if flag == "listen" && !is_numeric(&value) {
             continue;
