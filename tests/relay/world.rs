@@ -399,15 +399,20 @@ impl World {
     /// Lets time pass; deadlines come at their time, in their order.
     pub(crate) fn pass(&mut self, duration: Duration) {
         let end = self.now + duration;
-        loop {
-            let due = self.net.wires.iter().filter(|(_, wire)| !wire.gone);
-            let due = due.filter_map(|(id, wire)| Some((wire.deadline?, *id))).min();
-            let Some((at, id)) = due.filter(|(at, _)| *at <= end) else { break };
-            self.now = self.now.max(at);
-            self.net.wire(id).deadline = None;
+        while let Some(id) = self.due(end) {
             self.handle(id, Input::Deadline);
         }
         self.now = end;
+    }
+
+    /// Lets time pass up to the next deadline before `end`: whose it is, and the relay is to be told.
+    pub(crate) fn due(&mut self, end: Time) -> Option<Id> {
+        let due = self.net.wires.iter().filter(|(_, wire)| !wire.gone);
+        let due = due.filter_map(|(id, wire)| Some((wire.deadline?, *id))).min();
+        let (at, id) = due.filter(|(at, _)| *at <= end)?;
+        self.now = self.now.max(at);
+        self.net.wire(id).deadline = None;
+        Some(id)
     }
 
     pub(crate) fn counters(&self) -> &Counters {
