@@ -118,7 +118,10 @@ impl Plan {
             rooms: count(wishes.rooms, Parameter::Rooms),
             stuck: count(wishes.stuck, Parameter::Stuck),
             warmup: wishes.warmup.unwrap_or(seconds(Parameter::Warmup)),
-            time: wishes.time.or(wishes.minutes).unwrap_or(seconds(Parameter::Seconds) + 60 * seconds(Parameter::Minutes)),
+            time: wishes
+                .time
+                .or(wishes.minutes)
+                .unwrap_or(seconds(Parameter::Seconds) + 60 * seconds(Parameter::Minutes)),
             in_flight_max: wishes.in_flight.unwrap_or(IN_FLIGHT_DEFAULT),
         };
         check_numbers(&work, wishes.keepalive)?;

@@ -191,7 +191,9 @@ impl Target {
             };
             LINES.iter().filter_map(last).collect()
         };
-        if rustix::process::kill_process(rustix::process::Pid::from_child(&relay.child), rustix::process::Signal::USR1).is_err() {
+        if rustix::process::kill_process(rustix::process::Pid::from_child(&relay.child), rustix::process::Signal::USR1)
+            .is_err()
+        {
             return Vec::new();
         }
         let began = Instant::now();

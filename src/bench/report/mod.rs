@@ -27,7 +27,8 @@
 //!   "series": [{ "at_seconds": 0.25, "clients": 100, "delivered_per_second": 0.0, "bytes_per_second": 0.0,
 //!                "resident_bytes": 2097152, "server_core_share": 0.1, "descriptors": 108, "p50_us": 12.3,
 //!                "p99_us": 45.6 }],
-//!   "verdicts": [{ "name": "memory", "holds": true, "says": "memory is flat: ..." }],
+//!   "verdicts": [{ "name": "memory", "holds": true, "says": "memory is flat",
+//!                  "reasons": ["7.1 MiB at most after the first tenth, 6.9 MiB within it"] }],
 //!   "failures": [] }
 //! ```
 
@@ -243,8 +244,18 @@ pub struct Verdict {
     pub name: String,
     /// Whether it is as it must be; absent where that cannot be known.
     pub holds: Option<bool>,
-    /// The verdict and its reasons, in words.
+    /// The verdict in a few words: "memory is flat".
     pub says: String,
+    /// What it rests on.
+    pub reasons: Vec<String>,
+}
+
+impl Verdict {
+    /// The verdict and its reasons, in one line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        if self.reasons.is_empty() { self.says.clone() } else { format!("{}: {}", self.says, self.reasons.join("; ")) }
+    }
 }
 
 /// The state of things at a moment.

@@ -182,8 +182,8 @@ impl Report {
     }
 
     fn write_verdicts(&self, out: &mut dyn Write, paint: Paint) -> io::Result<()> {
-        for counters in &self.server_counters {
-            line(out, "relay", &[one_line(counters)])?;
+        for (number, counters) in self.server_counters.iter().flat_map(|line| line.split("; ")).enumerate() {
+            line(out, if number == 0 { "it counted" } else { "" }, &[one_line(counters)])?;
         }
         if !self.verdicts.is_empty() {
             writeln!(out)?;
@@ -196,6 +196,9 @@ impl Report {
                 None => "?  ".to_owned(),
             };
             writeln!(out, "{label:LABEL$}{word} {}", one_line(&verdict.says))?;
+            for reason in &verdict.reasons {
+                writeln!(out, "{:LABEL$}    {}", "", one_line(reason))?;
+            }
         }
         Ok(())
     }

@@ -29,6 +29,8 @@ pub(super) const BEAT: Duration = Duration::from_millis(5);
 const FRAMES_TURN_MAX: u32 = 1024;
 /// Visits begin and end, and guests move, so often a second for each client: at 200 clients ten times.
 const MOVES_PER_CLIENT: f64 = 0.05;
+/// Frames between a visitor and its host, in each direction, at the very end of a visit.
+const LAST_WORDS: usize = 3;
 /// Recipients of a list.
 const LIST_CLIENTS: usize = 16;
 /// The slow read on when so many frames in a row found somebody's queue full.
@@ -193,9 +195,12 @@ impl Crowd {
     /// Has the oldest visitor leave whose time has come; says who is to come instead.
     pub(super) fn next_visit(&mut self, io: &mut Connections) -> Option<u32> {
         let now_ns = self.now_ns();
-        due(self.acts.visits.as_mut(), now_ns)?;
+        let due_ns = due(self.acts.visits.as_mut(), now_ns)?;
         if let Some(leaving) = self.acts.visiting.pop_front() {
             let (place, visit) = (self.clients[leaving as usize].place, self.clients[leaving as usize].visit);
+            if place == Place::Here {
+                self.say_last_words(io, leaving, due_ns);
+            }
             match (place, visit % 3) {
                 (Place::Here, 0) => self.say_goodbye(io, leaving),
                 (Place::Here, 1) => self.hang_up(leaving),
@@ -217,6 +222,17 @@ impl Crowd {
         this.names += this.visit % 2;
         self.acts.visiting.push_back(next);
         Some(next)
+    }
+
+    /// Visitor and host send to each other, so that something is on its way when the visitor leaves.
+    fn say_last_words(&mut self, io: &mut Connections, visitor: u32, due_ns: u64) {
+        let host = self.groups.host_of(visitor);
+        for (from, to) in [(visitor, host), (host, visitor)] {
+            for _ in 0..LAST_WORDS {
+                let size = self.size(5);
+                self.send(io, from, to, size, true, due_ns);
+            }
+        }
     }
 
     fn send_something(&mut self, io: &mut Connections, due_ns: u64) {
@@ -318,12 +334,16 @@ impl Crowd {
                 let room = couple.own;
                 acts.next_room += 1;
                 self.tally.rooms += 1;
-                guests.iter().for_each(|guest| self.join(io, *guest, room));
+                for guest in guests {
+                    self.join(io, guest, room);
+                }
             }
             Stage::Together => {
                 couple.stage = Stage::Out;
                 let room = couple.own;
-                guests.iter().for_each(|guest| self.leave_room(io, *guest, room));
+                for guest in guests {
+                    self.leave_room(io, guest, room);
+                }
             }
             Stage::Out if couple.visited == [0; 2] => {
                 let first = acts.random.u32(..acts.static_rooms);
@@ -333,12 +353,16 @@ impl Crowd {
                 if let Some(id) = self.forget_room(vanished) {
                     self.probe(io, guests[0], id, due_ns);
                 }
-                guests.iter().zip(rooms).for_each(|(guest, room)| self.join(io, *guest, room));
+                for (guest, room) in guests.into_iter().zip(rooms) {
+                    self.join(io, guest, room);
+                }
             }
             Stage::Out => {
                 couple.stage = Stage::Apart;
                 let rooms = std::mem::take(&mut couple.visited);
-                guests.iter().zip(rooms).for_each(|(guest, room)| self.leave_room(io, *guest, room));
+                for (guest, room) in guests.into_iter().zip(rooms) {
+                    self.leave_room(io, guest, room);
+                }
             }
         }
     }
@@ -392,7 +416,9 @@ impl Crowd {
     fn stall_or_read(&mut self, io: &mut Connections, now_ns: u64) {
         match self.acts.slow {
             Slow::Read { since_ns } if now_ns.saturating_sub(since_ns) >= READING_NS => self.stall_all(io, true),
-            Slow::Stall { since_ns, .. } if now_ns.saturating_sub(since_ns) >= STALL_MAX_NS => self.stall_all(io, false),
+            Slow::Stall { since_ns, .. } if now_ns.saturating_sub(since_ns) >= STALL_MAX_NS => {
+                self.stall_all(io, false);
+            }
             _ => {}
         }
     }
@@ -409,7 +435,8 @@ impl Crowd {
     /// Has everybody who may still wait for something be sent a frame that stands behind it.
     pub(super) fn send_marks(&mut self, io: &mut Connections) {
         let now_ns = self.now_ns();
-        let client_of = |visit| self.clients.iter().position(|client| client.visit == visit && client.place == Place::Here);
+        let client_of =
+            |visit| self.clients.iter().position(|client| client.visit == visit && client.place == Place::Here);
         let links = self.ledger.open_links().into_iter();
         let links: Vec<_> = links.filter_map(|(from, to)| Some((client_of(from)?, client_of(to)?))).collect();
         for (from, to) in links {

@@ -116,7 +116,9 @@ mod tests {
 
     #[test]
     fn every_client_has_one_role_and_every_group_somebody() {
-        for (connections, rooms, stuck) in [(20, 1, 0), (20, 1, 1), (29, 2, 1), (200, 10, 2), (201, 40, 3), (9999, 500, 9)] {
+        for (connections, rooms, stuck) in
+            [(20, 1, 0), (20, 1, 1), (29, 2, 1), (200, 10, 2), (201, 40, 3), (9999, 500, 9)]
+        {
             let work = work(connections, rooms, stuck).expect("enough");
             let groups = Groups::of(&work);
             let all = [&groups.slow, &groups.visitors, &groups.hosts, &groups.guests, &groups.talkers, &groups.idle];
@@ -135,7 +137,9 @@ mod tests {
 
     #[test]
     fn too_few_are_told_with_how_many_are_enough() {
-        for (connections, rooms, stuck) in [(19, 1, 0), (20, 4, 1), (200, 60, 2), (200, 10, 90), (4, u32::MAX, u32::MAX)] {
+        for (connections, rooms, stuck) in
+            [(19, 1, 0), (20, 4, 1), (200, 60, 2), (200, 10, 90), (4, u32::MAX, u32::MAX)]
+        {
             let line = work(connections, rooms, stuck).expect_err("too few");
             let enough = line.split("at least ").last().and_then(|rest| rest.split(',').next()).expect("a number");
             let enough: u64 = enough.parse().expect("a number");

@@ -52,14 +52,20 @@ const GIVE_BACK_MAX: Duration = Duration::from_secs(30);
 const WAITING_BYTES_MAX: usize = 256 << 20;
 
 /// Soaks a relay. If trouble ends it, the report holds what was found until then, and says so.
-pub fn soak(work: &Work, keepalive: Option<Duration>, target: &mut Target, progress: &mut Progress, stop: &Stop) -> Report {
+pub fn soak(
+    work: &Work,
+    keepalive: Option<Duration>,
+    target: &mut Target,
+    progress: &mut Progress,
+    stop: &Stop,
+) -> Report {
     let mut report = Report {
         scenario: work.scenario.name().to_owned(),
         target: target.describe(),
         settings: settings(work),
         ..Report::default()
     };
-    let mut findings = Findings::new(target);
+    let mut findings = Findings::default();
     match Soak::new(work, keepalive, target, progress, stop) {
         Ok(mut soak) => {
             let ended = soak.run(&mut report, &mut findings);
@@ -111,6 +117,9 @@ impl<'a> Soak<'a> {
 
     /// All of it: everybody comes, does what there is to do, and leaves.
     fn run(&mut self, report: &mut Report, findings: &mut Findings) -> Result<(), Trouble> {
+        // Whoever only looked at the relay before us is gone for good by then.
+        self.pass(AFTERMATH)?;
+        findings.before = self.target.descriptors();
         let before = self.target.usage();
         report.arrival = Some(self.gather()?);
         let registered = self.target.usage();
@@ -182,7 +191,8 @@ impl<'a> Soak<'a> {
     /// Has everybody come who is to be there in the beginning, and be where they belong.
     fn gather(&mut self) -> Result<Arrival, Trouble> {
         let groups = &self.crowd.groups;
-        let mut coming: Vec<u32> = (0..self.work.connections).filter(|client| !groups.visitors.contains(client)).collect();
+        let mut coming: Vec<u32> =
+            (0..self.work.connections).filter(|client| !groups.visitors.contains(client)).collect();
         coming.extend(self.crowd.acts.first_visitors());
         let total = coming.len();
         self.progress.phase("connecting", total as u64);
@@ -271,7 +281,8 @@ impl<'a> Soak<'a> {
         let (mut last, mut moved) = ((u64::MAX, 0), Instant::now());
         let mut marked: Option<Instant> = None;
         loop {
-            let leaving = self.crowd.clients.iter().filter(|client| client.conn.is_some() && client.place != Place::Here);
+            let leaving =
+                self.crowd.clients.iter().filter(|client| client.conn.is_some() && client.place != Place::Here);
             let state = (self.crowd.ledger.open(), leaving.count());
             if state == (0, 0) && self.crowd.is_settled() && self.crowd.count_misinformed() == 0 {
                 break;
@@ -289,8 +300,13 @@ impl<'a> Soak<'a> {
             }
             self.turn()?;
         }
+        self.pass(AFTERMATH)
+    }
+
+    /// Lets some time go by.
+    fn pass(&mut self, time: Duration) -> Result<(), Trouble> {
         let began = Instant::now();
-        while began.elapsed() < AFTERMATH {
+        while began.elapsed() < time {
             self.turn()?;
         }
         Ok(())

@@ -72,9 +72,8 @@ impl Series {
         self.last = mark;
         let at_seconds = now.duration_since(self.began).as_secs_f64();
         let us = |nanos: u64| lossy(nanos) / 1e3;
-        let of_interval = |quantile| {
-            (!crowd.interval.is_empty()).then(|| us(crowd.interval.value_at_quantile(quantile)))
-        };
+        let of_interval =
+            |quantile| (!crowd.interval.is_empty()).then(|| us(crowd.interval.value_at_quantile(quantile)));
         let descriptors = target.descriptors();
         if let Some(descriptors) = descriptors {
             self.excess.push((at_seconds, lossy(descriptors) - lossy(connections as u64)));

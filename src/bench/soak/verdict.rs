@@ -66,21 +66,20 @@ impl Flatness {
     }
 
     /// The finding in words, for amounts of memory.
-    pub(super) fn in_bytes(&self) -> String {
-        let sign = |value: f64| if value < 0.0 { "" } else { "+" };
-        let (rise, day) = (self.rise(), self.in_a_day());
-        format!(
-            "{} at most after the first tenth, {} within it; a line through it gains {}{} ({}{} in a day); {} are \
-             tolerated, so that {} in a day would be noticed",
-            bytes(self.later),
-            bytes(self.first),
-            sign(rise),
-            bytes(rise),
-            sign(day),
-            bytes(day),
-            bytes(self.tolerance),
-            bytes(self.noticed_in_a_day()),
-        )
+    pub(super) fn in_bytes(&self) -> Vec<String> {
+        vec![
+            format!("{} at most after the first tenth, {} within it", bytes(self.later), bytes(self.first)),
+            format!(
+                "a line through it (least squares) gains {}, which would be {} in a day",
+                bytes(self.rise()),
+                bytes(self.in_a_day())
+            ),
+            format!(
+                "{} are tolerated: in a run of this length, {} in a day would be noticed",
+                bytes(self.tolerance),
+                bytes(self.noticed_in_a_day())
+            ),
+        ]
     }
 }
 
@@ -122,7 +121,10 @@ mod tests {
     fn what_grows_is_not_however_it_does() {
         for (name, value) in [
             ("a leak", Box::new(|at: f64| 20.0 * MIB + at * 400.0) as Box<dyn Fn(f64) -> f64>),
-            ("a leak below an early peak", Box::new(|at| if at < 100.0 { 90.0 * MIB } else { 20.0 * MIB + at * 1000.0 })),
+            (
+                "a leak below an early peak",
+                Box::new(|at| if at < 100.0 { 90.0 * MIB } else { 20.0 * MIB + at * 1000.0 }),
+            ),
             ("a leak under noise", Box::new(|at| 20.0 * MIB + (at / 7.0).sin() * 3.0 * MIB + at * 500.0)),
             ("a late step", Box::new(|at| if at < 3500.0 { 20.0 * MIB } else { 24.0 * MIB })),
         ] {
@@ -131,7 +133,7 @@ mod tests {
         }
         let found = hour(|at| 20.0 * MIB + at * 400.0);
         assert!((found.in_a_day() / 400.0 / DAY_SECONDS - 1.0).abs() < 1e-6, "{found:?}");
-        assert!(found.in_bytes().contains("33.0 MiB in a day)"), "{}", found.in_bytes());
+        assert!(found.in_bytes()[1].ends_with("33.0 MiB in a day"), "{:?}", found.in_bytes());
     }
 
     #[test]

@@ -25,6 +25,11 @@ impl Ledger {
                     (Aim::One | Aim::List, _) => {}
                     (Aim::Many(_), End::Orderly) => self.skip(visit, sender, copy, None, &mut nameless),
                     (Aim::Many(_), End::Cut) => self.with_cast(sender, copy.number, |cast| {
+                        // What the relay has not told of yet may reach it behind the end.
+                        if copy.is_sure && cast.told.is_none() {
+                            cast.sure -= 1;
+                            cast.unsure += 1;
+                        }
                         cast.open -= 1;
                         cast.void += 1;
                     }),

@@ -85,7 +85,10 @@ enum Known {
 #[derive(Clone, Copy, Debug)]
 enum Due {
     Written(Visit),
-    Listed { copies: u64, refused: u64 },
+    Listed {
+        copies: u64,
+        refused: u64,
+    },
     Queued,
     /// It is for a room that is not there.
     Refusal,
@@ -186,7 +189,8 @@ impl Ledger {
         let Some(members) = self.scopes.get_mut(&scope) else { return };
         members.standing.insert(visit, Standing::Unsure);
         for (sender, number) in members.open.clone() {
-            let Some(copy) = self.people.get_mut(&visit).and_then(|person| person.inbound.get_mut(&sender)?.find(number))
+            let Some(copy) =
+                self.people.get_mut(&visit).and_then(|person| person.inbound.get_mut(&sender)?.find(number))
             else {
                 continue;
             };
@@ -464,7 +468,8 @@ impl Ledger {
 
     /// All pairs of which something is to come from the first to the second.
     pub(super) fn open_links(&self) -> Vec<(Visit, Visit)> {
-        let links = self.people.iter().flat_map(|(to, person)| person.inbound.iter().map(move |(from, link)| (from, to, link)));
+        let links =
+            self.people.iter().flat_map(|(to, person)| person.inbound.iter().map(move |(from, link)| (from, to, link)));
         links.filter(|(_, _, link)| !link.copies.is_empty()).map(|(from, to, _)| (*from, *to)).collect()
     }
 

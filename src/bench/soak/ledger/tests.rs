@@ -295,6 +295,14 @@ fn what_was_on_its_way_from_or_to_who_is_cut_off_is_no_fault_and_all_else_is() {
     assert!(is_sound(&to));
     assert_eq!((to.delivered, to.refused, to.cut_off), (1, 1, 2));
 
+    // For everybody, but its end came first.
+    let mut ledger = three();
+    ledger.casts(ADA, 1, EVERYBODY, 64);
+    ledger.ends(CYN, End::Cut);
+    ledger.is_queued(ADA, 1, 1, 0);
+    assert!(ledger.arrives(BOB, ADA, 1, 64, Aim::Many(EVERYBODY)));
+    assert!(is_sound(&account(ledger)));
+
     // It explains one copy, not two.
     let mut ledger = three();
     ledger.begins(4);
