@@ -45,6 +45,7 @@ fn full() -> Report {
             bytes_per_second: 151e6 * busy,
             resident_bytes: Some(2_097_152 + 2_355_000.min(u64::from(step) * 600_000)),
             server_core_share: Some(0.28 * busy),
+            ..Sample::default()
         }
     });
     Report {
@@ -61,6 +62,7 @@ fn full() -> Report {
         settings: Settings {
             connections: 10_000,
             size_bytes: Some(128),
+            size_bytes_max: None,
             window: Some(16),
             rate: Some(20_000.0),
             seconds: 10.0,
@@ -101,6 +103,8 @@ fn full() -> Report {
             Figure::new("gaps", "GAPs that told of them", 5.0, ""),
         ],
         series: series.collect(),
+        verdicts: Vec::new(),
+        server_counters: Vec::new(),
         failures: Vec::new(),
     }
 }

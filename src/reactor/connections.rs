@@ -386,6 +386,12 @@ impl<T: Transport> Connections<T> {
         self.get(conn).map_or(0, |c| c.written)
     }
 
+    /// What a connection reads from and writes to, for options that a service sets by itself.
+    #[must_use]
+    pub fn transport(&self, conn: ConnId) -> Option<&T> {
+        self.get(conn).map(|c| &c.transport)
+    }
+
     /// Where a connection comes from.
     #[must_use]
     pub fn peer(&self, conn: ConnId) -> Option<PeerAddr> {

@@ -276,12 +276,20 @@ impl OutQueue {
         }
     }
 
-    /// Forgets everything and gives the blocks back.
+    /// Forgets everything and gives the blocks back; of its lists it keeps as much as a reader that keeps up needs. Any
+    /// connection may get this queue next: else one reader after the other that is stuck for a while would have every
+    /// queue keep the lists of a full one.
     pub(super) fn clear(&mut self, pool: &mut BlockPool) {
         while !self.segments.is_empty() {
             self.pop(pool);
         }
         self.marks.clear();
+        if self.segments.capacity() > SLICES_MAX {
+            self.segments = VecDeque::new();
+        }
+        if self.marks.capacity() > SLICES_MAX {
+            self.marks = VecDeque::new();
+        }
         self.sent += self.bytes as u64;
         self.bytes = 0;
         self.remainder = 0;
@@ -437,6 +445,24 @@ mod tests {
         assert_eq!(queue.oldest(), Some(tick(1)));
         queue.advance(200, &mut pool, length);
         assert_eq!(queue.oldest(), None);
+    }
+
+    #[test]
+    fn a_queue_that_was_full_once_does_not_keep_the_lists_of_a_full_one() {
+        let mut pool = BlockPool::default();
+        let mut queue = OutQueue::new(ConnId::new(1, 1));
+        let text = message(BLOCK_BYTES, 0);
+        let mut fill = |queue: &mut OutQueue, messages: u64| {
+            for n in 0..messages {
+                queue.push(&mut Outgoing::to_one(&text), 0, tick(n), &mut pool, &Meter::default(), length);
+            }
+            queue.advance(queue.len(), &mut pool, length);
+        };
+        fill(&mut queue, 16);
+        let places = (queue.segments.capacity(), queue.marks.capacity());
+        assert!(places.0 >= 16 && places.1 >= 16, "a reader that keeps up needs no other lists the next time");
+        fill(&mut queue, 1000);
+        assert!(queue.segments.capacity() <= SLICES_MAX && queue.marks.capacity() <= SLICES_MAX, "{queue:?}");
     }
 
     #[test]
