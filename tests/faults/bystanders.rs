@@ -1,16 +1,22 @@
 //! Bystanders: clients that have nothing to do with a fault and must not feel it.
 //!
-//! Pairs send to each other and one member of a room to the others, at fixed times, whatever the relay does. A
-//! latency counts from the time at which its frame should have been sent.
+//! Pairs send to each other and one member of a room to the others, at fixed times, whatever the relay does.
+//!
+//! They stand for clients on other machines, but share a core with those who make the fault, which may hold them up
+//! for longer than any relay. So a latency ends when the relay's bytes have come back to the system, whose own time
+//! stamp says when that was, and begins when the frame was handed to the system: at its fixed time, or later if
+//! this thread was not let run. A relay that does not read cannot delay that beginning: nobody waits for it.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, IoSliceMut, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use hdrhistogram::Histogram;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use switchboard::wire::control::{Body, ErrorBody, Gap, Goodbye, Hello, Join, Joined, Profile};
 use switchboard::wire::{Code, Flags, Frames, HEADER_BYTES, Header, Id, Type};
@@ -18,7 +24,7 @@ use switchboard::wire::{Code, Flags, Frames, HEADER_BYTES, Header, Id, Type};
 use crate::account::{Account, Totals};
 use crate::support::RawClient;
 
-/// Payload of their frames: flow, number, time, and a pattern of all three.
+/// Payload of their frames: flow, number, when it was due and when it was sent, and a pattern of all four.
 const PAYLOAD_BYTES: usize = 128;
 /// Nothing comes any more after so long: then what is open is lost. A machine that is busy takes its time.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -67,6 +73,9 @@ struct Shared {
 pub(crate) struct Outcome {
     pub(crate) undisturbed: Histogram<u64>,
     pub(crate) disturbed: Histogram<u64>,
+    /// How late they were themselves in sending, while the fault went on: the part of a latency that is not the
+    /// relay's.
+    pub(crate) lateness: Histogram<u64>,
     pub(crate) account: Account,
     /// Connections that ended, in the relay's words.
     pub(crate) ended: Vec<String>,
@@ -210,12 +219,14 @@ impl Crowd {
         }
         for client in &clients {
             client.socket.set_nonblocking(true).expect("an option");
+            setsockopt(&client.socket, sockopt::ReceiveTimestampns, &true).expect("an option");
         }
         let start_ns = shared.now_ns();
         let schedule = |senders, rate| Schedule { senders, rate, count: 0, start_ns };
         let schedules = vec![schedule(0..host, load.pairs_rate), schedule(host..host + 1, load.room_rate)];
         let empty = || Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3).expect("its bounds are constants");
-        let outcome = Outcome { undisturbed: empty(), disturbed: empty(), account, ended: Vec::new() };
+        let outcome =
+            Outcome { undisturbed: empty(), disturbed: empty(), lateness: empty(), account, ended: Vec::new() };
         Self { shared, clients, schedules, outcome }
     }
 
@@ -260,8 +271,12 @@ impl Crowd {
                 let number = self.outcome.account.sent(flow);
                 let header = Header::new(Type::Send).to(to).flagged(Flags::NO_ECHO).correlating(number);
                 client.out.extend_from_slice(&header.bytes(PAYLOAD_BYTES));
-                client.out.extend_from_slice(&payload(flow as u32, number, due_ns));
+                client.out.extend_from_slice(&payload(flow as u32, number, due_ns, wall_ns()));
                 client.write();
+                if self.shared.part(due_ns) == Part::Disturbed {
+                    let late_ns = self.shared.now_ns().saturating_sub(due_ns).max(1);
+                    self.outcome.lateness.saturating_record(late_ns);
+                }
             }
         }
         let next = self.schedules.iter().map(Schedule::due_ns).min().unwrap_or(u64::MAX);
@@ -293,20 +308,19 @@ impl Crowd {
     fn read(&mut self, place: usize) {
         let client = &mut self.clients[place];
         let mut buffer = [0; 65_536];
-        let is_over = match client.socket.read(&mut buffer) {
-            Ok(0) => true,
-            Ok(count) => {
+        let (is_over, came_ns) = match receive(&client.socket, &mut buffer) {
+            Ok((0, _)) => (true, 0),
+            Ok((count, came_ns)) => {
                 client.input.extend_from_slice(&buffer[..count]);
-                false
+                (false, came_ns)
             }
-            Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+            Err(error) => (!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted), 0),
         };
-        let now_ns = self.shared.now_ns();
         let input = std::mem::take(&mut client.input);
         let mut consumed = 0;
         for frame in Frames::new(&input) {
             consumed += frame.len();
-            client.take(frame, now_ns, &self.shared, &mut self.outcome);
+            client.take(frame, came_ns, &self.shared, &mut self.outcome);
         }
         client.input = input;
         client.input.drain(..consumed);
@@ -331,14 +345,14 @@ impl Client {
         }
     }
 
-    fn take(&mut self, frame: &[u8], now_ns: u64, shared: &Shared, outcome: &mut Outcome) {
+    fn take(&mut self, frame: &[u8], came_ns: u64, shared: &Shared, outcome: &mut Outcome) {
         let (header, payload) = (Header::read(frame), &frame[HEADER_BYTES..]);
         match header.frame_type() {
             Some(Type::Send) => {
                 let Some(stamp) = stamp(payload) else {
                     return outcome.account.complain(format_args!("a frame has other bytes than were sent: {frame:?}"));
                 };
-                let (flow, number, time_ns) = stamp;
+                let Stamp { flow, number, due_ns, sent_ns } = stamp;
                 let heard = self.hears.iter().find(|(heard, ..)| *heard == flow as usize);
                 let Some(&(_, place, sender)) = heard else {
                     return outcome.account.complain(format_args!("a frame of flow {flow} came to somebody else"));
@@ -348,11 +362,11 @@ impl Client {
                 }
                 outcome.account.delivered(flow as usize, place, number);
                 shared.delivered.fetch_add(1, Ordering::Relaxed);
-                let latencies = match shared.part(time_ns) {
+                let latencies = match shared.part(due_ns) {
                     Part::Undisturbed => &mut outcome.undisturbed,
                     Part::Disturbed => &mut outcome.disturbed,
                 };
-                latencies.saturating_record(now_ns.saturating_sub(time_ns).max(1));
+                latencies.saturating_record(came_ns.saturating_sub(sent_ns).max(1));
             }
             Some(Type::Gap) => {
                 let frames = Gap::parse(payload).map_or(0, |gap| gap.frames);
@@ -389,26 +403,56 @@ fn join(client: &mut Client, room: &str) -> Id {
     Joined::parse(&payload).expect("a JOINED").room
 }
 
+/// What a payload begins with.
+#[derive(Clone, Copy, Debug)]
+struct Stamp {
+    flow: u32,
+    number: u32,
+    /// On the bystanders' own clock.
+    due_ns: u64,
+    /// On the system's clock, on which it notes when something has come.
+    sent_ns: u64,
+}
+
 /// Every byte depends on what stands in front, so that a piece of another frame does not fit.
-fn payload(flow: u32, number: u32, time_ns: u64) -> [u8; PAYLOAD_BYTES] {
+fn payload(flow: u32, number: u32, due_ns: u64, sent_ns: u64) -> [u8; PAYLOAD_BYTES] {
     let mut payload = [0; PAYLOAD_BYTES];
     payload[..4].copy_from_slice(&flow.to_be_bytes());
     payload[4..8].copy_from_slice(&number.to_be_bytes());
-    payload[8..16].copy_from_slice(&time_ns.to_be_bytes());
-    let mut word = ((u64::from(flow) << 32) | u64::from(number)) ^ time_ns;
-    for place in payload[16..].chunks_exact_mut(8) {
+    payload[8..16].copy_from_slice(&due_ns.to_be_bytes());
+    payload[16..24].copy_from_slice(&sent_ns.to_be_bytes());
+    let mut word = ((u64::from(flow) << 32) | u64::from(number)) ^ due_ns ^ sent_ns.rotate_left(20);
+    for place in payload[24..].chunks_exact_mut(8) {
         word = (word ^ (word >> 29)).wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
         place.copy_from_slice(&word.to_be_bytes());
     }
     payload
 }
 
-/// Flow, number and time of a payload that is as it was sent.
-fn stamp(bytes: &[u8]) -> Option<(u32, u32, u64)> {
+/// The stamp of a payload that is as it was sent.
+fn stamp(bytes: &[u8]) -> Option<Stamp> {
     let word = |at: usize| bytes.get(at..at + 4).map(|word| u32::from_be_bytes([word[0], word[1], word[2], word[3]]));
-    let (flow, number) = (word(0)?, word(4)?);
-    let time_ns = (u64::from(word(8)?) << 32) | u64::from(word(12)?);
-    (bytes == payload(flow, number, time_ns)).then_some((flow, number, time_ns))
+    let long = |at: usize| Some((u64::from(word(at)?) << 32) | u64::from(word(at + 4)?));
+    let stamp = Stamp { flow: word(0)?, number: word(4)?, due_ns: long(8)?, sent_ns: long(16)? };
+    (bytes == payload(stamp.flow, stamp.number, stamp.due_ns, stamp.sent_ns)).then_some(stamp)
+}
+
+fn wall_ns() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_nanos() as u64)
+}
+
+/// Reads what has come, and when the last of it came, by the system's time stamp.
+fn receive(socket: &TcpStream, buffer: &mut [u8]) -> std::io::Result<(usize, u64)> {
+    let mut stamp = nix::cmsg_space!(nix::sys::time::TimeSpec);
+    let mut slices = [IoSliceMut::new(buffer)];
+    let got = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut stamp), MsgFlags::empty())?;
+    let came_ns = got.cmsgs().ok().into_iter().flatten().find_map(|message| match message {
+        ControlMessageOwned::ScmTimestampns(time) => {
+            Some(time.tv_sec().cast_unsigned() * 1_000_000_000 + time.tv_nsec().cast_unsigned())
+        }
+        _ => None,
+    });
+    Ok((got.bytes, came_ns.unwrap_or_else(wall_ns)))
 }
 
 /// A client that did not come with the others, whose HELLO wishes for this keepalive.

@@ -132,6 +132,7 @@ impl Scene {
             fault: fault.name.to_owned(),
             undisturbed_p99_us: p99_us(&outcome.undisturbed),
             disturbed_p99_us: if self.ends { None } else { p99_us(&outcome.disturbed) },
+            own_lateness_p99_us: p99_us(&outcome.lateness),
             disturbed_max_us: Duration::from_nanos(outcome.disturbed.max()).as_secs_f64() * 1e6,
             sent: totals.sent,
             delivered: totals.delivered,

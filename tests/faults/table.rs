@@ -14,6 +14,8 @@ pub(crate) struct Round {
     /// While it went on; `None` where the relay itself ends.
     pub(crate) disturbed_p99_us: Option<f64>,
     pub(crate) disturbed_max_us: f64,
+    /// How late the bystanders were themselves in sending, while it went on: no doing of the relay's.
+    pub(crate) own_lateness_p99_us: Option<f64>,
     /// Copies of bystanders' frames: sent is delivered + refused + counted + lost.
     pub(crate) sent: u64,
     pub(crate) delivered: u64,
@@ -36,6 +38,7 @@ pub(crate) struct Row {
     pub(crate) what: String,
     pub(crate) undisturbed_p99_us: Option<f64>,
     pub(crate) disturbed_p99_us: Option<f64>,
+    pub(crate) own_lateness_p99_us: Option<f64>,
     /// The median of the ratios within each round.
     pub(crate) ratio: Option<f64>,
     /// The ratio of each round.
@@ -62,6 +65,7 @@ impl Row {
             what: what.to_owned(),
             undisturbed_p99_us: median(rounds.iter().filter_map(|round| round.undisturbed_p99_us)),
             disturbed_p99_us: median(rounds.iter().filter_map(|round| round.disturbed_p99_us)),
+            own_lateness_p99_us: median(rounds.iter().filter_map(|round| round.own_lateness_p99_us)),
             ratio: median(ratios.iter().copied()),
             ratios,
             sent: sum(|round| round.sent),
@@ -79,7 +83,7 @@ impl Row {
         self.ratio.is_some_and(|ratio| ratio > RATIO_MAX)
     }
 
-    fn cells(&self) -> [String; 6] {
+    fn cells(&self) -> [String; 7] {
         let p99 = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |us| format!("{us:.0} µs"));
         let mut notes = self.notes.join("; ");
         if let Some(why) = &self.skipped {
@@ -97,6 +101,7 @@ impl Row {
             self.fault.clone(),
             p99(self.undisturbed_p99_us),
             p99(self.disturbed_p99_us),
+            p99(self.own_lateness_p99_us),
             self.ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}×{missed}")),
             if self.sent == 0 { "–".to_owned() } else { account },
             notes,
@@ -104,7 +109,8 @@ impl Row {
     }
 }
 
-const HEAD: [&str; 6] = ["fault", "undisturbed p99", "beside it", "ratio", "bystanders' frames", "what was seen"];
+const HEAD: [&str; 7] =
+    ["fault", "undisturbed p99", "beside it", "own lateness", "ratio", "bystanders' frames", "what was seen"];
 
 /// The table for people.
 pub(crate) fn text(rows: &[Row]) -> String {
@@ -118,7 +124,7 @@ pub(crate) fn text(rows: &[Row]) -> String {
             .iter()
             .enumerate()
             .map(|(at, cell)| {
-                let spaces = if at == 5 { 0 } else { width(at).saturating_sub(cell.chars().count()) };
+                let spaces = if at == 6 { 0 } else { width(at).saturating_sub(cell.chars().count()) };
                 format!("{cell}{}", " ".repeat(spaces))
             })
             .collect();
@@ -131,7 +137,7 @@ pub(crate) fn text(rows: &[Row]) -> String {
 
 /// The table for a document.
 pub(crate) fn markdown(rows: &[Row]) -> String {
-    let mut out = format!("| {} |\n| --- | ---: | ---: | ---: | --- | --- |\n", HEAD.join(" | "));
+    let mut out = format!("| {} |\n| --- | ---: | ---: | ---: | ---: | --- | --- |\n", HEAD.join(" | "));
     for row in rows {
         out += &format!("| {} |\n", row.cells().map(|cell| cell.replace('|', "\\|")).join(" | "));
     }
