@@ -3,11 +3,13 @@
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::PoisonError;
 
 use clap::Args;
 use log::{LevelFilter, info, warn};
+use rustix::fs::OFlags;
 use signal_hook::low_level::signal_name;
 use simplelog::{ConfigBuilder, WriteLogger};
 
@@ -121,5 +123,7 @@ fn start_log(settings: &Settings) -> Result<Option<Successor<File>>, Trouble> {
 }
 
 fn open_log(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+    // A named pipe that nobody reads must not make the relay wait until somebody does; files know no such wait.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    OpenOptions::new().create(true).append(true).custom_flags(flags).open(path)
 }
