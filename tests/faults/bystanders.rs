@@ -49,6 +49,8 @@ pub(crate) struct Load {
 pub(crate) enum Part {
     Undisturbed,
     Disturbed,
+    /// A fault is prepared, or what it does is no matter of latency.
+    Unmeasured,
 }
 
 /// Bystanders at work on a thread of their own.
@@ -365,6 +367,7 @@ impl Client {
                 let latencies = match shared.part(due_ns) {
                     Part::Undisturbed => &mut outcome.undisturbed,
                     Part::Disturbed => &mut outcome.disturbed,
+                    Part::Unmeasured => return,
                 };
                 latencies.saturating_record(came_ns.saturating_sub(sent_ns).max(1));
             }

@@ -20,10 +20,15 @@ mod account;
 mod bystanders;
 mod catalogue;
 mod crowd;
+mod garbage;
+mod handshake;
 mod lost_peers;
+mod operator;
 mod relay;
 mod runner;
 mod scene;
+mod slow_peers;
+mod storms;
 mod table;
 
 fn main() -> std::process::ExitCode {

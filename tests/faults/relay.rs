@@ -18,8 +18,8 @@ pub(crate) struct Start {
     pub(crate) arguments: Vec<String>,
     /// Where it listens.
     pub(crate) listen: String,
-    /// Open files that it may have; `None`: as many as the system grants.
-    pub(crate) descriptors: Option<usize>,
+    /// The largest size of a file that it may write, in the shell's blocks.
+    pub(crate) file_blocks: Option<usize>,
     /// Variables of its environment.
     pub(crate) variables: Vec<(String, String)>,
     /// Nobody reads its standard error.
@@ -31,7 +31,7 @@ impl Start {
         Self {
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
             listen: "127.0.0.1:0".to_owned(),
-            descriptors: None,
+            file_blocks: None,
             variables: Vec::new(),
             is_log_unread: false,
         }
@@ -39,11 +39,11 @@ impl Start {
 
     fn command(&self) -> Command {
         let executable = env!("CARGO_BIN_EXE_switchboard");
-        let mut command = match self.descriptors {
+        let mut command = match self.file_blocks {
             None => Command::new(executable),
             Some(count) => {
                 let mut shell = Command::new("sh");
-                shell.args(["-c", &format!("ulimit -n {count}; exec \"$0\" \"$@\""), executable]);
+                shell.args(["-c", &format!("ulimit -f {count}; exec \"$0\" \"$@\""), executable]);
                 shell
             }
         };
@@ -133,10 +133,10 @@ impl Relay {
     /// Its counters, as it logs them at SIGUSR1.
     pub(crate) fn counters(&mut self) -> Counters {
         self.signal(Signal::USR1);
-        let totals = self.log_line("clients ");
+        let totals = self.log_line("; frames in ");
         // The tables come behind; a second look at the totals is behind those.
         self.signal(Signal::USR1);
-        let (from, _) = (self.looked, self.log_line("clients "));
+        let (from, _) = (self.looked, self.log_line("; frames in "));
         let lines = self.log.lines.lock().expect("the log");
         let table = |name: &str| {
             let mut lines = lines.0[from..self.looked].iter();

@@ -5,7 +5,7 @@ use std::panic::catch_unwind;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::catalogue::{ALL, Fault};
 use crate::scene::{Scene, Size};
@@ -16,6 +16,9 @@ use crate::{account, crowd, table};
 const AT_ONCE: usize = 4;
 /// Rounds of each fault for the table.
 const ROUNDS: usize = 3;
+/// After so long a fault hangs.
+const HANG_SMALL: Duration = Duration::from_secs(100);
+const HANG_FULL: Duration = Duration::from_secs(200);
 /// What stands in front of a round's findings on standard output.
 const FOUND: &str = "found: ";
 
@@ -154,7 +157,7 @@ fn run_apart(fault: &Fault, size: Size) -> Round {
             }
         }
     }
-    command.args(["--one", fault.name, size.of("small", "full")]);
+    command.args(["--one", fault.name, size.of("small", "full")]).env("RUST_BACKTRACE", "0");
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("itself");
     let stderr = BufReader::new(child.stderr.take().expect("piped"));
     let reading = std::thread::spawn(move || stderr.lines().map_while(Result::ok).collect::<Vec<_>>());
@@ -188,6 +191,13 @@ pub(crate) fn network() -> Option<&'static [&'static str]> {
 fn one(arguments: &[String]) -> ExitCode {
     let fault = ALL.iter().find(|fault| fault.name == arguments[0]).expect("a fault");
     let size = if arguments[1] == "full" { Size::Full } else { Size::Small };
+    // Whatever hangs ends here, with all that it has started.
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    std::thread::spawn(move || {
+        std::thread::sleep(size.of(HANG_SMALL, HANG_FULL));
+        eprintln!("{} hangs", fault.name);
+        std::process::exit(102);
+    });
     let Ok(round) = catch_unwind(|| Scene::run(fault, size)) else {
         return ExitCode::from(101);
     };
