@@ -2,7 +2,7 @@
 
 use crate::relay::Start;
 use crate::scene::{Scene, Size};
-use crate::{garbage, handshake, lost_peers, operator, slow_peers, storms};
+use crate::{garbage, handshake, lost_peers, network, operator, restart, slow_peers, storms};
 
 /// A fault.
 #[derive(Debug)]
@@ -52,6 +52,8 @@ pub(crate) const ALL: &[Fault] = &[
     fault("one_byte_writes", "frames that come one byte at a time", plain, lost_peers::one_byte_writes),
     fault("trickle_in", "frames that begin and go on a byte at a time", impatient, slow_peers::trickle_in),
     fault("trickle_out", "a client with a full queue reads byte by byte", impatient, slow_peers::trickle_out),
+    Fault { network: true, ..fault("cable_pulled", "a cable is pulled under traffic", network::relay, network::cable_pulled) },
+    Fault { network: true, ..fault("half_open", "peers vanish without FIN or RST", network::relay_with_heartbeats, network::half_open) },
     fault("handshake_resets", "resets at every stage of the handshake", plain, handshake::resets),
     fault("mass_disconnect", "thousands are lost at once", plain, storms::mass_disconnect),
     fault("reconnect_storm", "thousands are lost and back at once", plain, storms::reconnect_storm),
@@ -68,4 +70,5 @@ pub(crate) const ALL: &[Fault] = &[
     fault("oversize", "lengths beyond the limit, and floods behind them", plain, garbage::oversize),
     fault("never_ending", "frames that never end, beyond the memory budget", narrow, garbage::never_ending),
     fault("sigterm", "SIGTERM while everybody sends", plain, operator::sigterm),
+    fault("kill_and_restart", "kill -9, and a start at the same port", plain, restart::killed),
 ];

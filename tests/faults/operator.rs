@@ -16,7 +16,7 @@ use switchboard::wire::{Code, Header, Type};
 use crate::bystanders::client_with_keepalive;
 use crate::crowd::{Crowd, source};
 use crate::relay::Start;
-use crate::scene::{Scene, Size};
+use crate::scene::{Ending, Scene, Size};
 use crate::support::RawClient;
 
 /// The descriptors run out under the relay's feet: those who come are told, those who are there stay.
@@ -29,7 +29,7 @@ pub(crate) fn descriptors(scene: &mut Scene) {
     let (mut refused, mut welcomed) = (0_u64, Vec::new());
     let cpu = scene.relay.cpu();
     let mut number = 0;
-    while scene.goes_on() || number < 200 {
+    while scene.goes_on() || number < scene.size.of(60, 200) {
         let name = format!("one too many {number}");
         let mut client = RawClient::greet(scene.relay.address, &Hello::new(Profile::named(&name)), source(number));
         number += 1;
@@ -235,7 +235,7 @@ fn stats_line(scene: &mut Scene) -> String {
 
 /// The relay is asked to end while everybody sends: all are told, and what it took in is written.
 pub(crate) fn sigterm(scene: &mut Scene) {
-    scene.ends = true;
+    scene.ending = Ending::SaysGoodbye;
     let mut crowd = Crowd::start("talk", scene.relay.address, &["talker", &scene.size.of(20, 200).to_string()]);
     assert_eq!(crowd.line(), "talking");
     scene.bystanders.go_on(scene.size.of(50, 2000));

@@ -7,6 +7,7 @@ use switchboard::wire::{Header, Type};
 
 use crate::bystanders::{Bystanders, Load, Outcome, Part};
 use crate::catalogue::Fault;
+use crate::network;
 use crate::relay::{Relay, Start};
 use crate::support::RawClient;
 use crate::table::Round;
@@ -28,7 +29,7 @@ impl Size {
         }
     }
 
-    fn load(self) -> Load {
+    pub(crate) fn load(self) -> Load {
         Load {
             pairs: self.of(10, 25),
             pairs_rate: self.of(400.0, 1500.0),
@@ -43,6 +44,14 @@ const PART: Duration = Duration::from_secs(3);
 /// Copies that must have been delivered before and after a fault where nothing is measured.
 const COPIES_MIN: u64 = 100;
 
+/// Whether the relay ends in the course of the fault, and its bystanders' connections with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    LivesOn,
+    SaysGoodbye,
+    Killed,
+}
+
 /// What a fault has to work with.
 #[derive(Debug)]
 pub(crate) struct Scene {
@@ -51,8 +60,9 @@ pub(crate) struct Scene {
     pub(crate) size: Size,
     /// What the fault has found, in words.
     pub(crate) notes: Vec<String>,
-    /// The relay is to end in the course of the fault, and the bystanders with it.
-    pub(crate) ends: bool,
+    pub(crate) ending: Ending,
+    /// What other bystanders found that came after the relay was started again.
+    pub(crate) after: Option<Outcome>,
     pub(crate) start: Start,
     pub(crate) cores: Option<Cores>,
     began: Instant,
@@ -61,26 +71,37 @@ pub(crate) struct Scene {
 impl Scene {
     /// Runs a fault once.
     pub(crate) fn run(fault: &Fault, size: Size) -> Round {
+        if fault.network {
+            network::begin();
+        }
         let cores = if size == Size::Full { Cores::split() } else { None };
         let start = (fault.start)(size);
         let relay = Relay::start(&start, cores.as_ref());
         let bystanders = Bystanders::start(relay.address, size.load());
         let notes = Vec::new();
-        let mut scene = Self { relay, bystanders, size, notes, ends: false, start, cores, began: Instant::now() };
+        let (ending, after, began) = (Ending::LivesOn, None, Instant::now());
+        let mut scene = Self { relay, bystanders, size, notes, ending, after, start, cores, began };
         scene.undisturbed();
         scene.bystanders.begin(Part::Disturbed);
         scene.began = Instant::now();
         (fault.run)(&mut scene);
         scene.bystanders.begin(Part::Undisturbed);
-        if !scene.ends {
+        let ends = scene.ending != Ending::LivesOn;
+        if !ends {
             scene.undisturbed();
         }
         let outcome = scene.bystanders.finish();
-        let mut failures = outcome.account.verdict(scene.ends);
-        if scene.ends {
+        let mut failures = outcome.account.verdict(ends);
+        if let Some(after) = &scene.after {
+            failures.extend(after.account.verdict(false));
+        }
+        if scene.ending == Ending::SaysGoodbye {
             let unsaid = outcome.ended.iter().filter(|how| !how.contains("ShuttingDown")).count();
-            scene.notes.push(format!("{} bystanders sent away, {unsaid} of them without a word", outcome.ended.len()));
-        } else {
+            if unsaid > 0 {
+                failures.push(format!("{unsaid} bystanders were not told that the relay goes down"));
+            }
+        }
+        if !ends {
             failures.extend(outcome.ended.iter().map(|how| format!("a bystander's connection ended: {how}")));
             scene.lives_on();
         }
@@ -124,18 +145,20 @@ impl Scene {
     }
 
     fn round(self, fault: &Fault, outcome: &Outcome, failures: Vec<String>) -> Round {
-        let totals = outcome.totals();
+        let (totals, ends) = (outcome.totals(), self.ending != Ending::LivesOn);
+        let after = self.after.as_ref().map(Outcome::totals).unwrap_or_default();
+        let disturbed = self.after.as_ref().unwrap_or(outcome);
         let p99_us = |latencies: &hdrhistogram::Histogram<u64>| {
             (!latencies.is_empty()).then(|| Duration::from_nanos(latencies.value_at_quantile(0.99)).as_secs_f64() * 1e6)
         };
         Round {
             fault: fault.name.to_owned(),
             undisturbed_p99_us: p99_us(&outcome.undisturbed),
-            disturbed_p99_us: if self.ends { None } else { p99_us(&outcome.disturbed) },
-            own_lateness_p99_us: p99_us(&outcome.lateness),
-            disturbed_max_us: Duration::from_nanos(outcome.disturbed.max()).as_secs_f64() * 1e6,
-            sent: totals.sent,
-            delivered: totals.delivered,
+            disturbed_p99_us: if ends && self.after.is_none() { None } else { p99_us(&disturbed.disturbed) },
+            own_lateness_p99_us: p99_us(&disturbed.lateness),
+            disturbed_max_us: Duration::from_nanos(disturbed.disturbed.max()).as_secs_f64() * 1e6,
+            sent: totals.sent + after.sent,
+            delivered: totals.delivered + after.delivered,
             refused: totals.refused,
             counted: totals.counted,
             lost: totals.open,

@@ -270,5 +270,7 @@ pub(crate) fn relay_stopped(scene: &mut Scene) {
         .filter(|code| counters.closed(code) > 0)
         .collect();
     assert!(ends.is_empty(), "somebody was ended for what the relay itself had slept through: {ends:?}");
+    let log = scene.relay.log();
+    assert!(log.iter().any(|line| line.contains("deadlines are put off")), "its operator learns of it: {log:?}");
     scene.note("stopped for 2.5 s with a keepalive and a write deadline of 1 s: nobody was ended for that");
 }
