@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::time::Time;
 
-/// A monotonic clock that stood at zero when it was made.
+/// A monotonic clock that stood at zero when it was made, and stands still while the process is not let run.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     zero: Instant,
@@ -22,6 +22,11 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> Time {
         Time::ZERO + self.zero.elapsed()
+    }
+
+    /// Leaves out what has passed since `then`, as if this clock had stood still.
+    pub(super) fn go_on_from(&mut self, then: Time) {
+        self.zero += self.now().since(then);
     }
 
     /// The time of day, since 1970, at which this clock stood at zero. Read once: a step of the time of

@@ -35,7 +35,13 @@ pub struct Reactor {
     reserve: Reserve,
     sources: usize,
     next_warning: Time,
+    /// When this turn began, or the last one.
+    turned: Time,
 }
+
+/// A turn or a wait that takes so much longer than it should is not the peers' doing: the process was stopped, or its
+/// machine was. What a busy machine does is shorter.
+const STALL_MIN: Duration = Duration::from_secs(1);
 
 /// Listeners and the program's own sources share the tokens of generation 0, which no connection has.
 const SOURCE_BASE: usize = 1 << 16;
@@ -56,6 +62,7 @@ impl Reactor {
             reserve: Reserve::new(),
             sources: 0,
             next_warning: Time::ZERO,
+            turned: Time::ZERO,
         })
     }
 
@@ -135,7 +142,8 @@ impl Reactor {
     }
 
     fn poll<S: Service>(&mut self, service: &mut S, wait: Option<Duration>) -> io::Result<Time> {
-        let now = self.clock.now();
+        // Before the first turn the program did what it had to, for as long as it liked.
+        let now = if self.turned == Time::ZERO { self.clock.now() } else { self.now(self.turned, Duration::ZERO) };
         let waits = [wait, self.engine.wait(now), self.listeners_wait(now)];
         let wait = waits.into_iter().flatten().min();
         if let Err(error) = self.poll.poll(&mut self.events, wait)
@@ -143,7 +151,8 @@ impl Reactor {
         {
             return Err(error);
         }
-        let now = self.clock.now();
+        let now = if let Some(wait) = wait { self.now(now, wait) } else { self.clock.now() };
+        self.turned = now;
         self.engine.begin_turn(now);
         for event in &self.events {
             let token = event.token().0;
@@ -156,6 +165,21 @@ impl Reactor {
             }
         }
         Ok(now)
+    }
+
+    /// The time, `wait` after `then` at the latest unless the process was not let run: then the clock goes on from
+    /// `then`. Otherwise every deadline would be over that came meanwhile, with no time for anybody to meet it.
+    fn now(&mut self, then: Time, wait: Duration) -> Time {
+        let now = self.clock.now();
+        if now.since(then + wait) < STALL_MIN {
+            return now;
+        }
+        self.clock.go_on_from(then);
+        warn!(
+            "nothing could be done for {:.1?}: this process or its machine was stopped; all deadlines are put off by that",
+            now.since(then)
+        );
+        then
     }
 
     fn listeners_wait(&self, now: Time) -> Option<Duration> {
