@@ -119,6 +119,11 @@ impl OutQueue {
         self.held
     }
 
+    /// How much a reader that does not keep up is to blame for: what waits for it, shared with others or not.
+    pub(super) fn weight_bytes(&self) -> usize {
+        self.held.max(self.bytes)
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         self.bytes == 0
     }
