@@ -71,7 +71,7 @@ pub(crate) fn run(input: &[u8]) {
     while !dice.is_empty() && arguments.len() < 40 {
         let flag = flags[dice.usize(..flags.len())];
         let value = match dice.u8(..4) {
-            0 => (size.saturating_mul(dice.u64(1..3)) + dice.u64(..64)).to_string(),
+            0 => size.saturating_mul(dice.u64(1..3)).saturating_add(dice.u64(..64)).to_string(),
             _ => value(&mut dice),
         };
         size = value.parse().unwrap_or(size);
