@@ -195,7 +195,9 @@ pub(crate) fn killed(scene: &mut Scene) {
     scene.after = Some(after.finish());
     answers(&shared, ANSWERS_MIN);
     shared.stop.store(true, Ordering::Relaxed);
-    threads.into_iter().for_each(|thread| thread.join().expect("a client does not panic"));
+    for thread in threads {
+        thread.join().expect("a client does not panic");
+    }
 
     let books = shared.books.lock().expect("the books");
     for (what, table) in [("asked", &books.asked), ("answered", &books.answered)] {

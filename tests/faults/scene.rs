@@ -35,6 +35,7 @@ impl Size {
             pairs_rate: self.of(400.0, 1500.0),
             members: self.of(5, 10),
             room_rate: self.of(20.0, 100.0),
+            is_measured: self == Self::Full,
         }
     }
 }
