@@ -41,7 +41,7 @@ impl Size {
 }
 
 /// How long each of the three parts of a measurement takes: before, with and after the fault.
-const PART: Duration = Duration::from_secs(3);
+const PART: Duration = Duration::from_secs(2);
 /// Copies that must have been delivered before and after a fault where nothing is measured.
 const COPIES_MIN: u64 = 100;
 
