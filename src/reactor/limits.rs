@@ -10,8 +10,8 @@ pub struct Limits {
     /// Connections at the same time. The default is for a small service; a relay derives it from the
     /// system's limit on open files.
     pub connections_max: usize,
-    /// Connections accepted in a turn, by each listener: a storm of them may hold up the connected for a few
-    /// milliseconds and no longer.
+    /// Connections accepted in a turn, by each listener: a storm of them may hold up the connected for a fraction of a
+    /// millisecond and no longer. Each is heard in one of the next turns, so as many HELLOs come in a turn.
     pub accepts_turn_max: usize,
     /// Connections that have ended and are dealt with in a turn: closing a socket takes the system ten microseconds,
     /// and when thousands are lost at once the others must not wait for all of that. Until the last of them is
@@ -58,8 +58,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 1024,
-            accepts_turn_max: 128,
-            endings_turn_max: 64,
+            accepts_turn_max: 16,
+            endings_turn_max: 16,
             read_scratch_bytes: 256 * 1024,
             read_turn_bytes_max: 256 * 1024,
             turn_work_max: 4096,

@@ -147,7 +147,9 @@ impl Account {
 
 /// Breaks each promise once, and panics if the account does not notice.
 pub(crate) fn check_itself() {
-    let breaks: [(&str, fn(&mut Account)); 7] = [
+    /// What is done, and what must be said of it.
+    type Break = (&'static str, fn(&mut Account));
+    let breaks: [Break; 7] = [
         ("lost in silence", |a| a.delivered(0, 0, 1)),
         ("twice", |a| (0..2).for_each(|_| a.delivered(0, 0, 0))),
         ("too late", |a| [1, 0].into_iter().for_each(|number| a.delivered(0, 0, number))),

@@ -40,7 +40,7 @@ fn narrow(_: Size) -> Start {
 }
 
 fn many_rooms(size: Size) -> Start {
-    Start::with(&["--rooms-per-client-max", "1024", "--rooms-max", size.of("1000", "100000")])
+    Start::with(&["--rooms-max", size.of("1000", "100000")])
 }
 
 /// Every fault.

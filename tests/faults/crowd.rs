@@ -86,8 +86,6 @@ impl Drop for Crowd {
 
 /// Is a crowd, until its input ends.
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
-    // What it does must not take the bystanders' time: they stand for other machines.
-    let _ = rustix::process::nice(19);
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     let address: SocketAddr = arguments[1].parse().expect("an address");
     let number = |at: usize| arguments[at].parse::<usize>().expect("a number");
@@ -149,7 +147,7 @@ fn talk(address: SocketAddr, prefix: &str, count: usize) {
     for client in &clients {
         client.socket.set_nonblocking(true).expect("an option");
     }
-    let mut buffer = [0; 65_536];
+    let mut buffer = [0; 16_384];
     let mut waiting = vec![Vec::new(); count];
     say("talking");
     for turn in 0.. {

@@ -101,7 +101,7 @@ pub(crate) fn never_ending(scene: &mut Scene) {
     let count = scene.size.of(200, 1000);
     let resident = scene.relay.resident_bytes();
     let mut frame = Vec::new();
-    Header::new(Type::Send).to(Id::ALL).write_frame(&mut frame, |out| out.extend_from_slice(&[1; 65_000]));
+    Header::new(Type::Send).to(Id::ALL).write_frame(&mut frame, |out| out.extend_from_slice(&vec![1; 65_000]));
     let mut hello = Vec::new();
     Hello::new(Profile::named("never")).write_frame(Header::new(Type::Hello), &mut hello);
     let (mut begun, mut peak) = (0, 0);
@@ -151,7 +151,7 @@ pub(crate) fn never_ending(scene: &mut Scene) {
     scene.note(format!(
         "{begun} begun, {} MiB in all: {memory} × MEMORY_PRESSURE, {overdue} × FRAME_TIMEOUT, {hello_overdue} × \
          HELLO_TIMEOUT; {} MiB of memory with a budget of {} MiB",
-        begun * frame.len() >> 20,
+        (begun * frame.len()) >> 20,
         peak >> 20,
         BUFFERED_TOTAL >> 20
     ));

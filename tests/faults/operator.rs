@@ -64,8 +64,7 @@ pub(crate) fn descriptors(scene: &mut Scene) {
     again.welcomed();
     prlimit(Some(pid), Resource::Nofile, before).expect("it is ours");
     scene.note(format!(
-        "{number} came for {room} descriptors: {refused} × OUT_OF_DESCRIPTORS, {:.1?} of CPU in {lasted:.1?}",
-        busy
+        "{number} came for {room} descriptors: {refused} × OUT_OF_DESCRIPTORS, {busy:.1?} of CPU in {lasted:.1?}"
     ));
 }
 

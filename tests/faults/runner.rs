@@ -24,6 +24,7 @@ const FOUND: &str = "found: ";
 
 /// What is asked for.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 struct Wishes {
     filters: Vec<String>,
     exact: bool,
@@ -80,7 +81,9 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
     let wishes = Wishes::of(arguments);
     let faults: Vec<&Fault> = ALL.iter().filter(|fault| wishes.wants(fault)).collect();
     if wishes.list {
-        faults.iter().for_each(|fault| println!("{}: test", fault.name));
+        for fault in faults {
+            println!("{}: test", fault.name);
+        }
         return ExitCode::SUCCESS;
     }
     account::check_itself();
@@ -146,16 +149,12 @@ fn run_apart(fault: &Fault, size: Size) -> Round {
     let itself = std::env::current_exe().expect("its own name");
     let mut command = Command::new(&itself);
     if fault.network {
-        match network() {
-            Some(words) => {
-                command = Command::new(words[0]);
-                command.args(&words[1..]).arg(&itself);
-            }
-            None => {
-                let why = "this machine grants no network of one's own (unshare --net, ip)".to_owned();
-                return Round { fault: fault.name.to_owned(), skipped: Some(why), ..Round::default() };
-            }
-        }
+        let Some(words) = network() else {
+            let why = "this machine grants no network of one's own (unshare --net, ip)".to_owned();
+            return Round { fault: fault.name.to_owned(), skipped: Some(why), ..Round::default() };
+        };
+        command = Command::new(words[0]);
+        command.args(&words[1..]).arg(&itself);
     }
     command.args(["--one", fault.name, size.of("small", "full")]).env("RUST_BACKTRACE", "0");
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("itself");

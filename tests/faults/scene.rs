@@ -35,12 +35,13 @@ impl Size {
             pairs_rate: self.of(400.0, 1500.0),
             members: self.of(5, 10),
             room_rate: self.of(20.0, 100.0),
+            is_measured: self == Self::Full,
         }
     }
 }
 
 /// How long each of the three parts of a measurement takes: before, with and after the fault.
-const PART: Duration = Duration::from_secs(3);
+const PART: Duration = Duration::from_secs(2);
 /// Copies that must have been delivered before and after a fault where nothing is measured.
 const COPIES_MIN: u64 = 100;
 

@@ -152,7 +152,7 @@ fn narrow_client(address: SocketAddr, name: &str) -> RawClient {
 
 /// Clients that never read again: their windows close, their queues fill, and the write deadline ends them.
 pub(crate) fn zero_window(scene: &mut Scene) {
-    let count = scene.size.of(3, 20);
+    let count = scene.size.of(3_u64, 20);
     let stuck: Vec<RawClient> =
         (0..count).map(|number| narrow_client(scene.relay.address, &format!("stuck-{number}"))).collect();
     let mut tellers: Vec<Teller> =
@@ -178,7 +178,7 @@ pub(crate) fn zero_window(scene: &mut Scene) {
         (tellers.iter().map(|one| one.sent).sum::<u32>(), tellers.iter().map(|one| one.refused).sum::<u32>());
     let lost: u32 = tellers.iter().map(|one| one.lost).sum();
     let closed = scene.relay.counters().closed("SLOW_CONSUMER");
-    assert_eq!(closed, count as u64, "each was closed by its write deadline");
+    assert_eq!(closed, count, "each was closed by its write deadline");
     scene.note(format!(
         "{count} windows closed; {sum} frames, {refused} refused, {lost} given back, {closed} × SLOW_CONSUMER"
     ));
@@ -214,9 +214,9 @@ pub(crate) fn trickle_out(scene: &mut Scene) {
 
 /// Frames that begin and go on a byte at a time: the frame deadline ends them.
 pub(crate) fn trickle_in(scene: &mut Scene) {
-    let count = scene.size.of(20, 300);
+    let count = scene.size.of(20_u64, 300);
     let mut frame = Vec::new();
-    Header::new(Type::Send).to(Id::ALL).write_frame(&mut frame, |out| out.extend_from_slice(&[0; 60_000]));
+    Header::new(Type::Send).to(Id::ALL).write_frame(&mut frame, |out| out.extend_from_slice(&vec![0; 60_000]));
     let mut ended = 0;
     loop {
         let mut writers: Vec<RawClient> =
@@ -234,7 +234,7 @@ pub(crate) fn trickle_in(scene: &mut Scene) {
             });
             std::thread::sleep(Duration::from_millis(2));
         }
-        ended += count as u64;
+        ended += count;
         if !scene.goes_on() {
             break;
         }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use switchboard::wire::Type;
+use switchboard::wire::{Header, Type};
 
 use crate::bystanders::Part;
 use crate::crowd::Crowd;
@@ -75,7 +75,7 @@ pub(crate) fn duplicate_names(scene: &mut Scene) {
         }
     }
     scene.bystanders.begin(Part::Unmeasured);
-    holder.send(switchboard::wire::Header::new(Type::Ping), &[]);
+    holder.send(Header::new(Type::Ping), &[]);
     holder.frame_of(Type::Pong);
     let refused = scene.relay.counters().closed("HELLO_NAME_TAKEN");
     scene.note(format!(
@@ -85,7 +85,7 @@ pub(crate) fn duplicate_names(scene: &mut Scene) {
 
 /// A million rooms are asked for; as many are given as there may be, and all go with their members.
 pub(crate) fn million_rooms(scene: &mut Scene) {
-    let (clients, each, most) = scene.size.of((30, 100, 1_000), (1_000, 1_000, 100_000));
+    let (clients, each, most) = scene.size.of((30, 100, 1_000), (2_000, 500, 100_000));
     scene.bystanders.begin(Part::Unmeasured);
     let mut crowd = Crowd::start("rooms", scene.relay.address, &[&clients.to_string(), &each.to_string()]);
     assert_eq!(crowd.line(), "here");

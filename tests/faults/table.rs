@@ -131,7 +131,9 @@ pub(crate) fn text(rows: &[Row]) -> String {
         padded.join("  ") + "\n"
     };
     let mut out = line(&HEAD.map(str::to_owned));
-    cells.iter().for_each(|row| out += &line(row));
+    for row in &cells {
+        out += &line(row);
+    }
     out
 }
 
@@ -139,12 +141,13 @@ pub(crate) fn text(rows: &[Row]) -> String {
 pub(crate) fn markdown(rows: &[Row]) -> String {
     let mut out = format!("| {} |\n| --- | ---: | ---: | ---: | ---: | --- | --- |\n", HEAD.join(" | "));
     for row in rows {
-        out += &format!("| {} |\n", row.cells().map(|cell| cell.replace('|', "\\|")).join(" | "));
+        out += "| ";
+        out += &row.cells().map(|cell| cell.replace('|', "\\|")).join(" | ");
+        out += " |\n";
     }
     out
 }
 
-#[allow(clippy::float_cmp, reason = "numbers that were measured compare as they are")]
 fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
