@@ -198,12 +198,14 @@ impl Findings {
                     .to_owned(),
             );
         }
-        if crowd.strangers() > 0 {
-            report.remarks.push(format!(
-                "{} other clients were there: what was for everybody was for them, too, and is not in the account",
-                thousands(crowd.strangers() as u64)
-            ));
-        }
+        let others = match crowd.strangers() as u64 {
+            0 => return,
+            1 => "1 other client was".to_owned(),
+            count => format!("{} other clients were", thousands(count)),
+        };
+        report
+            .remarks
+            .push(format!("{others} there: what was for everybody was for others, too, and is not in the account"));
     }
 }
 

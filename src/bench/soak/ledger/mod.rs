@@ -133,6 +133,8 @@ enum Standing {
     Sure,
     /// Coming or going.
     Unsure,
+    /// Its connection was broken, and nobody has been told yet that it has departed: the relay may take it for a member.
+    Ghost,
 }
 
 #[derive(Debug, Default)]
@@ -245,6 +247,11 @@ impl Ledger {
         members.open.push((from, number));
         let mut cast = Cast { payload_bytes: payload_bytes as u32, ..Cast::default() };
         for (visit, standing) in members.standing.iter().filter(|(visit, _)| **visit != from) {
+            if *standing == Standing::Ghost {
+                cast.unsure += 1;
+                cast.void += 1;
+                continue;
+            }
             let Some(person) = self.people.get_mut(visit) else { continue };
             let is_sure = *standing == Standing::Sure;
             let copy = Copy { number, payload_bytes: payload_bytes as u32, aim: Aim::Many(scope), is_sure };
