@@ -340,7 +340,6 @@ impl<'a> Soak<'a> {
         while let Some((now, before)) = self.target.descriptors().zip(before)
             && now > before
             && began.elapsed() < GIVE_BACK_MAX
-            && !self.stop.is_asked()
         {
             self.turn()?;
         }

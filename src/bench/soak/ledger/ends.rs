@@ -105,6 +105,11 @@ impl Ledger {
     /// more. If somebody has stopped the run, what is open was on its way.
     pub(in crate::bench::soak) fn close(mut self, is_whole: bool) -> (Account, u64) {
         let mut open = 0;
+        if !self.has_strangers {
+            self.account.sent += self.unexplained;
+            self.account.lost += self.unexplained;
+            self.account.contradicted += self.disagreeing;
+        }
         for person in self.people.values() {
             open += person.open.values().filter(|known| **known != Known::Arrived).count() as u64;
             open += person.due.values().filter(|due| matches!(due, Due::Refusal)).count() as u64;

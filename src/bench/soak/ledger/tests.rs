@@ -152,10 +152,10 @@ fn a_receipt_must_tell_of_all_members_and_of_no_others() {
         let (account, _) = ledger.close(true);
         assert_eq!(is_sound(&account), is_right, "{told:?}: {account:?}");
     }
-    // Strangers get a copy too, and nobody here knows how many they are.
+    // Strangers get a copy too, and nobody here knows how many they are, nor at once that they have come.
     let mut ledger = three();
-    ledger.has_strangers = true;
     cast(&mut ledger, 1, (30, 5));
+    ledger.has_strangers = true;
     for to in [BOB, CYN] {
         assert!(ledger.arrives(to, ADA, 1, 128, Aim::Many(EVERYBODY)));
     }
