@@ -170,7 +170,7 @@ const SOAK: &[Offer] = &[
     offer(
         Rate,
         2000,
-        "Frames a second that are sent, most of them for several: a tenth of a core, so that the machine has its rest",
+        "Frames a second that are sent, some of them for many: 4 % of a core for the relay, 12 % for the load",
     ),
     offer(Minutes, 60, "Minutes, as 60 or 0.5: what grows by a MiB in an hour is noticed in one"),
 ];

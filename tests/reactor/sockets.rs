@@ -578,3 +578,23 @@ fn a_connection_that_cannot_be_made_ends_as_unreachable() {
         }
     }
 }
+
+#[test]
+fn a_service_may_set_options_of_a_connection_and_end_it_by_a_reset() {
+    let mut live = Live::echo(Limits::default());
+    let address = live.listen();
+    for (resets, ends_as) in [(true, CloseReason::Reset), (false, CloseReason::Finished)] {
+        let conn = live.reactor.connect(&Endpoint::Tcp(address), None).expect("it listens");
+        let server = live.accepted();
+        if resets {
+            let stream = live.reactor.connections().transport(conn).expect("it is there");
+            socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).expect("a socket");
+        }
+        live.reactor.connections().abort(conn, CloseReason::Aborted);
+        live.until("both ends are told", |live| live.reactor.connections().is_empty());
+        assert!(live.reactor.connections().transport(conn).is_none());
+        let told = live.service.told.iter().find(|(of, told)| *of == server && matches!(told, Told::Close { .. }));
+        let Some((_, Told::Close { reason, .. })) = told else { panic!("{told:?}") };
+        assert_eq!(*reason, ends_as);
+    }
+}

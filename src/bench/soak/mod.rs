@@ -47,7 +47,7 @@ const MARK_INTERVAL: Duration = Duration::from_millis(200);
 const AFTERMATH: Duration = Duration::from_millis(50);
 /// The relay has given back what its clients had after so long, or never will: its longest wait, of two seconds, is
 /// for those whom it closes.
-const GIVE_BACK_MAX: Duration = Duration::from_secs(30);
+const GIVE_BACK_MAX: Duration = Duration::from_secs(10);
 /// Bytes that may wait here for the relay to read them: far more than a pause of the machine causes.
 const WAITING_BYTES_MAX: usize = 256 << 20;
 
@@ -340,7 +340,6 @@ impl<'a> Soak<'a> {
         while let Some((now, before)) = self.target.descriptors().zip(before)
             && now > before
             && began.elapsed() < GIVE_BACK_MAX
-            && !self.stop.is_asked()
         {
             self.turn()?;
         }

@@ -14,6 +14,8 @@ pub(super) struct List {
     state: State,
     /// A GAP has said that frames are missing.
     is_excused: bool,
+    /// Somebody was here who is not of this run.
+    pub(super) has_strangers: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,7 +115,9 @@ impl List {
             match item? {
                 Presence::Sequence(number) => has_hole = number != std::mem::replace(last, number) + 1,
                 Presence::Arrived(member) | Presence::Changed(member) => {
-                    self.here.insert(member.client, is_ours(&member, prefix));
+                    let is_ours = is_ours(&member, prefix);
+                    self.here.insert(member.client, is_ours);
+                    self.has_strangers |= !is_ours;
                 }
                 Presence::Departed(member) => {
                     self.here.remove(&member.client);
@@ -135,7 +139,9 @@ impl List {
     }
 
     fn insert(&mut self, member: &Member<'_>, prefix: &str) {
-        self.here.insert(member.client, is_ours(member, prefix));
+        let is_ours = is_ours(member, prefix);
+        self.here.insert(member.client, is_ours);
+        self.has_strangers |= !is_ours;
     }
 }
 

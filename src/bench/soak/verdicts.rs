@@ -159,11 +159,12 @@ impl Findings {
     fn tell_figures(&self, report: &mut Report, crowd: &Crowd, series: &Series) {
         let tally = &crowd.tally;
         let counts = [
-            ("visits_said_goodbye", "visits that ended by a GOODBYE", tally.said_goodbye),
-            ("visits_hung_up", "by a half-close", tally.hung_up),
-            ("visits_cut", "by a reset", tally.cut),
-            ("names_taken", "names that were still taken when their owner came again", tally.names_taken),
+            ("visits", "clients that came and went", tally.said_goodbye + tally.hung_up + tally.cut),
             ("joins", "memberships that began", tally.joins),
+            ("visits_said_goodbye", "clients that went by a GOODBYE", tally.said_goodbye),
+            ("visits_hung_up", "clients that went by a half-close", tally.hung_up),
+            ("visits_cut", "clients that went by a reset", tally.cut),
+            ("names_taken", "names that were still taken when their owner came again", tally.names_taken),
             ("rooms", "rooms that came and vanished", tally.rooms),
             ("stalls", "times that the slow stopped reading", tally.stalls),
             ("gaps", "GAPs", tally.gaps),
@@ -198,12 +199,14 @@ impl Findings {
                     .to_owned(),
             );
         }
-        if crowd.strangers() > 0 {
-            report.remarks.push(format!(
-                "{} other clients were there: what was for everybody was for them, too, and is not in the account",
-                thousands(crowd.strangers() as u64)
-            ));
-        }
+        let others = match crowd.strangers() as u64 {
+            0 => return,
+            1 => "1 other client was".to_owned(),
+            count => format!("{} other clients were", thousands(count)),
+        };
+        report
+            .remarks
+            .push(format!("{others} there: what was for everybody was for others, too, and is not in the account"));
     }
 }
 

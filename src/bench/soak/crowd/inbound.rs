@@ -146,11 +146,11 @@ impl Crowd {
                 }
             })?
         };
+        self.ledger.has_strangers |= list.has_strangers;
         match next {
             Next::Nothing => {}
             Next::Whole => {
                 self.requests.remove(&(visit, header.correlation));
-                self.ledger.has_strangers |= list.strangers() > 0;
                 // What a DELTA that is missing would have said.
                 for (id, gone) in &self.ids {
                     if !list.has(*id) && self.ledger.has_ended(*gone) {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Aim, Cast, Due, End, Known, Ledger, Visit};
+use super::{Aim, Cast, Due, End, Known, Ledger, Standing, Visit};
 use crate::bench::report::Account;
 
 impl Ledger {
@@ -10,7 +10,10 @@ impl Ledger {
     /// delivered all the same.
     pub(in crate::bench::soak) fn ends(&mut self, visit: Visit, end: End) {
         for members in self.scopes.values_mut() {
-            members.standing.remove(&visit);
+            match (end, members.standing.get_mut(&visit)) {
+                (End::Cut, Some(standing)) => *standing = Standing::Ghost,
+                _ => drop(members.standing.remove(&visit)),
+            }
         }
         self.scopes.retain(|_, members| !members.standing.is_empty() || !members.open.is_empty());
         let Some(person) = self.people.get_mut(&visit).filter(|person| person.ended.is_none()) else { return };
@@ -66,6 +69,11 @@ impl Ledger {
 
     /// `at` is told that `gone` has departed: nothing from it may follow.
     pub(in crate::bench::soak) fn departs(&mut self, at: Visit, gone: Visit) {
+        for members in self.scopes.values_mut() {
+            if members.standing.get(&gone) == Some(&Standing::Ghost) {
+                members.standing.remove(&gone);
+            }
+        }
         let Some(person) = self.people.get_mut(&at) else { return };
         let Some(link) = person.inbound.get_mut(&gone) else { return };
         link.has_departed = true;
@@ -80,7 +88,8 @@ impl Ledger {
 
     /// Forgets those who have gone and whom nobody refers to any more; says who is still known.
     pub(in crate::bench::soak) fn forget(&mut self) -> HashSet<Visit> {
-        let mut known = HashSet::new();
+        let mut known: HashSet<Visit> =
+            self.scopes.values().flat_map(|members| members.standing.keys()).copied().collect();
         for (visit, person) in &self.people {
             if person.ended.is_none() || !person.casts.is_empty() {
                 known.insert(*visit);
@@ -96,6 +105,11 @@ impl Ledger {
     /// more. If somebody has stopped the run, what is open was on its way.
     pub(in crate::bench::soak) fn close(mut self, is_whole: bool) -> (Account, u64) {
         let mut open = 0;
+        if !self.has_strangers {
+            self.account.sent += self.unexplained;
+            self.account.lost += self.unexplained;
+            self.account.contradicted += self.disagreeing;
+        }
         for person in self.people.values() {
             open += person.open.values().filter(|known| **known != Known::Arrived).count() as u64;
             open += person.due.values().filter(|due| matches!(due, Due::Refusal)).count() as u64;

@@ -133,6 +133,8 @@ enum Standing {
     Sure,
     /// Coming or going.
     Unsure,
+    /// Its connection was broken, and nobody has been told yet that it has departed: the relay may take it for a member.
+    Ghost,
 }
 
 #[derive(Debug, Default)]
@@ -150,8 +152,12 @@ pub(super) struct Ledger {
     account: Account,
     refusals: BTreeMap<&'static str, u64>,
     payload_bytes: u64,
-    /// Others than our own clients are there: a frame for everybody has more recipients than we know.
+    /// Others than our own clients are there, or were: a frame for everybody has more recipients than we know.
     pub(super) has_strangers: bool,
+    /// Copies that receipts tell of and nobody here has got, and receipts that do not agree with what came: those of
+    /// strangers, or faults if there are none.
+    unexplained: u64,
+    disagreeing: u64,
     /// Frames that asked for a receipt and never had an answer; known at the end.
     unanswered: u64,
 }
@@ -245,6 +251,11 @@ impl Ledger {
         members.open.push((from, number));
         let mut cast = Cast { payload_bytes: payload_bytes as u32, ..Cast::default() };
         for (visit, standing) in members.standing.iter().filter(|(visit, _)| **visit != from) {
+            if *standing == Standing::Ghost {
+                cast.unsure += 1;
+                cast.void += 1;
+                continue;
+            }
             let Some(person) = self.people.get_mut(visit) else { continue };
             let is_sure = *standing == Standing::Sure;
             let copy = Copy { number, payload_bytes: payload_bytes as u32, aim: Aim::Many(scope), is_sure };
@@ -434,7 +445,6 @@ impl Ledger {
 
     /// The receipt of a frame for several: to how many it was queued, and to how many not.
     pub(super) fn is_queued(&mut self, from: Visit, number: u32, queued: u64, skipped: u64) {
-        let has_strangers = self.has_strangers;
         let person = self.person(from);
         match person.due.remove(&number) {
             Some(Due::Listed { copies, refused }) => {
@@ -449,12 +459,10 @@ impl Ledger {
                 self.scopes.retain(|_, members| !members.standing.is_empty() || !members.open.is_empty());
                 let Some(cast) = self.cast(from, number) else { return };
                 let told = Cast::sum((queued, skipped));
-                let most = if has_strangers { u64::MAX } else { cast.sure + cast.unsure };
-                let is_right = told >= cast.sure && told <= most;
+                let (least, most) = (cast.sure, cast.sure + cast.unsure);
                 cast.told = Some((queued, skipped));
-                if !is_right {
-                    self.account.contradicted += 1;
-                }
+                self.account.contradicted += u64::from(told < least);
+                self.disagreeing += u64::from(told > most);
                 self.with_cast(from, number, |_| {});
             }
             _ => self.account.contradicted += 1,
@@ -502,25 +510,20 @@ impl Ledger {
 
     /// Changes a frame for many, and closes it once all is known.
     fn with_cast(&mut self, from: Visit, number: u32, change: impl FnOnce(&mut Cast)) {
-        let has_strangers = self.has_strangers;
         let Some(person) = self.people.get_mut(&from) else { return };
         let Some(cast) = person.casts.get_mut(&number) else { return };
         change(cast);
         let Some((queued, skipped)) = cast.told.filter(|_| cast.open == 0) else { return };
         let known = cast.delivered + cast.counted + cast.lost;
         let told = Cast::sum((queued, skipped));
-        if has_strangers {
-            self.account.sent += known;
-        } else {
-            self.account.sent += told;
-            // What else was queued was queued for those who were cut off; for nobody else.
-            self.account.cut_off += told.saturating_sub(known).min(cast.void);
-            self.account.lost += told.saturating_sub(known + cast.void);
-            let is_exact = cast.void == 0 && cast.lost == 0 && told == known;
-            if known > told || is_exact && cast.counted != skipped {
-                self.account.contradicted += 1;
-            }
-        }
+        // What else was queued was queued for those who were cut off.
+        let void = told.saturating_sub(known).min(cast.void);
+        self.account.sent += known + void;
+        self.account.cut_off += void;
+        self.unexplained += told.saturating_sub(known + void);
+        self.account.contradicted += u64::from(known > told);
+        let is_exact = cast.void == 0 && cast.lost == 0 && told == known;
+        self.disagreeing += u64::from(is_exact && cast.counted != skipped);
         person.casts.remove(&number);
     }
 }

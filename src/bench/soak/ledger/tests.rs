@@ -152,10 +152,10 @@ fn a_receipt_must_tell_of_all_members_and_of_no_others() {
         let (account, _) = ledger.close(true);
         assert_eq!(is_sound(&account), is_right, "{told:?}: {account:?}");
     }
-    // Strangers get a copy too, and nobody here knows how many they are.
+    // Strangers get a copy too, and nobody here knows how many they are, nor at once that they have come.
     let mut ledger = three();
-    ledger.has_strangers = true;
     cast(&mut ledger, 1, (30, 5));
+    ledger.has_strangers = true;
     for to in [BOB, CYN] {
         assert!(ledger.arrives(to, ADA, 1, 128, Aim::Many(EVERYBODY)));
     }
@@ -302,6 +302,19 @@ fn what_was_on_its_way_from_or_to_who_is_cut_off_is_no_fault_and_all_else_is() {
     ledger.is_queued(ADA, 1, 1, 0);
     assert!(ledger.arrives(BOB, ADA, 1, 64, Aim::Many(EVERYBODY)));
     assert!(is_sound(&account(ledger)));
+
+    // For everybody, and the relay has not noticed its end: so it may be until somebody is told that it has departed.
+    for (told, has_departed, is_right) in [(2, false, true), (1, false, true), (2, true, false), (1, true, true)] {
+        let mut ledger = three();
+        ledger.ends(CYN, End::Cut);
+        if has_departed {
+            ledger.departs(BOB, CYN);
+        }
+        cast(&mut ledger, 1, (told, 0));
+        assert!(ledger.arrives(BOB, ADA, 1, 128, Aim::Many(EVERYBODY)));
+        let (account, _) = ledger.close(true);
+        assert_eq!(is_sound(&account), is_right, "{told} {has_departed}: {account:?}");
+    }
 
     // It explains one copy, not two.
     let mut ledger = three();
