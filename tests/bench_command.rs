@@ -210,11 +210,11 @@ fn a_page_that_cannot_be_written_is_told_before_the_load_or_beside_the_figures()
     assert_line(&output, 1, "cannot write --html /dev/full");
     assert_eq!(report(&output)["scenario"], "pairs");
 
-    let path = std::env::temp_dir().join(format!("switchboard-bench-{}.html", std::process::id()));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("report.html");
     let output = bench(&[&SMALL[..], &["--html", path.to_str().expect("UTF-8")]].concat());
     assert_code(&output, 0);
     let page = std::fs::read_to_string(&path).expect("it was written");
-    std::fs::remove_file(&path).expect("removed");
     assert!(page.to_lowercase().starts_with("<!doctype html>"), "{page}");
     assert!(stdout(&output).contains("pairs"), "{}", stdout(&output));
 }
