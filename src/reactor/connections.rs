@@ -368,6 +368,12 @@ impl<T: Transport> Connections<T> {
         }
     }
 
+    /// Notes that the connection that is being read has caused as much work as so many messages would, beside those
+    /// that were sent.
+    pub const fn charge(&mut self, messages: usize) {
+        self.turn_work += messages;
+    }
+
     /// Whether a service should go on with the bytes of this connection that it has been shown: not if they
     /// have caused as much work as one connection may in a turn. It is shown the rest in the next.
     #[must_use]

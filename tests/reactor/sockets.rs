@@ -217,7 +217,7 @@ fn connections_through_ipv4_ipv6_and_unix_are_served_side_by_side() {
 
 #[test]
 fn a_storm_of_connections_is_taken_in_some_at_a_time_and_whole() {
-    let mut live = Live::echo(Limits { accepts_turn_max: 7, ..Limits::default() });
+    let mut live = Live::echo(Limits { accepts_turn_max: 7, storm_turn_min: 7, ..Limits::default() });
     let address = live.listen();
     let mut clients: Vec<_> = (0..300).map(|_| connect(address)).collect();
     let start = Instant::now();
