@@ -46,10 +46,10 @@ impl Groups {
     #[must_use]
     pub(in crate::bench) fn of(work: &Work) -> Self {
         let all = work.connections;
-        let mut next = 1;
+        let mut next: u32 = 1;
         let mut take = |count: u32| {
             let start = next;
-            next = (start + count).min(all);
+            next = start.saturating_add(count).min(all);
             start.min(all)..next
         };
         let (slow, visitors, hosts) = (take(work.stuck), take(all / 5), take((all / 10).max(1)));
