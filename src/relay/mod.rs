@@ -156,7 +156,10 @@ impl Relay {
         let Some(peer) = self.peers.get_mut(from) else { return };
         match peer.state {
             State::Registered => {
-                peer.heard(now);
+                if peer.heard(now) {
+                    // Until now the deadline was that of the answer, which is further away than the next silence.
+                    self.watch_silence(from, now, out);
+                }
                 self.counters.frames_in += u64::from(run.frames);
                 self.counters.bytes_in += run.bytes.len() as u64;
                 let header = run.header();

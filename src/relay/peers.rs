@@ -111,10 +111,11 @@ impl Peer {
         }
     }
 
-    /// Notes a sign of life; rounded up, so that no silence is taken for longer than it is.
-    pub(super) fn heard(&mut self, now: Time) {
+    /// Notes a sign of life; rounded up, so that no silence is taken for longer than it is. Says whether it had been
+    /// asked for one.
+    pub(super) const fn heard(&mut self, now: Time) -> bool {
         self.last_heard = Tick::not_before(now);
-        self.is_asked = false;
+        std::mem::replace(&mut self.is_asked, false)
     }
 
     pub(super) const fn last_heard(&self) -> Time {

@@ -91,9 +91,15 @@ impl Relay {
         self.say(id, out, |frame| welcome.write_frame(header, frame));
         self.enter(id, EVERYBODY);
         self.counters.registered += 1;
-        let at = now + self.jittered(keepalive_ms);
-        out.set_deadline(id, Some(at));
+        self.watch_silence(id, now, out);
         debug!("{id} {:?} from {address} is here", hello.profile.name.unwrap_or_default());
+    }
+
+    /// Has a client looked at when it has been silent for its keepalive.
+    pub(super) fn watch_silence(&mut self, id: Id, heard: Time, out: &mut impl Outbox) {
+        let Some(keepalive_ms) = self.peers.get(id).map(|peer| peer.keepalive_ms) else { return };
+        let at = heard + self.jittered(keepalive_ms);
+        out.set_deadline(id, Some(at));
     }
 
     /// The keepalive less up to a tenth: clients that came together are not pinged together for ever.
@@ -114,7 +120,7 @@ impl Relay {
     fn check_life(&mut self, id: Id, now: Time, out: &mut impl Outbox) {
         let Some(peer) = self.peers.get_mut(id) else { return };
         let keepalive = Duration::from_millis(peer.keepalive_ms.into());
-        let (heard, idle, keepalive_ms) = (peer.last_heard(), now.since(peer.last_heard()), peer.keepalive_ms);
+        let (heard, idle) = (peer.last_heard(), now.since(peer.last_heard()));
         if out.queued_bytes(id) > 0 || out.is_receiving(id) {
             // A PING would wait behind what it has not read yet; the write deadline watches that. One that is
             // on its way may wait there too, so it does not count.
@@ -130,8 +136,7 @@ impl Relay {
             self.say(id, out, |frame| ping.write_frame(Header::new(Type::Ping).to(id), frame));
             out.set_deadline(id, Some((heard + keepalive * 2).max(now + keepalive)));
         } else {
-            let at = heard + self.jittered(keepalive_ms);
-            out.set_deadline(id, Some(at));
+            self.watch_silence(id, heard, out);
         }
     }
 

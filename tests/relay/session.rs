@@ -126,6 +126,25 @@ fn a_silent_client_is_pinged_after_one_keepalive_and_closed_after_two() {
 }
 
 #[test]
+fn who_has_answered_a_ping_is_asked_again_after_one_keepalive_and_not_later() {
+    for seed in 0..20 {
+        let mut world = World::seeded(Settings::default(), seed);
+        let id = world.client_with(&Hello { keepalive_ms: Some(20_000), ..Hello::new(Profile::named("ada")) });
+        let mut heard = world.now;
+        while world.counters().pings < 10 {
+            world.pass(Duration::from_millis(10));
+            if let [Got::Ping { .. }] = world.got(id)[..] {
+                let silence = world.now.since(heard);
+                let lawful = Duration::from_secs(18)..=Duration::from_millis(20_080);
+                assert!(lawful.contains(&silence), "asked after {silence:?}");
+                world.send(id, &frame_of(0, Flags::NONE, &Pong::default()));
+                heard = world.now;
+            }
+        }
+    }
+}
+
+#[test]
 fn any_frame_is_a_sign_of_life() {
     let frames = |id| {
         [

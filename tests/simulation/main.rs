@@ -6,6 +6,7 @@
 //! a seed that fails is printed, shrunk and shown as a story, and `-- --seed N` runs it again.
 
 mod client;
+mod endings;
 #[path = "../relay/frames.rs"]
 #[allow(dead_code, reason = "shared with the tests of the relay, which use more of it")]
 mod frames;

@@ -67,7 +67,7 @@ pub(crate) struct Wire {
     pub(crate) unconsumed: VecDeque<u8>,
     /// The client sends no more; the end arrives behind what is on the road.
     closing: bool,
-    ended: bool,
+    pub(crate) ended: bool,
     pub(crate) is_reset: bool,
     /// Nothing arrives any more, in either direction, and nobody is told.
     pub(crate) is_cut: bool,
@@ -76,7 +76,7 @@ pub(crate) struct Wire {
     inbox: VecDeque<u8>,
     pub(crate) written: u64,
     /// The relay will write no more.
-    shut: bool,
+    pub(crate) shut: bool,
     /// The relay has dropped its end.
     pub(crate) is_gone: bool,
 
@@ -264,6 +264,11 @@ impl Wire {
     /// Whether the network would take something, and the relay has no reason to wait for an event.
     pub(crate) fn is_writable(&self) -> bool {
         !self.blocked && !self.is_reset && !self.is_cut && self.inbox.len() < self.line.window_bytes
+    }
+
+    /// What the relay has written and its client has not read.
+    pub(crate) fn taken(&self) -> Vec<u8> {
+        self.inbox.iter().copied().collect()
     }
 
     fn is_interrupted(&mut self) -> bool {

@@ -84,10 +84,12 @@ impl Service<Pipe> for Tap {
 
     fn on_deadline(&mut self, io: &mut Connections<Pipe>, conn: ConnId, now: Time) {
         self.judge.watch_outputs();
-        let clients = self.service.clients();
+        let (clients, pings) = (self.service.clients(), self.service.relay().counters().pings);
+        let queued = io.queued_bytes(conn);
         self.service.on_deadline(io, conn, now);
         let has_ended = self.service.clients() < clients;
-        self.judge.deadline(id_of(conn), has_ended, &Facts(io), now);
+        let is_asked = self.service.relay().counters().pings > pings;
+        self.judge.deadline(id_of(conn), has_ended, is_asked, queued, &Facts(io), now);
         self.compare();
     }
 
@@ -99,6 +101,7 @@ impl Service<Pipe> for Tap {
     fn on_close(&mut self, io: &mut Connections<Pipe>, conn: ConnId, reason: CloseReason, left: Unsent<'_>, now: Time) {
         self.judge.watch_outputs();
         self.service.on_close(io, conn, reason, left, now);
+        self.judge.handed_back(id_of(conn), left.cut, left.whole);
         let is_reset = self.peers.borrow()[&conn].wire().is_reset;
         self.judge.closed(id_of(conn), reason, left.written, is_reset, now);
         self.compare();

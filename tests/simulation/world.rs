@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use switchboard::reactor::{ConnId, Engine, PeerAddr, Readiness};
+use switchboard::reactor::{Admitted, ConnId, Engine, PeerAddr, Readiness};
 use switchboard::relay::Relay;
 use switchboard::server::RelayService;
 use switchboard::time::Time;
@@ -14,8 +14,9 @@ use switchboard::wire::control::Watch;
 use switchboard::wire::{Flags, Frames, Header, Id, Type};
 
 use super::client::{Client, Link};
+use super::endings::Endings;
 use super::frames::{frame, frame_of};
-use super::judge::{Facts, Judge, Tally};
+use super::judge::{EPOCH, Facts, Judge, Tally};
 use super::network::{Line, Log, Peer, Pipe};
 use super::plan::{Plan, Reader, Step};
 use super::tap::Tap;
@@ -45,12 +46,13 @@ pub(crate) struct World {
     random: fastrand::Rng,
     is_restless: bool,
     endings_turn_max: usize,
+    endings: Endings,
 }
 
 impl World {
     pub(crate) fn new(plan: &Plan) -> Self {
         let log = Rc::new(RefCell::new(Log::default()));
-        let relay = Relay::new(plan.settings.clone(), plan.seed, Duration::from_hours(490_896));
+        let relay = Relay::new(plan.settings.clone(), plan.seed, EPOCH);
         let judge = Judge::new(plan.limits, plan.settings.clone(), Rc::clone(&log));
         Self {
             engine: Engine::new::<Tap>(plan.limits),
@@ -71,6 +73,7 @@ impl World {
             random: fastrand::Rng::with_seed(plan.seed ^ 0x5eed),
             is_restless: plan.restless_poll,
             endings_turn_max: plan.limits.endings_turn_max,
+            endings: Endings::new(&plan.limits),
         }
     }
 
@@ -148,6 +151,7 @@ impl World {
             (0, 0),
             "clients and rooms are left"
         );
+        self.tap.judge.balance(self.tap.service.relay().counters(), self.engine.counters());
     }
 
     /// Turns until there is nothing to do but wait for deadlines.
@@ -260,6 +264,7 @@ impl World {
         self.turn += 1;
         self.tap.turn = self.turn;
         let now = self.now;
+        self.tap.judge.begin(now);
         self.move_clients();
         self.engine.begin_turn(now);
         for (conn, readiness) in self.events() {
@@ -321,6 +326,7 @@ impl World {
         while budget > 0 && self.engine.may_admit() {
             let Some((peer, pipe, address)) = self.backlog.pop_front() else { break };
             budget -= 1;
+            let wire = peer.clone();
             let peers = Rc::clone(&self.tap.peers);
             let register = |pipe: &mut Pipe, conn| {
                 pipe.register(conn);
@@ -328,12 +334,20 @@ impl World {
                 Ok(())
             };
             let address = PeerAddr::from(address);
+            let is_full = self.tap.judge.connections() >= self.engine.connections.limits().connections_max;
             let admitted = self.engine.admit(&mut self.tap, pipe, address, 0, self.now, register);
-            assert!(admitted.is_ok(), "there is a slot");
+            let Ok(admitted) = admitted else { panic!("there is a slot") };
+            assert_eq!(admitted == Admitted::Refused, is_full, "who is let in");
+            if admitted == Admitted::Refused {
+                self.tap.judge.turned_away(&wire.wire().taken());
+                self.endings.turned_away(&wire, self.now);
+            }
         }
     }
 
     fn bury(&mut self) {
+        let is_alive = |conn: &ConnId| self.tap.judge.is_alive(*conn);
+        self.endings.check(&self.tap.peers.borrow(), is_alive, self.turn, self.now);
         let gone: Vec<ConnId> =
             self.tap.peers.borrow().iter().filter(|(_, peer)| peer.wire().is_gone).map(|(conn, _)| *conn).collect();
         for conn in gone {

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use switchboard::time::Time;
-use switchboard::wire::control::{self, Body, Hello, Join, Leave, Unwatch, Update, Watch, Who};
+use switchboard::wire::control::{self, Body, Hello, Join, Leave, Ping, Unwatch, Update, Watch, Who};
 use switchboard::wire::{BodyError, Code, Flags, Frames, HEADER_BYTES, Header, Id, IdKind, Type, is_valid_name};
 
-use super::{Answer, Due, Facts, Fate, Judge, Outcome, Room, State, hash};
+use super::{Answer, Due, Facts, Fan, Fate, Judge, Outcome, Room, State, hash};
 
 impl Judge {
     /// The service has been shown bytes of a client, and has consumed these of them; `rest` if it was shown more.
@@ -29,12 +29,15 @@ impl Judge {
             rest = after;
             self.frame(from, frame, facts, now);
         }
-        let record = self.record(from);
+        let most = self.settings.queue_bytes_max;
+        let stop_at = most + self.settings.queue_reserve_bytes / 2;
+        let life = &mut self.record(from).life;
         if !has_rest {
-            record.partial_since = None;
-        } else if !consumed.is_empty() || record.partial_since.is_none() {
-            record.partial_since = Some(now);
+            life.partial_since = None;
+        } else if !consumed.is_empty() || life.partial_since.is_none() {
+            life.partial_since = Some(now);
         }
+        life.look(facts.queued(from), stop_at, 0, now);
     }
 
     fn frame(&mut self, from: Id, frame: &[u8], facts: &Facts<'_>, now: Time) {
@@ -43,7 +46,8 @@ impl Judge {
             return self.hello(from, &header, payload, facts, now);
         }
         self.tally.frames += 1;
-        self.record(from).heard = now;
+        self.ledger.bytes_in += frame.len() as u64;
+        self.record(from).life.hear(now);
         let is_routed = match header.type_number {
             0x10 | 0x13 | 0x40..=0x4f | 0x80.. => true,
             0x06 | 0x07 => header.destination != Id::RELAY,
@@ -52,11 +56,16 @@ impl Judge {
         if is_routed {
             self.routed(from, &header, frame, facts);
         } else {
-            self.request(from, &header, frame, facts);
+            self.request(from, &header, frame, facts, now);
         }
     }
 
     fn answer(&mut self, to: Id, correlation: u32, answer: Answer) {
+        match answer {
+            Answer::Error(code) => self.ledger.refused[code.ordinal()] += 1,
+            Answer::Done | Answer::Queued(..) => self.ledger.receipts += 1,
+            _ => {}
+        }
         self.record(to).answers.push((correlation, answer));
     }
 
@@ -77,7 +86,7 @@ impl Judge {
                 Ok(hello) => return self.welcome(from, header, &hello, now),
             }
         };
-        self.fail(from, code, facts);
+        self.fail_for(from, header.correlation, code, facts);
     }
 
     fn welcome(&mut self, from: Id, header: &Header, hello: &Hello<'_>, now: Time) {
@@ -93,7 +102,9 @@ impl Judge {
         record.name = hello.profile.name.unwrap_or_default().to_owned();
         record.payload_bytes_max = hello.payload_bytes_max.unwrap_or(65_536).max(4096).min(most) as usize;
         record.keepalive_us = keepalive_us.clamp(least_us, most_us);
-        record.heard = now;
+        record.life.hear(now);
+        record.welcomed = now;
+        self.ledger.registered += 1;
         self.answer(from, header.correlation, Answer::Welcome);
     }
 
@@ -104,6 +115,7 @@ impl Judge {
                 let wants_receipt = header.flags.has(Flags::RECEIPT);
                 if wants_receipt {
                     self.owed.insert((from, header.correlation), header.destination);
+                    self.ledger.receipts_owed += 1;
                 }
                 return self.to_client(from, header, frame, header.destination, wants_receipt, facts);
             }
@@ -121,6 +133,8 @@ impl Judge {
         for to in members.into_iter().filter(|to| Some(*to) != except) {
             most += 1;
             least += u64::from(facts.is_open(to));
+            self.ledger.fans_due += 1;
+            self.ledger.fans_doubtful += u64::from(!facts.is_open(to));
             let may_lack_room = self.may_lack_room(to, frame.len(), facts);
             let record = self.record(to);
             let is_too_large = frame.len() - HEADER_BYTES > record.payload_bytes_max;
@@ -132,9 +146,11 @@ impl Judge {
                 fans_out: true,
                 may_lack_room,
                 is_too_large,
+                written: facts.written(to),
             });
         }
         if header.flags.has(Flags::RECEIPT) {
+            self.fans.insert((from, header.correlation), Fan::default());
             self.answer(from, header.correlation, Answer::Queued(least, most));
         }
     }
@@ -150,6 +166,7 @@ impl Judge {
         };
         let may_lack_room = is_registered && self.may_lack_room(to, frame.len(), facts);
         let fate = Fate { state: Outcome::Open, must, may_lack_room, may_be_gone: !facts.is_open(to) };
+        self.ledger.fates += 1;
         let key = (from, header.correlation, to);
         assert!(self.fates.insert(key, fate).is_none(), "the simulation sends the frame {key:?} twice");
         if must.is_some() {
@@ -167,6 +184,7 @@ impl Judge {
             fans_out: false,
             may_lack_room,
             is_too_large: false,
+            written: facts.written(to),
         });
     }
 
@@ -184,20 +202,27 @@ impl Judge {
             || !facts.is_open(to)
     }
 
-    fn request(&mut self, from: Id, header: &Header, frame: &[u8], facts: &Facts<'_>) {
+    fn request(&mut self, from: Id, header: &Header, frame: &[u8], facts: &Facts<'_>, now: Time) {
         let (correlation, payload) = (header.correlation, &frame[HEADER_BYTES..]);
         let done = match header.frame_type() {
             Some(Type::SendMany) => return self.send_many(from, header, frame, facts),
-            Some(Type::Ping) => return self.answer(from, correlation, Answer::Pong),
-            Some(Type::Pong | Type::Error) => return,
+            Some(Type::Ping) => match Ping::parse(payload) {
+                Ok(ping) => return self.answer(from, correlation, Answer::Pong(ping.clock_us, now.micros())),
+                Err(_) => Err(Code::BadBody),
+            },
+            Some(Type::Pong) => return,
+            Some(Type::Error) => {
+                self.ledger.errors_in += 1;
+                return;
+            }
             Some(Type::Goodbye) => return self.depart(from, Code::Left),
-            Some(Type::Hello) => return self.fail(from, Code::OutOfOrder, facts),
+            Some(Type::Hello) => return self.fail_for(from, correlation, Code::OutOfOrder, facts),
             Some(Type::Watch) => self.watch(from, correlation, payload),
-            Some(Type::Unwatch) => self.unwatch(from, payload).map(|()| Some(Answer::Done)),
+            Some(Type::Unwatch) => self.unwatch(from, payload, facts).map(|()| Some(Answer::Done)),
             Some(Type::Who) => self.who(from, payload),
             Some(Type::Update) => self.update(from, payload).map(|()| Some(Answer::Done)),
             Some(Type::Join) => self.join(from, payload),
-            Some(Type::Leave) => self.leave(from, payload).map(|()| Some(Answer::Done)),
+            Some(Type::Leave) => self.leave(from, payload, facts).map(|()| Some(Answer::Done)),
             _ if header.flags.has(Flags::IGNORABLE) => return,
             _ => Err(Code::UnknownType),
         };
@@ -253,7 +278,7 @@ impl Judge {
     /// An answer of several pages, for which an earlier one may still be under way.
     fn listing(&mut self, from: Id) -> Answer {
         let is_listing = |(_, answer): &(u32, Answer)| matches!(answer, Answer::Snapshot { .. });
-        Answer::Snapshot { may_be_busy: self.record(from).answers.iter().any(is_listing) }
+        Answer::Snapshot { may_be_busy: self.record(from).answers.iter().any(is_listing), who: None }
     }
 
     fn watch(&mut self, from: Id, correlation: u32, payload: &[u8]) -> Result<Option<Answer>, Code> {
@@ -262,36 +287,42 @@ impl Judge {
         let answer = self.listing(from);
         let record = self.record(from);
         record.watches.insert(correlation, scope);
-        record.directories.entry(scope).or_default().is_wanted = true;
+        let directory = record.directories.entry(scope).or_default();
+        (directory.is_wanted, directory.over_at) = (true, None);
         Ok(Some(answer))
     }
 
-    fn unwatch(&mut self, from: Id, payload: &[u8]) -> Result<(), Code> {
+    fn unwatch(&mut self, from: Id, payload: &[u8], facts: &Facts<'_>) -> Result<(), Code> {
         let unwatch = Unwatch::parse(payload).map_err(|_| Code::BadBody)?;
         let scope = self.scope(from, unwatch.room)?;
-        self.watch_no_more(from, scope);
+        self.watch_no_more(from, scope, facts);
         Ok(())
     }
 
-    fn watch_no_more(&mut self, from: Id, scope: Option<Id>) {
+    fn watch_no_more(&mut self, from: Id, scope: Option<Id>, facts: &Facts<'_>) {
+        let end = facts.written(from) + facts.queued(from) as u64;
         let record = self.record(from);
         if let Some(directory) = record.directories.get_mut(&scope) {
             directory.is_wanted = false;
+            directory.over_at = Some(end);
             // How many DELTAs it has missed until here nobody will learn.
             record.is_exact = false;
         }
     }
 
     fn who(&mut self, from: Id, payload: &[u8]) -> Result<Option<Answer>, Code> {
-        let single = Answer::Snapshot { may_be_busy: false };
+        let found = |id: Id| Answer::Found(id, self.records[&id].name.clone(), self.records[&id].details.clone());
         match Who::parse(payload).map_err(|_| Code::BadBody)? {
-            Who::Named(name) => self.named(name).map(|_| Some(single)).ok_or(Code::NoSuchClient),
-            Who::Client(id) => self.is_registered(id).then_some(Some(single)).ok_or(Code::NoSuchClient),
+            Who::Named(name) => self.named(name).map(|id| Some(found(id))).ok_or(Code::NoSuchClient),
+            Who::Client(id) => self.is_registered(id).then(|| Some(found(id))).ok_or(Code::NoSuchClient),
             Who::Room(room) => {
                 self.scope(from, Some(room.bits()))?;
                 Ok(Some(self.listing(from)))
             }
-            Who::Everybody => Ok(Some(self.listing(from))),
+            Who::Everybody => {
+                let Answer::Snapshot { may_be_busy, .. } = self.listing(from) else { unreachable!() };
+                Ok(Some(Answer::Snapshot { may_be_busy, who: Some(self.registered.clone()) }))
+            }
         }
     }
 
@@ -333,10 +364,11 @@ impl Judge {
                 room.members.insert(from);
             }
         }
-        Ok(Some(Answer::Joined(join.name.to_owned(), self.rooms[join.name].number)))
+        let room = &self.rooms[join.name];
+        Ok(Some(Answer::Joined(join.name.to_owned(), room.number, room.members.len() as u64)))
     }
 
-    fn leave(&mut self, from: Id, payload: &[u8]) -> Result<(), Code> {
+    fn leave(&mut self, from: Id, payload: &[u8], facts: &Facts<'_>) -> Result<(), Code> {
         let leave = Leave::parse(payload).map_err(|_| Code::BadBody)?;
         let id = Id::from_bits(leave.room);
         let Some(room) = self.rooms.values_mut().find(|room| room.id == Some(id)) else { return Err(Code::NoSuchRoom) };
@@ -344,7 +376,7 @@ impl Judge {
             return Err(Code::NotMember);
         }
         self.rooms.retain(|_, room| !room.members.is_empty());
-        self.watch_no_more(from, Some(id));
+        self.watch_no_more(from, Some(id), facts);
         Ok(())
     }
 }

@@ -6,18 +6,25 @@
 //! stands where it would have been.
 //!
 //! - `input` works out what must come of a frame,
+//! - `words` looks at what else stands in the relay's own frames,
+//! - `life` watches the deadlines, those that must come as well as those that must not,
+//! - `ledger` holds the relay's own counters against what was seen,
 //! - `output` holds what is written to a client against that,
 //! - `presence` rebuilds what a client knows of the others,
 //! - `verdict` looks at the whole once everything has come to rest.
 
 mod input;
+mod ledger;
+mod life;
 mod output;
 mod presence;
 mod verdict;
+mod words;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
+use std::time::Duration;
 
 use switchboard::reactor::{CloseReason, ConnId, Connections, Limits};
 use switchboard::relay::Settings;
@@ -25,10 +32,16 @@ use switchboard::time::Time;
 use switchboard::wire::{Code, Id};
 
 use super::network::{Log, Pipe};
+use ledger::Ledger;
+use life::Life;
 use presence::Directory;
 
 /// The grain of deadlines, and a little: the specification promises 0.1 s.
 pub(crate) const GRAIN_US: u64 = 100_000;
+/// A reserve that holds the answers to one input twice, as the command line demands it.
+const LAWFUL_RESERVE_BYTES: usize = 2 * 1024 * 120;
+/// The time of day, since 1970, at which the simulation's clock stands at zero.
+pub(crate) const EPOCH: Duration = Duration::from_hours(490_896);
 
 #[derive(Debug)]
 pub(crate) struct Judge {
@@ -46,6 +59,12 @@ pub(crate) struct Judge {
     fates: BTreeMap<(Id, u32, Id), Fate>,
     /// Whose receipt says that which recipient's socket has the frame.
     owed: BTreeMap<(Id, u32), Id>,
+    /// Frames for a room or for all whose senders want a receipt.
+    fans: BTreeMap<(Id, u32), Fan>,
+    /// Which of the rooms that there ever were has this id.
+    room_ids: BTreeMap<Id, u64>,
+    ledger: Ledger,
+    now: Time,
     stopping: bool,
     pub(crate) tally: Tally,
 }
@@ -91,26 +110,33 @@ struct Record {
     address: String,
     payload_bytes_max: usize,
     keepalive_us: u64,
-    opened: Time,
-    heard: Time,
-    /// Since when the frame at the front has been incomplete, at the earliest.
-    partial_since: Option<Time>,
+    /// When it was welcomed.
+    welcomed: Time,
+    life: Life,
 
     /// Bytes of a frame to it that is not whole.
     partial: Vec<u8>,
     /// All bytes that the network has taken for it.
     taken_bytes: u64,
+    /// Of these, the bytes of the frames up to the one that is looked at.
+    stream_bytes: u64,
     is_welcomed: bool,
     /// The last frame has been written.
     is_final: bool,
     /// The last frame may have found no room.
     may_lack_final: bool,
+    /// The frame that the last frame answers.
+    final_correlation: u32,
     /// Frames on their way to it, in the order in which they were taken in.
     due: VecDeque<Due>,
     /// Frames for a room or for all that were due and were passed over.
     skipped: u64,
+    skipped_bytes: u64,
     /// Frames that its GAPs have counted.
     counted: u64,
+    counted_bytes: u64,
+    /// The last frame that was written to it is a GAP.
+    is_behind_gap: bool,
     /// Frames of the relay's own that it is known to have missed.
     missed: u64,
     /// All that it can have missed is known.
@@ -125,7 +151,10 @@ struct Record {
     watches: HashMap<u32, Option<Id>>,
     /// Up to which byte everything was queued when.
     marks: VecDeque<(u64, Time)>,
-    pings: u64,
+    /// Those of whose departure it has been told.
+    departed: BTreeSet<Id>,
+    /// Who is in the answers to its WHOs, as far as they have come.
+    listed: HashMap<u32, BTreeSet<Id>>,
     is_gone: bool,
 }
 
@@ -141,6 +170,19 @@ struct Due {
     may_lack_room: bool,
     /// It is larger than its recipient takes.
     is_too_large: bool,
+    /// What had been written to its recipient right after it was taken in.
+    written: u64,
+}
+
+/// What became of a frame for a room or for all, at its recipients.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fan {
+    delivered: u64,
+    skipped: u64,
+    /// At recipients that were lost: nobody knows.
+    unknown: u64,
+    /// What the receipt says: recipients, and skipped.
+    said: Option<(u64, u64)>,
 }
 
 /// A frame for one client or a list.
@@ -169,13 +211,18 @@ enum Answer {
     Done,
     /// A RECEIPT with numbers: recipients at least, and at most.
     Queued(u64, u64),
-    Pong,
-    /// Into this room, of all that have had the name.
-    Joined(String, u64),
+    /// With the clock of the PING, and the relay's.
+    Pong(Option<u64>, u64),
+    /// Into this room, of all that have had the name, with so many members.
+    Joined(String, u64, u64),
     /// One that may be BUSY instead.
     Snapshot {
         may_be_busy: bool,
+        /// A WHO for everybody: those who must be in it if they stay.
+        who: Option<BTreeSet<Id>>,
     },
+    /// A SNAPSHOT of one client, with its name and its details.
+    Found(Id, String, Option<Vec<u8>>),
 }
 
 #[derive(Debug, Default)]
@@ -196,6 +243,10 @@ impl Facts<'_> {
 
     fn queued(&self, id: Id) -> usize {
         self.0.queued_bytes(conn_of(id))
+    }
+
+    fn written(&self, id: Id) -> u64 {
+        self.0.written_bytes(conn_of(id))
     }
 }
 
@@ -224,9 +275,18 @@ impl Judge {
             rooms_ever: 0,
             fates: BTreeMap::new(),
             owed: BTreeMap::new(),
+            fans: BTreeMap::new(),
+            room_ids: BTreeMap::new(),
+            ledger: Ledger::default(),
+            now: Time::ZERO,
             stopping: false,
             tally: Tally::default(),
         }
+    }
+
+    /// A turn begins.
+    pub(crate) fn begin(&mut self, now: Time) {
+        self.now = now;
     }
 
     pub(crate) fn opened(&mut self, id: Id, address: String, now: Time) {
@@ -238,17 +298,21 @@ impl Judge {
             address,
             payload_bytes_max: 4096,
             keepalive_us: 0,
-            opened: now,
-            heard: now,
-            partial_since: None,
+            welcomed: now,
+            life: Life::new(now),
             partial: Vec::new(),
             taken_bytes: 0,
+            stream_bytes: 0,
             is_welcomed: false,
             is_final: false,
             may_lack_final: false,
+            final_correlation: 0,
             due: VecDeque::new(),
             skipped: 0,
+            skipped_bytes: 0,
             counted: 0,
+            counted_bytes: 0,
+            is_behind_gap: false,
             missed: 0,
             is_exact: true,
             answers: Vec::new(),
@@ -257,7 +321,8 @@ impl Judge {
             directories: BTreeMap::new(),
             watches: HashMap::new(),
             marks: VecDeque::new(),
-            pings: 0,
+            departed: BTreeSet::new(),
+            listed: HashMap::new(),
             is_gone: false,
         };
         self.alive.insert(id);
@@ -270,6 +335,15 @@ impl Judge {
 
     fn is_registered(&self, id: Id) -> bool {
         self.registered.contains(&id)
+    }
+
+    /// Connections that the service has been told of, and not of their end.
+    pub(crate) fn connections(&self) -> usize {
+        self.alive.len()
+    }
+
+    pub(crate) fn is_alive(&self, conn: ConnId) -> bool {
+        self.alive.contains(&id_of(conn))
     }
 
     pub(crate) fn registered(&self) -> usize {
@@ -291,6 +365,7 @@ impl Judge {
             return;
         }
         record.state = State::Leaving(code);
+        self.ledger.closed[code.ordinal()] += 1;
         self.registered.remove(&id);
         self.rooms.retain(|_, room| {
             room.members.remove(&id);
@@ -298,50 +373,29 @@ impl Judge {
         });
     }
 
-    /// The relay closes a connection with an ERROR that says why.
+    /// The relay closes a connection with an ERROR that says why, and answers no frame.
     fn fail(&mut self, id: Id, code: Code, facts: &Facts<'_>) {
+        self.fail_for(id, 0, code, facts);
+    }
+
+    /// The relay closes a connection with an ERROR that answers a frame.
+    fn fail_for(&mut self, id: Id, correlation: u32, code: Code, facts: &Facts<'_>) {
         let most = self.settings.queue_bytes_max;
         let lacks_room = facts.queued(id) > most / 2 || self.is_tight();
-        self.record(id).may_lack_final = lacks_room;
+        let record = self.record(id);
+        record.may_lack_final = lacks_room;
+        record.final_correlation = correlation;
         self.depart(id, code);
+    }
+
+    /// The reserve holds the answers to one input twice, as the command line demands it, and nothing else lacks.
+    fn is_lawful(&self) -> bool {
+        self.settings.queue_reserve_bytes >= LAWFUL_RESERVE_BYTES && !self.is_tight()
     }
 
     /// The budget for all queues is so small that anything may find no room.
     fn is_tight(&self) -> bool {
         self.limits.buffered_total_bytes_max < 64 << 20
-    }
-
-    /// The deadline of a connection has come, and the relay has taken it out of its clients, or not.
-    pub(crate) fn deadline(&mut self, id: Id, has_ended: bool, facts: &Facts<'_>, now: Time) {
-        let hello_us = u64::try_from(self.settings.hello_deadline.as_micros()).unwrap_or(u64::MAX);
-        let record = self.record(id);
-        let silent_us = now.micros() - record.heard.micros();
-        match record.state {
-            State::Greeting => {
-                let waited = now.micros() - record.opened.micros();
-                assert!(waited + GRAIN_US >= hello_us, "{id} had {waited} us for its HELLO");
-                self.fail(id, Code::HelloTimeout, facts);
-            }
-            State::Registered if has_ended => {
-                assert!(
-                    silent_us + GRAIN_US >= 2 * record.keepalive_us,
-                    "{id} is given up after {silent_us} us of silence, with a keepalive of {}",
-                    record.keepalive_us
-                );
-                assert!(record.pings > 0, "{id} is given up unasked");
-                self.fail(id, Code::IdleTimeout, facts);
-            }
-            State::Registered | State::Leaving(_) => {}
-        }
-    }
-
-    pub(crate) fn overdue(&mut self, id: Id, facts: &Facts<'_>, now: Time) {
-        let deadline = u64::try_from(self.limits.input_deadline.as_micros()).unwrap_or(u64::MAX);
-        let record = self.record(id);
-        let since = record.partial_since.unwrap_or_else(|| panic!("{id} has no incomplete frame"));
-        let age = now.micros() - since.micros();
-        assert!(age + GRAIN_US >= deadline, "{id} had {age} us for a frame");
-        self.fail(id, Code::FrameTimeout, facts);
     }
 
     pub(crate) fn ended(&mut self, id: Id) {
@@ -364,7 +418,8 @@ impl Judge {
     /// The service has been told that a connection is gone.
     pub(crate) fn closed(&mut self, id: Id, reason: CloseReason, written: u64, is_reset: bool, now: Time) {
         let write_deadline = u64::try_from(self.limits.write_deadline.as_micros()).unwrap_or(u64::MAX);
-        let is_tight = self.is_tight();
+        let (is_tight, is_lawful) = (self.is_tight(), self.is_lawful());
+        self.ledger.reasons[reason as usize] += 1;
         let record = self.record(id);
         assert!(!record.is_gone, "{id} is gone twice");
         assert_eq!(record.taken_bytes, written, "what was written to {id}");
@@ -373,6 +428,13 @@ impl Judge {
                 let State::Leaving(code) = record.state else { panic!("{id} is finished, and nobody closed it") };
                 let has_last_word = !matches!(code, Code::Left | Code::HungUp);
                 assert!(record.partial.is_empty(), "{id} is finished in the middle of a frame");
+                let unread = record.due.iter().filter(|due| due.fans_out).count() as u64;
+                assert!(
+                    has_last_word || !is_lawful || record.counted >= record.skipped + unread,
+                    "{id} has left in order, and its last GAP counts {}, not {} and {unread}",
+                    record.counted,
+                    record.skipped
+                );
                 assert!(
                     record.is_final || !has_last_word || record.may_lack_final,
                     "{id} is closed with {code} and not told"
@@ -404,36 +466,13 @@ impl Judge {
         record.partial = Vec::new();
         self.depart(id, code);
         for due in rest {
-            if !due.fans_out
-                && let Some(fate) = self.fates.get_mut(&(due.from, due.correlation, id))
-            {
+            if due.fans_out {
+                if let Some(fan) = self.fans.get_mut(&(due.from, due.correlation)) {
+                    fan.unknown += 1;
+                }
+            } else if let Some(fate) = self.fates.get_mut(&(due.from, due.correlation, id)) {
                 fate.must = fate.must.or(Some(Code::RecipientLost));
             }
-        }
-    }
-
-    /// A turn is over: how old is what waits, and does it wait for a reason?
-    pub(crate) fn turn(&mut self, facts: &Facts<'_>, now: Time) {
-        self.watch_outputs();
-        self.tally.turns += 1;
-        let write_deadline = u64::try_from(self.limits.write_deadline.as_micros()).unwrap_or(u64::MAX);
-        for id in &self.alive {
-            let Some(record) = self.records.get_mut(id) else { continue };
-            record.receipts_pending =
-                record.receipts_pending.saturating_sub(std::mem::take(&mut record.receipts_written));
-            let queued = facts.queued(*id) as u64;
-            let end = record.taken_bytes + queued;
-            while record.marks.front().is_some_and(|(end, _)| *end <= record.taken_bytes) {
-                record.marks.pop_front();
-            }
-            if queued == 0 {
-                continue;
-            }
-            if record.marks.back().is_none_or(|(last, _)| *last < end) {
-                record.marks.push_back((end, now));
-            }
-            let age = record.marks.front().map_or(0, |(_, since)| now.micros() - since.micros());
-            assert!(age <= write_deadline + GRAIN_US, "{id} has not taken a byte that waits for {age} us");
         }
     }
 }

@@ -1,13 +1,17 @@
 //! What is written to a client, held against what is due to it.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use switchboard::wire::control::Stage;
 use switchboard::wire::{Code, Frames, Header, Id};
 
 use super::input::whole;
-use super::{Answer, Judge, Outcome, Record, State, hash, id_of};
-use crate::frames::Got;
+use super::{Answer, Judge, Outcome, Record, hash, id_of};
+use crate::frames::{Got, Seen};
+
+/// A header and two integers.
+const GAP_FRAME_BYTES: u64 = 52;
 
 impl Judge {
     /// Looks at everything that the network has taken since the last look, in that order.
@@ -31,6 +35,7 @@ impl Judge {
         let mut frames = record.partial.split_off(length);
         std::mem::swap(&mut frames, &mut record.partial);
         for frame in Frames::new(&frames) {
+            self.record(id).stream_bytes += frame.len() as u64;
             self.written(id, frame);
         }
     }
@@ -43,55 +48,68 @@ impl Judge {
             let is_first = matches!(got, Got::Welcome { .. } | Got::Error { .. });
             assert!(is_first, "the first that {id} gets is {got:?}");
         }
+        let is_behind_gap = std::mem::replace(&mut record.is_behind_gap, matches!(got, Got::Gap { .. }));
         match got {
-            Got::Frame(_) => self.delivered(id, frame),
-            Got::Gap { frames, .. } => {
+            Got::Frame(_) => self.delivered(id, frame, is_behind_gap),
+            Got::Gap { frames, bytes } => {
                 record.counted += frames;
+                record.counted_bytes += bytes;
                 self.tally.counted += frames;
+                self.ledger.gaps += 1;
             }
-            Got::Ping { .. } => record.pings += 1,
-            Got::Welcome { correlation, client, payload_bytes_max, keepalive_ms } => {
-                assert!(!record.is_welcomed, "{id} is welcomed twice");
-                record.is_welcomed = true;
-                assert_eq!(client, id, "the id that {id} is told");
-                assert_eq!(payload_bytes_max as usize, record.payload_bytes_max, "the limit of {id}");
-                assert_eq!(u64::from(keepalive_ms) * 1000, record.keepalive_us, "the keepalive of {id}");
-                record.settle(id, correlation, &Answer::Welcome);
+            Got::Ping { clock_us } => {
+                let clock_us = clock_us.unwrap_or_else(|| panic!("a PING without a clock"));
+                assert!(clock_us <= self.now.micros(), "a PING of the future");
             }
-            Got::Goodbye { code, .. } => self.last_word(id, code),
-            Got::Error { code, .. } if code.closes() => self.last_word(id, code),
+            Got::Welcome { correlation, .. } => {
+                self.welcome_is_true(id, frame);
+                self.record(id).settle(id, correlation, &Answer::Welcome);
+            }
+            Got::Goodbye { .. } => self.last_word(id, frame),
+            Got::Error { code, .. } if code.closes() => self.last_word(id, frame),
             Got::Error { correlation, code, client: Some(client) } => self.refused(id, correlation, code, client),
-            Got::Error { correlation, code: Code::Busy, .. } => record.busy(id, correlation),
+            Got::Error { correlation, code: Code::Busy, .. } => {
+                record.busy(id, correlation);
+                self.ledger.refused[Code::Busy.ordinal()] += 1;
+            }
             Got::Error { correlation, code, client: None } => record.settle(id, correlation, &Answer::Error(code)),
-            Got::Pong { correlation, .. } => record.settle(id, correlation, &Answer::Pong),
+            Got::Pong { correlation, ping_clock_us, clock_us } => {
+                let clock_us = clock_us.unwrap_or_else(|| panic!("a PONG without a clock"));
+                record.settle(id, correlation, &Answer::Pong(ping_clock_us, clock_us));
+            }
             Got::Receipt { correlation, stage, counts } => self.receipt(id, correlation, stage, counts),
-            Got::Joined { correlation, room, name, .. } => {
-                let number = record.settle_joined(id, correlation, &name);
+            Got::Joined { correlation, room, name, members } => {
+                let number = record.settle_joined(id, correlation, &name, members);
+                assert_eq!(*self.room_ids.entry(room).or_insert(number), number, "the id of {name} is used again");
                 // The room may be empty and gone by now, and another may have its name.
                 if let Some(known) = self.rooms.get_mut(&name).filter(|known| known.number == number) {
                     assert_eq!(*known.id.get_or_insert(room), room, "the id of the room {name}");
                 }
             }
             Got::Snapshot { correlation, more, room, sequence, members } => {
-                if !more {
-                    record.settle_snapshot(id, correlation);
+                if record.settle_found(correlation, more, &members) {
+                    return;
                 }
-                record.snapshot(id, correlation, more, room, sequence, members);
+                record.listed.entry(correlation).or_default().extend(members.iter().map(|member| member.id));
+                if !more {
+                    let must = record.settle_snapshot(id, correlation);
+                    let listed = record.listed.remove(&correlation).unwrap_or_default();
+                    let lacks = must.difference(&listed).find(|other| self.registered.contains(other));
+                    assert_eq!(lacks, None, "who is not in the answer to the WHO {correlation} of {id}");
+                }
+                self.record(id).snapshot(id, correlation, more, room, sequence, members);
             }
-            Got::Delta { room, sequence, changes } => self.delta(id, room, sequence, changes),
+            Got::Delta { room, sequence, changes } => self.delta(id, room, sequence, changes, frame.len()),
         }
     }
 
-    fn last_word(&mut self, id: Id, code: Code) {
-        let record = self.record(id);
-        assert_eq!(record.state, State::Leaving(code), "the last word to {id}");
-        record.is_final = true;
-    }
-
-    fn delivered(&mut self, id: Id, frame: &[u8]) {
+    fn delivered(&mut self, id: Id, frame: &[u8], is_behind_gap: bool) {
         let header = Header::read(frame);
         self.tally.delivered += 1;
+        let most = self.settings.queue_bytes_max as u64;
         let record = self.record(id);
+        assert!(!record.departed.contains(&header.source), "{id} gets a frame of {}, which has left", header.source);
+        let end = record.stream_bytes;
         let mut passed = Vec::new();
         let due = loop {
             let Some(due) = record.due.pop_front() else {
@@ -107,8 +125,17 @@ impl Judge {
         };
         assert_eq!((due.hash, due.bytes), (hash(frame), frame.len()), "the frame {} is not intact", due.correlation);
         assert!(!due.is_too_large, "{id} gets a frame over its limit");
+        let (waited, bytes) = (end.saturating_sub(due.written), due.bytes as u64);
+        assert!(waited <= most.max(bytes), "{waited} bytes wait for {id} with the frame {}", due.correlation);
+        assert!(
+            !is_behind_gap || waited.saturating_sub(bytes) <= most / 2 + GAP_FRAME_BYTES,
+            "{id} gets a frame of others while {waited} bytes wait, and half of its queue has not been written"
+        );
+        let mut skipped = Vec::new();
         for due in &passed {
             if due.fans_out {
+                record.skipped_bytes += due.bytes as u64;
+                skipped.push((due.from, due.correlation));
                 assert!(
                     due.may_lack_room || due.is_too_large,
                     "{id} had room for the frame {} and has not got it",
@@ -124,9 +151,19 @@ impl Judge {
             record.skipped,
             record.counted
         );
+        for key in skipped {
+            if let Some(fan) = self.fans.get_mut(&key) {
+                fan.skipped += 1;
+            }
+        }
         if due.fans_out {
+            self.ledger.fans_delivered += 1;
+            if let Some(fan) = self.fans.get_mut(&(due.from, due.correlation)) {
+                fan.delivered += 1;
+            }
             return;
         }
+        self.ledger.fates_delivered += 1;
         let fate = self.fates.get_mut(&(due.from, due.correlation, id)).expect("it is due");
         assert_eq!(fate.state, Outcome::Open, "the frame {} for {id} is delivered after all", due.correlation);
         fate.state = Outcome::Delivered;
@@ -138,6 +175,7 @@ impl Judge {
 
     fn refused(&mut self, sender: Id, correlation: u32, code: Code, client: Id) {
         self.tally.refused += 1;
+        self.ledger.refused_fates[code.ordinal()] += 1;
         let fate = self.fates.get_mut(&(sender, correlation, client));
         let fate = fate.unwrap_or_else(|| panic!("{sender} never sent {correlation} to {client}, which is refused"));
         assert_eq!(fate.state, Outcome::Open, "the frame {correlation} for {client} is refused after all");
@@ -168,14 +206,30 @@ impl Judge {
                     (least..=most).contains(&total),
                     "a receipt of {correlation} says {total}, not {least} to {most}"
                 );
+                if let Some(fan) = self.fans.get_mut(&(id, correlation)) {
+                    fan.said = Some((recipients, skipped));
+                } else {
+                    self.list_receipt(id, correlation, skipped);
+                }
             }
             Stage::Written => {
+                self.ledger.receipts_written += 1;
                 let recipient = self.owed.remove(&(id, correlation));
                 let recipient = recipient.unwrap_or_else(|| panic!("{id} is owed no receipt of {correlation}"));
                 let state = self.fates[&(id, correlation, recipient)].state;
                 assert_eq!(state, Outcome::Delivered, "{correlation} is said to be written to {recipient}");
             }
         }
+    }
+}
+
+impl Judge {
+    /// A SEND_MANY is told how many of its recipients were refused, each of which was refused by itself before.
+    fn list_receipt(&self, id: Id, correlation: u32, skipped: u64) {
+        let list = self.fates.range((id, correlation, Id::RELAY)..=(id, correlation, Id::from_bits(u64::MAX)));
+        let refused = list.filter(|(_, fate)| fate.state == Outcome::Refused).count() as u64;
+        let is_right = refused == skipped || refused < skipped && !self.is_lawful();
+        assert!(is_right, "{refused} of the list {correlation} were refused, and the receipt says {skipped}");
     }
 }
 
@@ -191,15 +245,20 @@ impl Record {
     }
 
     fn busy(&mut self, id: Id, correlation: u32) {
-        self.settle(id, correlation, &Answer::Snapshot { may_be_busy: true });
+        let may_be = |(other, answer): &(u32, Answer)| {
+            *other == correlation && matches!(answer, Answer::Snapshot { may_be_busy: true, .. })
+        };
+        let place = self.answers.iter().position(may_be);
+        self.answers.remove(place.unwrap_or_else(|| panic!("{id} is told to wait with {correlation}")));
         self.watches.remove(&correlation);
     }
 
-    fn settle_joined(&mut self, id: Id, correlation: u32, name: &str) -> u64 {
+    fn settle_joined(&mut self, id: Id, correlation: u32, name: &str, members: u64) -> u64 {
         for (place, (other, answer)) in self.answers.iter().enumerate() {
-            if let Answer::Joined(expected, number) = answer
+            if let Answer::Joined(expected, number, many) = answer
                 && (*other, expected.as_str()) == (correlation, name)
             {
+                assert_eq!(members, *many, "how many are in {name}, as {id} is told");
                 let number = *number;
                 self.answers.remove(place);
                 return number;
@@ -208,10 +267,23 @@ impl Record {
         panic!("{id} has not asked to join {name} by {correlation}");
     }
 
-    fn settle_snapshot(&mut self, id: Id, correlation: u32) {
+    /// Whether this is the answer to a WHO for one client, which it must then tell of.
+    fn settle_found(&mut self, correlation: u32, more: bool, members: &[Seen]) -> bool {
+        let is_it = |(other, answer): &(u32, Answer)| *other == correlation && matches!(answer, Answer::Found(..));
+        let Some(place) = self.answers.iter().position(is_it) else { return false };
+        let told = members.first().map(|one| Answer::Found(one.id, one.name.clone(), one.details.clone()));
+        let (_, found) = self.answers.remove(place);
+        assert_eq!((told, members.len(), more), (Some(found), 1, false), "the answer to the WHO {correlation}");
+        true
+    }
+
+    /// A listing is complete: says who must be in it.
+    fn settle_snapshot(&mut self, id: Id, correlation: u32) -> BTreeSet<Id> {
         let is_it =
             |(other, answer): &(u32, Answer)| *other == correlation && matches!(answer, Answer::Snapshot { .. });
         let place = self.answers.iter().position(is_it);
-        self.answers.remove(place.unwrap_or_else(|| panic!("{id} has not asked for the listing {correlation}")));
+        let place = place.unwrap_or_else(|| panic!("{id} has not asked for the listing {correlation}"));
+        let (_, Answer::Snapshot { who, .. }) = self.answers.remove(place) else { unreachable!() };
+        who.unwrap_or_default()
     }
 }

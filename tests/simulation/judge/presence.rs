@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use switchboard::wire::Id;
+use switchboard::wire::{Code, Id};
 
 use super::{Judge, Record, State};
 use crate::frames::{Change, Seen};
@@ -12,6 +12,8 @@ use crate::frames::{Change, Seen};
 pub(super) struct Directory {
     /// It watches, as far as the relay has been shown.
     pub(super) is_wanted: bool,
+    /// Where its stream stood when it said that it wants no more.
+    pub(super) over_at: Option<u64>,
     pub(super) members: BTreeMap<Id, Seen>,
     /// The number of the last DELTA that is in it.
     pub(super) last: Option<u64>,
@@ -55,18 +57,28 @@ impl Record {
 }
 
 impl Judge {
-    pub(super) fn delta(&mut self, id: Id, room: Option<Id>, sequence: u64, changes: Vec<Change>) {
+    pub(super) fn delta(&mut self, id: Id, room: Option<Id>, sequence: u64, changes: Vec<Change>, frame_bytes: usize) {
         for change in &changes {
-            if let Change::Departed(other, code) = change
-                && room.is_none()
-            {
-                let state = self.records.get(other).map(|record| record.state);
-                assert_eq!(state, Some(State::Leaving(*code)), "{id} is told that {other} has left");
-            }
+            let Change::Departed(other, code) = change else { continue };
+            let state = self.records.get(other).map(|record| record.state);
+            let has_left_the_room = room.is_some() && *code == Code::Left;
+            assert!(
+                has_left_the_room || state == Some(State::Leaving(*code)),
+                "{id} is told that {other} has left {room:?} with {code}, and it is {state:?}"
+            );
         }
         let record = self.record(id);
+        if room.is_none() {
+            let gone = changes.iter().filter_map(|change| match change {
+                Change::Departed(other, _) => Some(*other),
+                _ => None,
+            });
+            record.departed.extend(gone);
+        }
         let directory = record.directories.get_mut(&room);
         let directory = directory.unwrap_or_else(|| panic!("{id} does not watch {room:?}"));
+        let begins_at = record.stream_bytes - frame_bytes as u64;
+        assert!(directory.over_at.is_none_or(|end| begins_at < end), "{id} does not watch {room:?} any more");
         // A page of the listing may be missing, and then so is the beginning.
         let Some(last) = directory.last else { return };
         assert!(sequence > last, "{id} has seen DELTA {last} of {room:?}, and gets {sequence}");

@@ -6,15 +6,12 @@ use switchboard::wire::{Code, Id};
 
 use super::{Judge, Outcome};
 
-/// A reserve that holds the answers to one input twice, as the command line demands it.
-const LAWFUL_RESERVE_BYTES: usize = 2 * 1024 * 120;
-
 impl Judge {
     /// Everybody reads, nothing is on its way: every frame has met its fate, and everybody knows who is here.
     pub(crate) fn rest(&mut self) {
         self.watch_outputs();
         self.judge_frames();
-        let is_lawful = self.settings.queue_reserve_bytes >= LAWFUL_RESERVE_BYTES && !self.is_tight();
+        let is_lawful = self.is_lawful();
         let is_tight = self.is_tight();
         for id in &self.registered {
             let Some(record) = self.records.get_mut(id) else { continue };
@@ -23,6 +20,10 @@ impl Judge {
                 let has_reason = due.may_lack_room || due.is_too_large;
                 assert!(has_reason, "{id} had room for the frame {} and has not got it", due.correlation);
                 record.skipped += 1;
+                record.skipped_bytes += due.bytes as u64;
+                if let Some(fan) = self.fans.get_mut(&(due.from, due.correlation)) {
+                    fan.skipped += 1;
+                }
             }
             let unanswered = std::mem::take(&mut record.answers);
             assert!(unanswered.is_empty() || !is_lawful, "{id} waits for {unanswered:?}");
@@ -43,8 +44,26 @@ impl Judge {
                 record.missed,
                 record.counted
             );
+            let has_others_only = record.counted == record.skipped && record.missed == 0;
+            assert!(
+                !has_others_only || record.counted_bytes == record.skipped_bytes,
+                "{id} has missed {} bytes, and GAPs count {}",
+                record.skipped_bytes,
+                record.counted_bytes
+            );
         }
+        self.judge_fans();
         self.judge_presence();
+    }
+
+    /// What a receipt said of a room or of all is what has become of it.
+    fn judge_fans(&mut self) {
+        for ((from, correlation), fan) in std::mem::take(&mut self.fans) {
+            let Some((recipients, skipped)) = fan.said else { continue };
+            let is_right = (fan.delivered..=fan.delivered + fan.unknown).contains(&recipients)
+                && (fan.skipped..=fan.skipped + fan.unknown).contains(&skipped);
+            assert!(is_right, "the receipt of {correlation} for {from} does not say the truth: {fan:?}");
+        }
     }
 
     /// Every frame for one client or a list is delivered, or refused, or its refusal is counted.
@@ -66,8 +85,10 @@ impl Judge {
                 "the frame {correlation} of {from} for {to} is lost"
             );
             let is_others_fault = fate.must == Some(Code::RecipientLost);
-            let is_lawful = self.settings.queue_reserve_bytes >= LAWFUL_RESERVE_BYTES && !self.is_tight();
-            assert!(is_others_fault || !is_lawful, "{from} never hears of the frame {correlation} for {to}: {fate:?}");
+            assert!(
+                is_others_fault || !self.is_lawful(),
+                "{from} never hears of the frame {correlation} for {to}: {fate:?}"
+            );
             self.record(from).missed += 1;
         }
         for ((from, correlation), to) in std::mem::take(&mut self.owed) {

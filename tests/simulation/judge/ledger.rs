@@ -1,0 +1,115 @@
+//! The relay's and the engine's own counters, held against what the judge has seen.
+
+use switchboard::reactor::{CloseReason, Counters as Reactor};
+use switchboard::relay::Counters as Relay;
+use switchboard::wire::{Code, Frames, HEADER_BYTES, Header, Id, Type};
+
+use super::Judge;
+
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    pub(super) bytes_in: u64,
+    pub(super) registered: u64,
+    pub(super) errors_in: u64,
+    pub(super) pings: u64,
+    pub(super) gaps: u64,
+    /// RECEIPTs that were due at once.
+    pub(super) receipts: u64,
+    pub(super) receipts_written: u64,
+    /// Frames that want to be told when they are written.
+    pub(super) receipts_owed: u64,
+    /// Recipients of frames for a room or for all, those who were on their way out, and those who got them.
+    pub(super) fans_due: u64,
+    pub(super) fans_doubtful: u64,
+    pub(super) fans_delivered: u64,
+    /// Frames for one client or a list, by recipient.
+    pub(super) fates: u64,
+    pub(super) fates_delivered: u64,
+    /// Refusals that were due at once, and of single recipients.
+    pub(super) refused: Codes,
+    pub(super) refused_fates: Codes,
+    pub(super) closed: Codes,
+    /// Ends of connections, in the order of [`CloseReason::ALL`].
+    pub(super) reasons: [u64; CloseReason::ALL.len()],
+    pub(super) turned_away: u64,
+    /// Frames that were handed back when their recipient was lost: those whose senders are told, and the others.
+    lost: u64,
+    void: u64,
+}
+
+/// A count for each code.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Codes([u64; Code::COUNT]);
+
+impl Default for Codes {
+    fn default() -> Self {
+        Self([0; Code::COUNT])
+    }
+}
+
+impl std::ops::Index<usize> for Codes {
+    type Output = u64;
+
+    fn index(&self, place: usize) -> &u64 {
+        &self.0[place]
+    }
+}
+
+impl std::ops::IndexMut<usize> for Codes {
+    fn index_mut(&mut self, place: usize) -> &mut u64 {
+        &mut self.0[place]
+    }
+}
+
+impl Judge {
+    /// What was still queued for a client that is gone: the frame that was cut off, and those behind it.
+    pub(crate) fn handed_back(&mut self, id: Id, cut: &[u8], whole: &[u8]) {
+        for frame in Some(cut).filter(|cut| cut.len() >= HEADER_BYTES).into_iter().chain(Frames::new(whole)) {
+            let header = Header::read(frame);
+            if header.source == Id::RELAY {
+                self.ledger.gaps += u64::from(header.frame_type() == Some(Type::Gap));
+            } else if header.destination == id || header.destination == Id::MANY {
+                self.ledger.lost += 1;
+            } else {
+                self.ledger.void += 1;
+            }
+        }
+    }
+
+    /// Everybody is gone: the counters must say what was seen.
+    pub(crate) fn balance(&self, relay: &Relay, reactor: &Reactor) {
+        let seen = &self.ledger;
+        let back = seen.lost + seen.void;
+        let delivered = seen.fans_delivered + seen.fates_delivered;
+        for (what, counted, seen) in [
+            ("frames that were taken in", relay.frames_in, self.tally.frames),
+            ("their bytes", relay.bytes_in, seen.bytes_in),
+            ("frames that were queued", relay.frames_queued, delivered + back),
+            ("frames that were lost with their recipient", relay.frames_lost, seen.lost),
+            ("frames that nobody waits for", relay.frames_void, seen.void),
+            ("GAPs", relay.gaps, seen.gaps),
+            ("PINGs", relay.pings, seen.pings),
+            ("ERRORs that came in", relay.errors_in, seen.errors_in),
+            ("clients", relay.registered, seen.registered),
+            ("connections", reactor.accepted, self.tally.connections),
+            ("connections that were not let in", reactor.refused_connections, seen.turned_away),
+            ("bytes written", reactor.written_bytes, self.records.values().map(|record| record.taken_bytes).sum()),
+        ] {
+            assert_eq!(counted, seen, "the count of {what}");
+        }
+        assert_eq!(reactor.closed, seen.reasons, "the ends of connections by reason");
+        let skipped = seen.fans_due - seen.fans_delivered - seen.void;
+        let is_right = relay.frames_skipped <= skipped && skipped - relay.frames_skipped <= seen.fans_doubtful;
+        assert!(is_right, "frames skipped: {} counted, {skipped} seen", relay.frames_skipped);
+        let (least, most) = (seen.receipts + seen.receipts_written, seen.receipts + seen.receipts_owed);
+        assert!((least..=most).contains(&relay.receipts), "receipts: {} counted, {least} to {most}", relay.receipts);
+        // A refusal whose sender is gone is counted and never seen.
+        let unseen = seen.fates - seen.fates_delivered - seen.refused_fates.0.iter().sum::<u64>();
+        for (place, code) in Code::ALL.iter().enumerate() {
+            assert_eq!(relay.closed[place], seen.closed[place], "connections closed with {code}");
+            let (counted, least) = (relay.refused[place], seen.refused[place] + seen.refused_fates[place]);
+            let most = if *code == Code::Busy { u64::MAX } else { least + unseen };
+            assert!((least..=most).contains(&counted), "{code}: {counted} counted, {least} to {most} seen");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What stands in the relay's own frames beside what they answer: clocks, limits, versions, when to come back.
+
+use switchboard::wire::control::{Body, ErrorBody, Goodbye, Reason, Welcome};
+use switchboard::wire::{Code, HEADER_BYTES, Header, Id, Type};
+
+use super::{EPOCH, Judge, State};
+use crate::frames::Got;
+
+impl Judge {
+    pub(super) fn welcome_is_true(&mut self, id: Id, frame: &[u8]) {
+        let welcome = Welcome::parse(&frame[HEADER_BYTES..]).expect("a good WELCOME");
+        let settings = self.settings.clone();
+        let record = self.record(id);
+        assert!(!record.is_welcomed, "{id} is welcomed twice");
+        record.is_welcomed = true;
+        let expected = Welcome {
+            version: 1,
+            client: id,
+            payload_bytes_max: record.payload_bytes_max as u32,
+            keepalive_ms: (record.keepalive_us / 1000) as u32,
+            queue_bytes_max: settings.queue_bytes_max as u64,
+            clock_us: record.welcomed.micros(),
+            epoch_us: EPOCH.as_micros() as u64,
+            address: &record.address,
+            agent: &settings.agent,
+        };
+        assert_eq!(welcome, expected, "the WELCOME of {id}");
+    }
+
+    /// An ERROR that closes, or a GOODBYE.
+    pub(super) fn last_word(&mut self, id: Id, frame: &[u8]) {
+        let (header, payload) = (Header::read(frame), &frame[HEADER_BYTES..]);
+        let reason = match header.frame_type() {
+            Some(Type::Goodbye) => Goodbye::parse(payload).expect("a good GOODBYE").0,
+            _ => ErrorBody::parse(payload).expect("a good ERROR").0,
+        };
+        let code = self.hint_is_lawful(&reason);
+        let record = self.record(id);
+        assert_eq!(record.state, State::Leaving(code), "the last word to {id}");
+        assert_eq!(header.correlation, record.final_correlation, "which frame the last word to {id} answers");
+        record.is_final = true;
+    }
+
+    /// What a client that is not let in is told, as far as the network has taken it.
+    pub(crate) fn turned_away(&mut self, bytes: &[u8]) {
+        self.ledger.turned_away += 1;
+        let Some(frame) = switchboard::wire::Frames::new(bytes).next() else { return };
+        let Got::Error { correlation: 0, code: Code::ConnectionsFull, client: None } = Got::read(frame) else {
+            panic!("whoever is not let in is told {:?}", Got::read(frame))
+        };
+        assert_eq!(frame.len(), bytes.len(), "whoever is not let in is told one thing");
+        self.hint_is_lawful(&ErrorBody::parse(&frame[HEADER_BYTES..]).expect("a good ERROR").0);
+    }
+
+    /// When to come back, and which versions to speak, is said where it should be.
+    fn hint_is_lawful(&self, reason: &Reason<'_>) -> Code {
+        let code = reason.code().expect("a known code");
+        let has_hint = matches!(code, Code::ShuttingDown | Code::ConnectionsFull);
+        assert_eq!(reason.retry_ms.is_some(), has_hint, "RETRY_MS with {code}");
+        if let Some(retry_ms) = reason.retry_ms {
+            let mean = self.settings.retry_delay.as_millis() as u32;
+            assert!((mean / 2..=mean * 3 / 2).contains(&retry_ms), "come back after {retry_ms} ms");
+        }
+        assert_eq!(reason.versions, (code == Code::BadVersion).then_some((1, 1)), "versions with {code}");
+        code
+    }
+}
