@@ -489,7 +489,7 @@ mod tests {
         let whole = outgoing.shared_from(0, &Meter::default()).expect("it was shared");
         for queue in &queues {
             let Some(Segment::Shared(bytes)) = queue.segments.front() else { panic!("not shared") };
-            assert_eq!(bytes.as_ptr(), whole.as_ptr());
+            assert_eq!(bytes.bytes().as_ptr(), whole.bytes().as_ptr());
         }
     }
 }
