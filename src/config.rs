@@ -87,7 +87,8 @@ pub struct Settings {
     #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Connections")]
     pub connections_max: Option<usize>,
 
-    /// Connections accepted in one turn of the loop: a storm must not starve the connected
+    /// Connections accepted in one turn of the loop, at most: a storm must not starve the connected. In a short turn
+    /// they are fewer
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = parse_count, help_heading = "Connections")]
     pub accepts_turn_max: usize,
 

@@ -57,6 +57,16 @@ fn numbers_that_make_no_sense_exit_2_with_one_line_that_says_what_to_change() {
         (&["storm", "--warmup", "4"], "--warmup has no meaning in storm"),
         (&["pairs", "--in-flight", "0"], "--in-flight 0 must lie between"),
         (&["idle", "--keepalive", "0.5"], "--keepalive 0.5 must be at least 1 second"),
+        (&["soak", "--seconds", "60"], "--seconds has no meaning in soak: leave it out; there are --connections"),
+        (&["soak", "--minutes", "1", "--seconds", "60"], "--seconds has no meaning in soak"),
+        (&["soak", "--warmup", "1"], "--warmup has no meaning in soak"),
+        (&["idle", "--minutes", "1"], "--minutes has no meaning in idle"),
+        (&["soak", "--minutes", "10081"], "--minutes 10081 must be above 0 and at most a week"),
+        (&["soak", "--rooms", "0"], "--rooms 0 leaves the talkers without a room"),
+        (&["soak", "--connections", "19"], "--connections 19 are too few for 10 rooms"),
+        (&["soak", "--stuck", "150"], "150 slow readers and all the others: give at least 348"),
+        (&["soak", "--size", "15"], "give at least 16 bytes"),
+        (&["soak", "--rate", "-1"], "--rate -1 must be above 0"),
     ] {
         assert_line(&bench(arguments), 2, says);
     }
@@ -68,6 +78,11 @@ fn arguments_that_cannot_be_read_exit_2() {
         (&["nonsense"][..], "nonsense"),
         (&["pairs", "--seconds", "0"], "above zero"),
         (&["pairs", "--warmup", "-1"], "must not be negative"),
+        (&["soak", "--minutes", "0"], "above zero"),
+        (&["soak", "--minutes", "-0.5"], "above zero"),
+        (&["soak", "--minutes", "NaN"], "within reason"),
+        (&["soak", "--minutes", "1h"], "write a number of minutes, as 60 or 0.5"),
+        (&["soak", "--minutes"], "a value is required"),
         (&["rate", "--rate", "fast"], "write a number"),
         (&["pairs", "--size", "much"], "write a size"),
         (&["pairs", "--connections", "-4"], "write a whole number"),
@@ -85,13 +100,15 @@ fn arguments_that_cannot_be_read_exit_2() {
 fn help_shows_each_scenario_in_a_line_and_of_each_only_what_it_has() {
     let help = bench(&["--help"]);
     assert_code(&help, 0);
-    for scenario in ["pairs", "fanout", "rooms", "idle", "rate", "churn", "storm", "slow", "file"] {
+    for scenario in ["pairs", "fanout", "rooms", "idle", "rate", "churn", "storm", "slow", "file", "soak"] {
         assert!(stdout(&help).lines().any(|line| line.trim_start().starts_with(scenario)), "{}", stdout(&help));
         let own = bench(&[scenario, "--help"]);
         assert_code(&own, 0);
-        assert!(stdout(&own).contains("--connections") && stdout(&own).contains("--seconds"), "{}", stdout(&own));
-        assert_eq!(stdout(&own).contains("--stuck"), scenario == "slow", "{}", stdout(&own));
-        assert_eq!(stdout(&own).contains("--rooms"), ["fanout", "rooms"].contains(&scenario), "{}", stdout(&own));
+        let time = if scenario == "soak" { ["--minutes", "--seconds"] } else { ["--seconds", "--minutes"] };
+        let has = |flag: &str| stdout(&own).contains(flag);
+        assert!(has("--connections") && has(time[0]) && !has(time[1]), "{}", stdout(&own));
+        assert_eq!(has("--stuck"), ["slow", "soak"].contains(&scenario), "{}", stdout(&own));
+        assert_eq!(has("--rooms"), ["fanout", "rooms", "soak"].contains(&scenario), "{}", stdout(&own));
     }
 }
 
@@ -193,11 +210,11 @@ fn a_page_that_cannot_be_written_is_told_before_the_load_or_beside_the_figures()
     assert_line(&output, 1, "cannot write --html /dev/full");
     assert_eq!(report(&output)["scenario"], "pairs");
 
-    let path = std::env::temp_dir().join(format!("switchboard-bench-{}.html", std::process::id()));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("report.html");
     let output = bench(&[&SMALL[..], &["--html", path.to_str().expect("UTF-8")]].concat());
     assert_code(&output, 0);
     let page = std::fs::read_to_string(&path).expect("it was written");
-    std::fs::remove_file(&path).expect("removed");
     assert!(page.to_lowercase().starts_with("<!doctype html>"), "{page}");
     assert!(stdout(&output).contains("pairs"), "{}", stdout(&output));
 }

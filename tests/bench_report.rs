@@ -15,7 +15,7 @@ use hdrhistogram::Histogram;
 use switchboard::bench::comparison::{Bar, Cell, Comparison, Role, Row, Server};
 use switchboard::bench::page;
 use switchboard::bench::report::{
-    Account, Arrival, Figure, Latency, Memory, Report, Sample, Settings, Target, Traffic,
+    Account, Arrival, Figure, Latency, Memory, Report, Sample, Settings, Target, Traffic, Verdict,
 };
 
 /// Text from outside that wants to be markup.
@@ -45,6 +45,7 @@ fn full() -> Report {
             bytes_per_second: 151e6 * busy,
             resident_bytes: Some(2_097_152 + 2_355_000.min(u64::from(step) * 600_000)),
             server_core_share: Some(0.28 * busy),
+            ..Sample::default()
         }
     });
     Report {
@@ -61,6 +62,7 @@ fn full() -> Report {
         settings: Settings {
             connections: 10_000,
             size_bytes: Some(128),
+            size_bytes_max: None,
             window: Some(16),
             rate: Some(20_000.0),
             seconds: 10.0,
@@ -101,6 +103,8 @@ fn full() -> Report {
             Figure::new("gaps", "GAPs that told of them", 5.0, ""),
         ],
         series: series.collect(),
+        verdicts: Vec::new(),
+        server_counters: Vec::new(),
         failures: Vec::new(),
     }
 }
@@ -133,6 +137,91 @@ fn failed() -> Report {
     report.figures.push(Figure::new("evil", EVIL, 1.0, EVIL));
     report.account.refusals.push((EVIL.to_owned(), 1));
     report
+}
+
+/// A run of hours, of which one verdict is bad.
+fn soaked() -> Report {
+    let mut report = full();
+    report.scenario = "soak".to_owned();
+    report.settings = Settings {
+        connections: 200,
+        size_bytes_max: Some(65_536),
+        rate: Some(2000.0),
+        rooms: Some(10),
+        stuck: Some(2),
+        seconds: 3600.0,
+        ..Settings::default()
+    };
+    report.latencies.truncate(1);
+    report.account.cut_off = 40;
+    report.account.sent += 40;
+    for (step, sample) in (0u32..).zip(&mut report.series) {
+        sample.at_seconds *= 300.0;
+        sample.descriptors = Some(200 + u64::from(step % 3));
+        sample.p50_us = Some(80.0 + f64::from(step % 7));
+        sample.p99_us = Some(900.0 + f64::from(step * 37 % 400));
+    }
+    let verdict = |name: &str, holds, says: &str, reasons: &[&str]| Verdict {
+        name: name.to_owned(),
+        holds,
+        says: says.to_owned(),
+        reasons: reasons.iter().map(|reason| (*reason).to_owned()).collect(),
+    };
+    report.verdicts = vec![
+        verdict("memory", Some(false), "memory grows", &["9.0 MiB at most", "1.0 MiB are tolerated"]),
+        verdict("descriptors", Some(true), "descriptors are flat", &["10 before anybody came"]),
+        verdict("account", None, "account is open", &[]),
+    ];
+    report.failures = vec![report.verdicts[0].line()];
+    report.server_counters = vec!["clients 0, rooms 0; frames in 5".to_owned(), "closed: LEFT 9".to_owned()];
+    report
+}
+
+#[test]
+fn verdicts_stand_with_their_reasons_in_the_text_and_on_the_page() {
+    let shown = text(&soaked(), false);
+    keep("soak.txt", &shown);
+    for words in [
+        "200 clients · 2 of them slow · 10 rooms · payloads up to 64.0 KiB · 2.00 k/s · 60 min\n",
+        "31 refused + 13 counted as missing + 40 cut off",
+        "it counted clients 0, rooms 0\n           frames in 5\n           closed: LEFT 9\n",
+        "verdicts   NO  memory grows\n               9.0 MiB at most\n               1.0 MiB are tolerated\n",
+        "           ok  descriptors are flat\n               10 before anybody came\n           ?   account is open\n",
+        "FAILED: memory grows: 9.0 MiB at most; 1.0 MiB are tolerated\n",
+    ] {
+        assert!(shown.contains(words), "{words:?} is missing in\n{shown}");
+    }
+    let page = html(&soaked());
+    keep("soak.html", &page);
+    assert_page(&page);
+    for words in [
+        "<li class=\"card no\"><b>memory grows</b><span>9.0 MiB at most</span>",
+        "<li class=\"card ok\"><b>descriptors are flat</b>",
+        "<li class=\"card open\"><b>account is open</b>",
+        "closed: LEFT 9",
+        "Open files of the server",
+        "Latency over time",
+        ">median</span>",
+        "\nminutes\n",
+    ] {
+        assert!(page.contains(words), "{words:?} is missing");
+    }
+    assert_eq!(page.matches("<svg").count(), 6);
+    let mut out = Vec::new();
+    soaked().write_json(&mut out).expect("a vector takes all");
+    let json: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+    assert_eq!(
+        (&json["verdicts"][0]["holds"], &json["verdicts"][2]["holds"]),
+        (&false.into(), &serde_json::Value::Null)
+    );
+    assert_eq!((&json["account"]["cut_off"], &json["series"][1]["descriptors"]), (&40.into(), &201.into()));
+
+    let mut evil = soaked();
+    evil.server_counters = vec![EVIL.to_owned()];
+    for verdict in &mut evil.verdicts {
+        (verdict.says, verdict.reasons) = (EVIL.to_owned(), vec![EVIL.to_owned()]);
+    }
+    assert_page(&html(&evil));
 }
 
 fn text(report: &Report, colour: bool) -> String {

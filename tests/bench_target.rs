@@ -80,7 +80,8 @@ fn a_relay_that_dies_is_noticed_and_so_is_how() {
 #[test]
 fn a_relay_that_is_there_is_found_by_its_address() {
     let relay = Relay::start();
-    let path = std::env::temp_dir().join(format!("switchboard-target-{}", std::process::id()));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("socket");
     let unix = Relay::start_at(&format!("unix:{}", path.display()), &[]);
     let wildcard = Relay::start_at("0.0.0.0:0", &[]);
     let port = wildcard.address.rsplit_once(':').expect("a port").1;

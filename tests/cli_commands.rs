@@ -57,14 +57,14 @@ fn a_relay_that_is_not_there_exits_1_with_one_line_and_a_hint() {
 fn text_files_and_standard_input_arrive_at_a_listener() {
     let relay = Relay::start();
     let ear = Running::listen(&relay.address, &["--name", "ear", "--count", "4"]);
-    let path = std::env::temp_dir().join(format!("switchboard-send-{}", std::process::id()));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("text");
     std::fs::write(&path, "from a file\n").expect("written");
     assert_code(&run(&relay.address, &["send", "--to", "ear", "--name", "ada", "hello", "there"], b""), 0);
     assert_code(&run(&relay.address, &["send", "--to", "ear", "--file", path.to_str().expect("UTF-8")], b""), 0);
     assert_code(&run(&relay.address, &["send", "--to", "ear", "--receipt"], b"\xff\x00"), 0);
     let address = relay.address.as_str();
     assert_code(&run("ignored:1", &["send", "--addr", address, "--all", "--receipt", ":9999", "to all"], b""), 0);
-    std::fs::remove_file(&path).expect("removed");
     let (code, lines) = ear.end();
     assert_eq!(code, Some(0));
     assert_eq!(lines[0], "ada: hello there");

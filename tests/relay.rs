@@ -2,10 +2,20 @@
 //! the relay does with it is looked at from the clients' side. All state that is kept twice is compared after
 //! each input.
 
+#[path = "support/dice.rs"]
+mod dice;
 #[path = "relay/directory.rs"]
 mod directory;
+#[path = "relay/foresight.rs"]
+mod foresight;
 #[path = "relay/frames.rs"]
 mod frames;
+#[path = "relay/judge.rs"]
+mod judge;
+#[path = "relay/model.rs"]
+mod model;
+#[path = "relay/requests.rs"]
+mod requests;
 #[path = "relay/world.rs"]
 mod world;
 
@@ -15,19 +25,19 @@ mod delivery;
 mod gap;
 #[path = "relay/hello.rs"]
 mod hello;
-#[path = "relay/judge.rs"]
-mod judge;
 #[path = "relay/many.rs"]
 mod many;
-#[path = "relay/model.rs"]
-mod model;
 #[path = "relay/presence.rs"]
 mod presence;
 #[path = "relay/profile.rs"]
 mod profile;
+#[path = "relay/promise.rs"]
+mod promise;
 #[path = "relay/receipts.rs"]
 mod receipts;
 #[path = "relay/rooms.rs"]
 mod rooms;
 #[path = "relay/session.rs"]
 mod session;
+#[path = "relay/turns.rs"]
+mod turns;

@@ -3,6 +3,7 @@
 //! It is itself a service on the reactor, one thread with one poll: thousands of clients whose frames carry
 //! a number and the time at which they should have been sent. Every frame is accounted for.
 
+mod books;
 pub mod comparison;
 mod cores;
 mod dialect;
@@ -21,6 +22,7 @@ pub mod report;
 mod rig;
 mod scenario;
 mod schedule;
+mod soak;
 mod stop;
 mod switchboard;
 mod target;
@@ -34,6 +36,7 @@ pub use plan::{IN_FLIGHT_DEFAULT, Plan, Wishes};
 pub use process::{Process, Usage};
 pub use progress::Progress;
 pub use scenario::{Scenario, Work, run};
+pub use soak::soak;
 pub use stop::Stop;
 pub use switchboard::Switchboard;
 pub use target::Target;

@@ -1,6 +1,6 @@
 //! The numbers of each scenario: which it has, with which default, in which unit, and why.
 
-use Parameter::{Connections, Rate, Rooms, Seconds, Size, Stuck, Warmup, Window};
+use Parameter::{Connections, Minutes, Rate, Rooms, Seconds, Size, Stuck, Warmup, Window};
 
 use super::scenario::Scenario;
 
@@ -23,11 +23,13 @@ pub enum Parameter {
     Warmup,
     /// How long it is measured.
     Seconds,
+    /// The same, where it takes long.
+    Minutes,
 }
 
 impl Parameter {
     /// Every parameter, in the order in which people are told of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Connections,
         Self::Rooms,
         Self::Stuck,
@@ -36,6 +38,7 @@ impl Parameter {
         Self::Rate,
         Self::Warmup,
         Self::Seconds,
+        Self::Minutes,
     ];
 
     /// Its name on the command line.
@@ -50,6 +53,7 @@ impl Parameter {
             Self::Rate => "rate",
             Self::Warmup => "warmup",
             Self::Seconds => "seconds",
+            Self::Minutes => "minutes",
         }
     }
 }
@@ -150,6 +154,27 @@ const FILE: &[Offer] = &[
     offer(Seconds, 5, "Seconds that are measured: some GB"),
 ];
 
+const SOAK: &[Offer] = &[
+    offer(
+        Connections,
+        200,
+        "Clients: half of them talk in pairs and rooms, the others come and go, join and leave, watch, or say nothing",
+    ),
+    offer(Rooms, 10, "Rooms that are always there, of at least two members; others come and vanish meanwhile"),
+    offer(Stuck, 2, "Slow readers: they stop until frames are skipped for them, read on, and stop again"),
+    offer(
+        Size,
+        65_536,
+        "The largest payload, to 16MiB: one of fifty frames; half are as short as messages are, from 16 bytes on",
+    ),
+    offer(
+        Rate,
+        2000,
+        "Frames a second that are sent, some of them for many: 4 % of a core for the relay, 12 % for the load",
+    ),
+    offer(Minutes, 60, "Minutes, as 60 or 0.5: what grows by a MiB in an hour is noticed in one"),
+];
+
 impl Scenario {
     /// What it does, in a line.
     #[must_use]
@@ -164,6 +189,7 @@ impl Scenario {
             Self::Storm => "All clients are lost at once, and all come back at once",
             Self::Slow => "Some recipients stop reading: what the others feel of it",
             Self::File => "Large payloads from one client of each pair to the other",
+            Self::Soak => "Mixed traffic, rooms and churn for a long time: nothing grows, nothing is lost",
         }
     }
 
@@ -180,6 +206,7 @@ impl Scenario {
             Self::Storm => STORM,
             Self::Slow => SLOW,
             Self::File => FILE,
+            Self::Soak => SOAK,
         }
     }
 

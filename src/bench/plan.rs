@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::parameter::{Parameter, SIZE_DEFAULT};
 use super::payload::STAMP_BYTES;
 use super::scenario::{Scenario, Work};
+use super::soak::Groups;
 use crate::wire::{HEADER_BYTES, Id, PAYLOAD_BYTES_CEILING, PAYLOAD_BYTES_DEFAULT};
 
 /// Clients on their way in at once, where nothing else is asked for: a quarter of the relay's backlog, so
@@ -52,8 +53,10 @@ pub struct Wishes {
     pub window: Option<u32>,
     /// See [`Parameter::Rate`].
     pub rate: Option<f64>,
-    /// See [`Parameter::Seconds`].
+    /// See [`Parameter::Seconds`], where the scenario has that.
     pub time: Option<Duration>,
+    /// See [`Parameter::Minutes`], where the scenario has that.
+    pub minutes: Option<Duration>,
     /// See [`Parameter::Warmup`]; may be zero.
     pub warmup: Option<Duration>,
     /// The keepalive that the clients ask for; the relay's own if they do not.
@@ -73,6 +76,7 @@ impl Wishes {
             Parameter::Rate => self.rate.is_some(),
             Parameter::Warmup => self.warmup.is_some(),
             Parameter::Seconds => self.time.is_some(),
+            Parameter::Minutes => self.minutes.is_some(),
         }
     }
 }
@@ -114,7 +118,10 @@ impl Plan {
             rooms: count(wishes.rooms, Parameter::Rooms),
             stuck: count(wishes.stuck, Parameter::Stuck),
             warmup: wishes.warmup.unwrap_or(seconds(Parameter::Warmup)),
-            time: wishes.time.unwrap_or(seconds(Parameter::Seconds)),
+            time: wishes
+                .time
+                .or(wishes.minutes)
+                .unwrap_or(seconds(Parameter::Seconds) + 60 * seconds(Parameter::Minutes)),
             in_flight_max: wishes.in_flight.unwrap_or(IN_FLIGHT_DEFAULT),
         };
         check_numbers(&work, wishes.keepalive)?;
@@ -128,6 +135,10 @@ impl Plan {
         let work = &self.work;
         let mut arguments = Vec::new();
         let mut say = |flag: &str, value: String| arguments.extend([format!("--{flag}"), value]);
+        if work.scenario == Scenario::Soak {
+            // Its counters are asked for at the end, and it says them in its log.
+            say("log-level", "info".to_owned());
+        }
         if work.size > PAYLOAD_BYTES_DEFAULT as usize {
             say("payload-max", work.size.to_string());
         }
@@ -184,7 +195,9 @@ fn check_numbers(work: &Work, keepalive: Option<Duration>) -> Result<(), String>
         return Err(format!("--rate {} must be above 0 and at most {RATE_MAX} a second", work.rate));
     }
     if work.time.is_zero() || work.time > TIME_MAX {
-        return Err(format!("--seconds {} must be above 0 and at most a week", work.time.as_secs_f64()));
+        let seconds = work.time.as_secs_f64();
+        let (flag, time) = if has(Parameter::Minutes) { ("--minutes", seconds / 60.0) } else { ("--seconds", seconds) };
+        return Err(format!("{flag} {time} must be above 0 and at most a week"));
     }
     if work.warmup > TIME_MAX {
         return Err(format!("--warmup {} must be at most a week", work.warmup.as_secs_f64()));
@@ -223,6 +236,7 @@ fn check_groups(work: &Work) -> Result<(), String> {
             "--stuck {stuck}, and those that send to them, leave no pair undisturbed: give at least --connections {}",
             2 * u64::from(stuck) + 2
         )),
+        Scenario::Soak => Groups::check(work),
         _ => Ok(()),
     }
 }
@@ -250,10 +264,17 @@ mod tests {
                 assert_eq!(scenario.offer(offer.parameter).map(|it| it.default), Some(offer.default), "told once");
                 assert!(!offer.help.ends_with('.'), "{}", offer.help);
             }
-            for always in [Parameter::Connections, Parameter::Seconds] {
+            let time = if scenario == Scenario::Soak { Parameter::Minutes } else { Parameter::Seconds };
+            for always in [Parameter::Connections, time] {
                 assert!(scenario.offer(always).is_some(), "{} needs {}", scenario.name(), always.name());
             }
-            assert_eq!(plan.relay_arguments().is_empty(), scenario != Scenario::File, "{:?}", plan.relay_arguments());
+            assert!(plan.work.time > Duration::ZERO);
+            let arguments = plan.relay_arguments().join(" ");
+            match scenario {
+                Scenario::File => assert!(arguments.starts_with("--queue-max"), "{arguments}"),
+                Scenario::Soak => assert_eq!(arguments, "--log-level info"),
+                _ => assert_eq!(arguments, ""),
+            }
         }
     }
 
@@ -268,6 +289,7 @@ mod tests {
             Parameter::Rate => Wishes { rate: Some(5.0), ..Wishes::default() },
             Parameter::Warmup => Wishes { warmup: Some(Duration::ZERO), ..Wishes::default() },
             Parameter::Seconds => Wishes { time: Some(Duration::from_secs(1)), ..Wishes::default() },
+            Parameter::Minutes => Wishes { minutes: Some(Duration::from_secs(1)), ..Wishes::default() },
         };
         for scenario in Scenario::ALL {
             for parameter in Parameter::ALL {

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::books::Mark;
 use super::dialect::Dialect;
 use super::fleet::Fleet;
 use super::machine::source;
@@ -66,16 +67,6 @@ pub(in crate::bench) struct Pace {
     pub(in crate::bench) message_bytes_max: usize,
 }
 
-/// A moment in the books.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::bench) struct Mark {
-    at: Instant,
-    delivered: u64,
-    payload_bytes: u64,
-    cpu: Option<Duration>,
-    own_cpu: Option<Duration>,
-}
-
 /// The load generator at work.
 #[derive(Debug)]
 pub(in crate::bench) struct Rig<'a, D> {
@@ -125,8 +116,7 @@ impl<'a, D: Dialect> Rig<'a, D> {
             Reactor::new::<Fleet<D>>(limits).map_err(|error| Trouble(format!("the system grants no poll: {error}")))?;
         let now = Instant::now();
         let own = Process::of(std::process::id());
-        let own_cpu = own.as_ref().and_then(Process::cpu);
-        let last = Mark { at: now, delivered: 0, payload_bytes: 0, cpu: target.cpu(), own_cpu };
+        let last = Mark::now(0, 0, target, own.as_ref());
         Ok(Self {
             reactor,
             fleet,
@@ -195,8 +185,8 @@ impl<'a, D: Dialect> Rig<'a, D> {
 
     fn sample(&mut self, now: Instant) {
         self.next_sample = now + SAMPLE_INTERVAL;
-        let mark = self.mark_at(now);
-        let traffic = between(&self.last, &mark);
+        let mark = self.mark();
+        let traffic = self.last.until(&mark);
         self.last = mark;
         self.samples.push(Sample {
             at_seconds: now.duration_since(self.began).as_secs_f64(),
@@ -205,6 +195,7 @@ impl<'a, D: Dialect> Rig<'a, D> {
             bytes_per_second: traffic.bytes_per_second,
             resident_bytes: self.target.usage().map(|usage| usage.resident_bytes),
             server_core_share: traffic.server_core_share,
+            ..Sample::default()
         });
     }
 
@@ -360,23 +351,14 @@ impl<'a, D: Dialect> Rig<'a, D> {
     /// Notes where the books stand.
     #[must_use]
     pub(in crate::bench) fn mark(&self) -> Mark {
-        self.mark_at(Instant::now())
-    }
-
-    fn mark_at(&self, at: Instant) -> Mark {
-        Mark {
-            at,
-            delivered: self.fleet.flows.delivered(),
-            payload_bytes: self.fleet.flows.payload_bytes(),
-            cpu: self.target.cpu(),
-            own_cpu: self.own.as_ref().and_then(Process::cpu),
-        }
+        let flows = &self.fleet.flows;
+        Mark::now(flows.delivered(), flows.payload_bytes(), self.target, self.own.as_ref())
     }
 
     /// What was passed on since a mark.
     #[must_use]
     pub(in crate::bench) fn since(&self, mark: &Mark) -> Traffic {
-        between(mark, &self.mark())
+        mark.until(&self.mark())
     }
 
     /// Lets the scenario do something to connections.
@@ -436,26 +418,6 @@ impl<'a, D: Dialect> Rig<'a, D> {
             memory.peak_bytes = memory.end_bytes.max(sampled.unwrap_or(0));
         }
         report.target = self.target.describe();
-    }
-}
-
-/// What happened between two marks.
-fn between(before: &Mark, after: &Mark) -> Traffic {
-    let seconds = after.at.duration_since(before.at).as_secs_f64();
-    let delivered = after.delivered - before.delivered;
-    let spent = |after: Option<Duration>, before: Option<Duration>| {
-        after.zip(before).map(|(after, before)| after.saturating_sub(before).as_secs_f64())
-    };
-    let (cpu, own_cpu) = (spent(after.cpu, before.cpu), spent(after.own_cpu, before.own_cpu));
-    let per_second = |count: u64| if seconds > 0.0 { lossy(count) / seconds } else { 0.0 };
-    Traffic {
-        seconds,
-        delivered,
-        delivered_per_second: per_second(delivered),
-        bytes_per_second: per_second(after.payload_bytes - before.payload_bytes),
-        server_cpu_ns_per_delivery: cpu.filter(|_| delivered > 0).map(|cpu| cpu * 1e9 / lossy(delivered)),
-        server_core_share: cpu.filter(|_| seconds > 0.0).map(|cpu| cpu / seconds),
-        load_core_share: own_cpu.filter(|_| seconds > 0.0).map(|cpu| cpu / seconds),
     }
 }
 

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::cores::Cores;
 use super::process::{Process, Usage};
@@ -21,6 +21,9 @@ use crate::reactor::Endpoint;
 
 /// How long each address of a host may take to answer, before the next one is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a relay may take to say what it has counted, and how often it is looked for that.
+const COUNTERS_WAIT_MAX: Duration = Duration::from_secs(2);
+const COUNTERS_STEP: Duration = Duration::from_millis(20);
 /// Lines of its log that are kept: the last ones say why it ended.
 const LOG_LINES_MAX: usize = 20;
 
@@ -60,7 +63,10 @@ impl Target {
     /// One line: it cannot be started, or ended before it listened.
     pub fn start(executable: &Path, arguments: &[String]) -> Result<Self, String> {
         let mut command = Command::new(executable);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--log-level", "warn"]);
+        command.args(["serve", "--listen", "127.0.0.1:0"]);
+        if !arguments.iter().any(|argument| argument == "--log-level") {
+            command.args(["--log-level", "warn"]);
+        }
         command.args(["--end-with-parent", &std::process::id().to_string()]);
         // Clients go by the thousand: those lines must not drive out the others.
         command.args(["--log-lost-per-second-max", "3"]);
@@ -167,6 +173,36 @@ impl Target {
         }
         let process = self.process.as_ref().filter(|process| !process.is_alive())?;
         Some(format!("the server's process, {}, has ended", process.pid()))
+    }
+
+    /// What a relay of one's own has counted, line by line: it says so in its log when it is asked, if that has
+    /// `--log-level info`. Nothing from others, and nothing if it does not answer.
+    #[must_use]
+    pub fn counters(&self) -> Vec<String> {
+        /// How each of the lines begins.
+        const LINES: [&str; 3] = ["clients ", "closed: ", "refused: "];
+        let Some(relay) = self.child.as_ref().filter(|relay| relay.ended.is_none()) else { return Vec::new() };
+        let counters = || -> Vec<String> {
+            let log = relay.lock();
+            // Behind the time and the level; the last of each are those that were asked for.
+            let last = |begin: &&str| {
+                let words = log.iter().rev().filter_map(|line| Some(&line[line.find("[INFO] ")? + "[INFO] ".len()..]));
+                words.into_iter().find(|words| words.starts_with(begin)).map(str::to_owned)
+            };
+            LINES.iter().filter_map(last).collect()
+        };
+        if rustix::process::kill_process(rustix::process::Pid::from_child(&relay.child), rustix::process::Signal::USR1)
+            .is_err()
+        {
+            return Vec::new();
+        }
+        let began = Instant::now();
+        while counters().is_empty() && began.elapsed() < COUNTERS_WAIT_MAX {
+            thread::sleep(COUNTERS_STEP);
+        }
+        // The lines come one by one.
+        thread::sleep(COUNTERS_STEP);
+        counters()
     }
 
     /// The last lines that a relay of one's own has logged: warnings and errors, for those who look for why a

@@ -12,6 +12,15 @@ pub(super) fn time_ns(nanoseconds: f64) -> String {
     scaled(nanoseconds, 1000.0, &["ns", "µs", "ms", "s"])
 }
 
+/// A time that may be long: `10.0 s`, `3 min`, `12.5 min`.
+pub(super) fn duration(seconds: f64) -> String {
+    if seconds < 120.0 {
+        return time_ns(seconds * 1e9);
+    }
+    let minutes = format!("{:.1}", seconds / 60.0);
+    format!("{} min", minutes.strip_suffix(".0").unwrap_or(&minutes))
+}
+
 /// The same from microseconds.
 pub(super) fn time_us(microseconds: f64) -> String {
     time_ns(microseconds * 1e3)
@@ -121,6 +130,10 @@ mod tests {
         let times = [0.0, 3.0, 235.4, 999.7, 12_345.0, 1.25e6, 10e9, 3600e9].map(time_ns);
         assert_eq!(times, ["0 ns", "3.00 ns", "235 ns", "1.00 µs", "12.3 µs", "1.25 ms", "10.0 s", "3600 s"]);
         assert_eq!(time_us(12.3), "12.3 µs");
+        assert_eq!(
+            [10.0, 90.0, 180.0, 750.0, 3600.0].map(duration),
+            ["10.0 s", "90.0 s", "3 min", "12.5 min", "60 min"]
+        );
         let rates = [0.0, 950.0, 12_345.0, 1_210_000.0].map(rate);
         assert_eq!(rates, ["0/s", "950/s", "12.3 k/s", "1.21 M/s"]);
         assert_eq!([235.2, 3_565_158.0, -2048.0, -0.2].map(bytes), ["235 B", "3.4 MiB", "-2.0 KiB", "0 B"]);

@@ -83,6 +83,7 @@ impl FromArgMatches for Arguments {
             window: count(Parameter::Window.name()),
             rate: matches.get_one::<f64>(Parameter::Rate.name()).copied(),
             time: time(Parameter::Seconds.name()),
+            minutes: time(Parameter::Minutes.name()),
             warmup: time(Parameter::Warmup.name()),
             keepalive: time("keepalive"),
             in_flight: count("in-flight"),
@@ -145,6 +146,7 @@ fn argument(scenario: Scenario, parameter: Parameter) -> Arg {
         Parameter::Rate => argument.value_name("N").value_parser(parse_rate),
         Parameter::Warmup => argument.value_name("SECONDS").value_parser(parse_pause),
         Parameter::Seconds => argument.value_name("SECONDS").value_parser(parse_seconds),
+        Parameter::Minutes => argument.value_name("MINUTES").value_parser(parse_minutes),
         _ => argument.value_name("N").value_parser(parse_count),
     };
     match scenario.offer(parameter) {
@@ -172,6 +174,13 @@ fn parse_pause(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|_| "the time must not be negative, and within reason".to_owned())
 }
 
+/// A time in minutes, which may have a fraction.
+fn parse_minutes(text: &str) -> Result<Duration, String> {
+    let minutes: f64 = text.parse().map_err(|_| "write a number of minutes, as 60 or 0.5".to_owned())?;
+    let time = Duration::try_from_secs_f64(minutes * 60.0).ok().filter(|time| !time.is_zero());
+    time.ok_or_else(|| "the time must be above zero, and within reason".to_owned())
+}
+
 pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
     let plan = arguments.plan.map_err(Trouble::Usage)?;
     if let Some(path) = &arguments.html {
@@ -196,7 +205,10 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
     let dialect = if plan.work.scenario == Scenario::File { dialect.of_files() } else { dialect };
     let mut progress = if arguments.quiet { Progress::new(false) } else { Progress::auto() };
     let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-    let mut report = bench::run(&plan.work, dialect, &mut target, &mut progress, &stop);
+    let mut report = match plan.work.scenario {
+        Scenario::Soak => bench::soak(&plan.work, plan.keepalive, &mut target, &mut progress, &stop),
+        _ => bench::run(&plan.work, dialect, &mut target, &mut progress, &stop),
+    };
     (report.date, report.command) = (date, command());
     if !report.failures.is_empty() && !stop.is_asked() {
         for line in target.log() {

@@ -20,13 +20,16 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Command, CommandFactory, Parser};
 
 use crate::client::Address;
 use crate::wire::is_valid_name;
 
 /// The environment variable that names the relay where no argument does.
 const ADDRESS_VARIABLE: &str = "SWITCHBOARD_ADDR";
+
+/// What is longer is a slip, and could end beyond what a clock can say.
+const TIME_MAX: Duration = Duration::from_hours(8766);
 
 /// A lightweight message relay, and its clients.
 #[derive(Debug, Parser)]
@@ -64,6 +67,12 @@ impl Trouble {
     fn system(what: impl fmt::Display) -> Self {
         Self::System(what.to_string())
     }
+}
+
+/// The command line as its parser sees it: for completions and manuals, and for tests.
+#[must_use]
+pub fn command() -> Command {
+    Cli::command()
 }
 
 /// Runs the command that the arguments name.
@@ -107,12 +116,12 @@ fn parse_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// A time in seconds, as an argument: positive, fractions allowed.
+/// A time in seconds, as an argument: positive, fractions allowed, and short enough to be added to a clock.
 fn parse_seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "write a number of seconds, as 5 or 0.5".to_owned())?;
     match Duration::try_from_secs_f64(seconds) {
-        Ok(time) if !time.is_zero() => Ok(time),
-        _ => Err("the time must be above zero and within reason".to_owned()),
+        Ok(time) if !time.is_zero() && time <= TIME_MAX => Ok(time),
+        _ => Err("the time must be above zero and at most a year".to_owned()),
     }
 }
 
@@ -124,19 +133,18 @@ fn passing_name(what: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_arguments_are_consistent_in_themselves() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]
     fn a_time_is_a_positive_number_of_seconds() {
         assert_eq!(parse_seconds("0.5"), Ok(Duration::from_millis(500)));
-        for bad in ["", "0", "-1", "x", "inf", "NaN", "1e300"] {
+        assert_eq!(parse_seconds("31557600"), Ok(TIME_MAX));
+        for bad in ["", "0", "-1", "x", "inf", "NaN", "1e300", "1e19", "31557601"] {
             assert!(parse_seconds(bad).is_err(), "{bad}");
         }
     }

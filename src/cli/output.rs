@@ -11,9 +11,9 @@ use crate::wire::kind;
 /// How many bytes of a payload that is no text are shown.
 const PREVIEW_BYTES: usize = 16;
 
-/// Writes a line to standard error, whoever reads it or not.
+/// Writes a line to standard error, whoever reads it or not. Much of what is complained of is in a relay's words.
 pub(super) fn complain(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let _ = writeln!(io::stderr().lock(), "{}", one_line(line));
 }
 
 /// The text of a payload, if its kind says so and it is UTF-8.

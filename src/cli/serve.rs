@@ -3,11 +3,14 @@
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use clap::Args;
 use log::{LevelFilter, info, warn};
+use rustix::fs::OFlags;
+use signal_hook::consts::signal::SIGXFSZ;
 use signal_hook::low_level::signal_name;
 use simplelog::{ConfigBuilder, WriteLogger};
 
@@ -115,11 +118,16 @@ fn start_log(settings: &Settings) -> Result<Option<Successor<File>>, Trouble> {
             WriteLogger::init(level, config, sink)
         }
     };
+    // A log that has reached the largest size that a file may have (ulimit -f) must not end the relay: with a handler
+    // the write fails, and the line is counted like any other that was not taken.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
     // Only a program that uses this as a library can have a logger already; then that one counts.
     let _ = started;
     Ok(successor)
 }
 
 fn open_log(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+    // A named pipe that nobody reads must not make the relay wait until somebody does; files know no such wait.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    OpenOptions::new().create(true).append(true).custom_flags(flags).open(path)
 }

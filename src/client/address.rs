@@ -13,6 +13,8 @@ use crate::wire::PORT;
 const HOST_DEFAULT: &str = "127.0.0.1";
 /// What stands in front of the path of a Unix socket.
 const UNIX_PREFIX: &str = "unix:";
+/// The host whose name with a port would look like that.
+const UNIX_HOST: &str = "unix";
 /// What an address may look like, for those who wrote something else.
 const FORMS: &str = "host:port, host, :port, [ipv6]:port or unix:/path";
 
@@ -128,7 +130,8 @@ impl FromStr for Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            // A number with colons, and a host that would else be read as what stands in front of a path.
+            Self::Tcp { host, port } if host.contains(':') || host == UNIX_HOST => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "{UNIX_PREFIX}{}", path.display()),
         }
@@ -174,6 +177,9 @@ mod tests {
             ("2001:db8::a", "[2001:db8::a]:9999"),
             ("[::1:9997]", "[::1:9997]:9999"),
             ("unix:/run/relay.sock", "unix:/run/relay.sock"),
+            // A host of this name is not the path "9999".
+            ("unix", "[unix]:9999"),
+            ("[unix]:7000", "[unix]:7000"),
         ] {
             let address: Address = text.parse().expect(text);
             assert_eq!(address.to_string(), printed);

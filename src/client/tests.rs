@@ -409,8 +409,8 @@ fn events_that_were_put_back_come_first_and_in_order() {
 
 #[test]
 fn a_unix_socket_serves_as_well() {
-    let path = std::env::temp_dir().join(format!("switchboard-client-{}.sock", std::process::id()));
-    let _ = std::fs::remove_file(&path);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("socket");
     let listener = std::os::unix::net::UnixListener::bind(&path).expect("bound");
     let handle = thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a client");
@@ -425,5 +425,4 @@ fn a_unix_socket_serves_as_well() {
     assert_eq!(client.session().client, ME);
     drop(client);
     handle.join().expect("the relay is content");
-    std::fs::remove_file(&path).expect("removed");
 }

@@ -26,6 +26,11 @@ impl<T: Transport> Engine<T> {
         !self.connections.has_ending()
     }
 
+    /// How many of those who come or go are dealt with in this turn, where `most` is the limit.
+    pub(super) fn storm_budget(&self, most: usize) -> usize {
+        self.storm_share.max(self.connections.limits.storm_turn_min).min(most)
+    }
+
     /// Takes in a connection, and has `register` see to it that its events are noted.
     ///
     /// # Errors

@@ -43,6 +43,8 @@ pub struct Connections<T = Stream> {
     /// Bytes of memory in the queues and leases of all connections that are not condemned, shared messages
     /// left out.
     pub(super) buffered_total_bytes: usize,
+    /// Nobody has more bytes waiting, in a queue or a lease: exact after a scan, and too large since.
+    pub(super) heaviest_bytes: usize,
     /// Bytes of the shared messages that somebody waits for.
     meter: Meter,
     /// Messages and kilobytes sent since the connection that is being read had its turn.
@@ -79,6 +81,7 @@ impl<T: Transport> Connections<T> {
             limits,
             counters: Counters::default(),
             buffered_total_bytes: 0,
+            heaviest_bytes: 0,
             meter: Meter::default(),
             turn_work: 0,
             told_late: false,
@@ -194,6 +197,7 @@ impl<T: Transport> Connections<T> {
         let before = queue.held_bytes();
         queue.push(outgoing, start, self.tick, &mut self.blocks, &self.meter, self.message_bytes);
         self.buffered_total_bytes += queue.held_bytes() - before;
+        self.heaviest_bytes = self.heaviest_bytes.max(queue.weight_bytes());
         if !connection.has(flag::BLOCKED) {
             self.mark_dirty(conn);
         } else if was_empty {
@@ -203,23 +207,36 @@ impl<T: Transport> Connections<T> {
         Ok(())
     }
 
-    /// Ends the connections that hold the most, but none that holds less than `least`, until `more` bytes fit
+    /// Ends the connections for which the most waits, but none for which it is less than `least`, until `more` bytes fit
     /// the budget; says whether they do.
     ///
-    /// A scan is enough: it happens when hundreds of megabytes are held. It frees an eighth more than it must,
-    /// so that it does not happen again at once.
+    /// A scan is enough: it happens when hundreds of megabytes are held. It frees an eighth more than it must, so that
+    /// it does not happen again at once; and not at all while nobody can have become large enough to go. What many wait
+    /// for together counts for each of them, though its memory comes back with the last: then whoever asks next goes on
+    /// from there. All memory of those who were ended counts as free though it is freed at the end of the turn, or in one
+    /// turn everybody would go for what is on its way back.
     fn relieve(&mut self, more: usize, least: usize) -> bool {
         let most = self.limits.buffered_total_bytes_max;
         if self.buffered_total_bytes() + more <= most {
             return true;
         }
-        while self.buffered_total_bytes() + more > most - most / 8 {
-            let queues = self.queues.iter().map(|(_, queue)| (queue.held_bytes(), queue.owner));
-            let leases = self.leases.iter().map(|(_, lease)| (lease.accounted_bytes, lease.owner));
-            let alive =
-                |(held, owner): &(usize, ConnId)| *held >= least && self.slots[owner.index()].phase != Phase::Condemned;
-            let Some((_, owner)) = queues.chain(leases).filter(alive).max() else { break };
+        if self.heaviest_bytes < least {
+            return false;
+        }
+        let queues = self.queues.iter().map(|(_, queue)| (queue.weight_bytes(), queue.owner));
+        let leases = self.leases.iter().map(|(_, lease)| (lease.accounted_bytes, lease.owner));
+        let is_alive = |(_, owner): &(usize, ConnId)| self.slots[owner.index()].phase != Phase::Condemned;
+        let mut heavy: Vec<_> = queues.chain(leases).filter(is_alive).collect();
+        heavy.sort_unstable_by(|a, b| b.cmp(a));
+        self.heaviest_bytes = heavy.first().map_or(0, |(weight, _)| *weight);
+        let mut expected = 0;
+        for (weight, owner) in heavy {
+            let before = self.buffered_total_bytes();
+            if weight < least || (before + more).saturating_sub(expected) <= most - most / 8 {
+                break;
+            }
             self.condemn(owner, CloseReason::MemoryPressure);
+            expected += weight.saturating_sub(before - self.buffered_total_bytes());
         }
         self.buffered_total_bytes() + more <= most
     }
@@ -243,6 +260,7 @@ impl<T: Transport> Connections<T> {
         if grown > 0 {
             lease.accounted_bytes = lease.buffer.len();
             self.buffered_total_bytes += grown;
+            self.heaviest_bytes = self.heaviest_bytes.max(lease.accounted_bytes);
             self.relieve(0, 0);
         }
     }
@@ -297,6 +315,7 @@ impl<T: Transport> Connections<T> {
         connection.phase = Phase::Condemned;
         if let Some(key) = connection.queue() {
             self.buffered_total_bytes -= self.queues[key].held_bytes();
+            self.queues[key].forsake();
         }
         if let Some(key) = connection.lease() {
             self.buffered_total_bytes -= self.leases[key].accounted_bytes;
@@ -351,6 +370,12 @@ impl<T: Transport> Connections<T> {
         }
     }
 
+    /// Notes that the connection that is being read has caused as much work as so many messages would, beside those
+    /// that were sent.
+    pub const fn charge(&mut self, messages: usize) {
+        self.turn_work += messages;
+    }
+
     /// Whether a service should go on with the bytes of this connection that it has been shown: not if they
     /// have caused as much work as one connection may in a turn. It is shown the rest in the next.
     #[must_use]
@@ -386,6 +411,12 @@ impl<T: Transport> Connections<T> {
         self.get(conn).map_or(0, |c| c.written)
     }
 
+    /// What a connection reads from and writes to, for options that a service sets by itself.
+    #[must_use]
+    pub fn transport(&self, conn: ConnId) -> Option<&T> {
+        self.get(conn).map(|c| &c.transport)
+    }
+
     /// Where a connection comes from.
     #[must_use]
     pub fn peer(&self, conn: ConnId) -> Option<PeerAddr> {
@@ -404,7 +435,7 @@ impl<T: Transport> Connections<T> {
         self.slots.is_empty()
     }
 
-    /// Bytes that wait in all queues, and buffers for messages that are incomplete.
+    /// Bytes that wait in all queues, and buffers for messages that are incomplete; of those who are condemned none.
     #[must_use]
     pub fn buffered_total_bytes(&self) -> usize {
         self.buffered_total_bytes + self.meter.bytes()

@@ -39,6 +39,7 @@ impl<T: Transport> Connections<T> {
                 let lease = &self.leases[key];
                 assert_eq!((lease.owner, lease.accounted_bytes), (conn, lease.buffer.len()), "the account of a lease");
                 if connection.phase != Phase::Condemned {
+                    assert!(lease.accounted_bytes <= self.heaviest_bytes, "{conn:?} is heavier than the heaviest");
                     buffered += lease.accounted_bytes;
                 }
             }
@@ -51,6 +52,7 @@ impl<T: Transport> Connections<T> {
                 let most = self.limits.queue_bytes_max + self.limits.queue_reserve_bytes;
                 assert!(queue.len() <= most.max(self.limits.input_bytes_max), "{conn:?} has a queue over its limit");
                 if connection.phase != Phase::Condemned {
+                    assert!(queue.weight_bytes() <= self.heaviest_bytes, "{conn:?} is heavier than the heaviest");
                     buffered += queue.held_bytes();
                     assert!(connection.has(flag::BLOCKED | flag::DIRTY), "{conn:?} has bytes that nothing will write");
                 }

@@ -37,6 +37,8 @@ pub struct Engine<T: Transport> {
     dirty: Vec<ConnId>,
     due: Vec<(u32, ConnId)>,
     unsent: Vec<u8>,
+    /// How many of those who come, and of those who go, this turn deals with: within the limits.
+    pub(super) storm_share: usize,
 }
 
 /// What is left over from one connection's turn.
@@ -59,6 +61,7 @@ impl<T: Transport> Engine<T> {
             dirty: Vec::new(),
             due: Vec::new(),
             unsent: Vec::new(),
+            storm_share: usize::MAX,
         }
     }
 
@@ -137,7 +140,7 @@ impl<T: Transport> Engine<T> {
             self.read_ready(service, conn, now);
         }
         self.ready = batch;
-        for _ in 0..self.connections.limits.endings_turn_max {
+        for _ in 0..self.storm_budget(self.connections.limits.endings_turn_max) {
             let Some(conn) = self.connections.ending.pop_front() else { break };
             self.read_ready(service, conn, now);
         }

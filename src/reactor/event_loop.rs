@@ -35,7 +35,22 @@ pub struct Reactor {
     reserve: Reserve,
     sources: usize,
     next_warning: Time,
+    /// When this turn began, or the last one.
+    turned: Time,
+    /// When it was last noted what this thread had computed, and what that was.
+    noted: (Time, Duration),
 }
+
+/// A turn or a wait that takes so much longer than its wait and its work is not the peers' doing: the process was
+/// stopped, or its machine was. What a busy machine does is shorter.
+const STALL_MIN: Duration = Duration::from_secs(1);
+/// How often it is noted what this thread has computed: asking the system in each turn would cost more than all other
+/// clocks together.
+const NOTE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// A connection that comes or goes takes 20 to 40 microseconds in all. One for each so many that the last turn took:
+/// a storm gets up to a quarter of the time of a busy loop.
+const STORM_SHARE_US: usize = 128;
 
 /// Listeners and the program's own sources share the tokens of generation 0, which no connection has.
 const SOURCE_BASE: usize = 1 << 16;
@@ -56,6 +71,8 @@ impl Reactor {
             reserve: Reserve::new(),
             sources: 0,
             next_warning: Time::ZERO,
+            turned: Time::ZERO,
+            noted: (Time::ZERO, Duration::ZERO),
         })
     }
 
@@ -135,7 +152,9 @@ impl Reactor {
     }
 
     fn poll<S: Service>(&mut self, service: &mut S, wait: Option<Duration>) -> io::Result<Time> {
-        let now = self.clock.now();
+        // Before the first turn the program did what it had to, for as long as it liked.
+        let now = if self.turned == Time::ZERO { self.clock.now() } else { self.now(self.turned, Duration::ZERO) };
+        self.engine.storm_share = now.since(self.turned).as_micros() as usize / STORM_SHARE_US;
         let waits = [wait, self.engine.wait(now), self.listeners_wait(now)];
         let wait = waits.into_iter().flatten().min();
         if let Err(error) = self.poll.poll(&mut self.events, wait)
@@ -143,7 +162,11 @@ impl Reactor {
         {
             return Err(error);
         }
-        let now = self.clock.now();
+        let now = if let Some(wait) = wait { self.now(now, wait) } else { self.clock.now() };
+        if self.turned == Time::ZERO || now.since(self.noted.0) >= NOTE_INTERVAL {
+            self.noted = (now, Clock::computed());
+        }
+        self.turned = now;
         self.engine.begin_turn(now);
         for event in &self.events {
             let token = event.token().0;
@@ -156,6 +179,29 @@ impl Reactor {
             }
         }
         Ok(now)
+    }
+
+    /// The time, `wait` after `then` at the latest unless there was so much to do, or the process was not let run. Then
+    /// the clock goes on from `then` and what was done: otherwise every deadline would be over that came meanwhile, with
+    /// no time for anybody to meet it. Work is no such stop: a clock that stood still in each long turn would never
+    /// end whoever is stuck, as long as others make enough work.
+    fn now(&mut self, then: Time, wait: Duration) -> Time {
+        let now = self.clock.now();
+        if now.since(then + wait) < STALL_MIN {
+            return now;
+        }
+        // What was computed between the note and `then` counts as well: at most one interval of it.
+        let work = Clock::computed().saturating_sub(self.noted.1).min(now.since(then));
+        if now.since(then + wait + work) < STALL_MIN {
+            return now;
+        }
+        let on = then + work;
+        self.clock.go_on_from(on);
+        warn!(
+            "nothing could be done for {:.1?}: this process or its machine was stopped; all deadlines are put off by that",
+            now.since(on)
+        );
+        on
     }
 
     fn listeners_wait(&self, now: Time) -> Option<Duration> {
@@ -178,7 +224,7 @@ impl Reactor {
                 listener.pending = true;
                 self.reserve.take_back();
             }
-            let mut budget = self.engine.connections.limits.accepts_turn_max;
+            let mut budget = self.engine.storm_budget(self.engine.connections.limits.accepts_turn_max);
             while budget > 0 && self.listeners[number].pending && self.listeners[number].retry_at.is_none() {
                 budget -= 1;
                 self.accept_one(service, number, now);

@@ -10,13 +10,15 @@ pub struct Limits {
     /// Connections at the same time. The default is for a small service; a relay derives it from the
     /// system's limit on open files.
     pub connections_max: usize,
-    /// Connections accepted in a turn, by each listener: a storm of them may hold up the connected for a few
-    /// milliseconds and no longer.
+    /// Connections accepted in a turn, by each listener, however long it takes: see `storm_turn_min`.
     pub accepts_turn_max: usize,
-    /// Connections that have ended and are dealt with in a turn: closing a socket takes the system ten microseconds,
-    /// and when thousands are lost at once the others must not wait for all of that. Until the last of them is
-    /// dealt with none is accepted.
+    /// Connections that have ended and are dealt with in a turn, however long it takes. Until the last of them is dealt
+    /// with none is accepted.
     pub endings_turn_max: usize,
+    /// Connections accepted, and as many that have ended and are dealt with, in a turn that is short: when thousands come
+    /// or are lost at once the others must not wait for more than a tenth of a millisecond of that. In longer turns they
+    /// are more, in proportion, so that a storm gets its share of a busy relay too.
+    pub storm_turn_min: usize,
     /// Bytes of the buffer that all connections share for reading: what one read can return. It should fit
     /// the second-level cache.
     pub read_scratch_bytes: usize,
@@ -60,6 +62,7 @@ impl Default for Limits {
             connections_max: 1024,
             accepts_turn_max: 128,
             endings_turn_max: 64,
+            storm_turn_min: 4,
             read_scratch_bytes: 256 * 1024,
             read_turn_bytes_max: 256 * 1024,
             turn_work_max: 4096,

@@ -13,10 +13,8 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
-use bytes::Bytes;
-
 use super::{ConnId, Transport};
-use crate::outgoing::{Meter, Outgoing};
+use crate::outgoing::{Meter, Outgoing, Shared};
 use crate::planted::{self, Bug};
 use crate::time::Tick;
 
@@ -55,14 +53,14 @@ impl BlockPool {
 #[derive(Debug)]
 enum Segment {
     Block { block: Block, start: usize, end: usize },
-    Shared(Bytes),
+    Shared(Shared),
 }
 
 impl Segment {
     fn unsent(&self) -> &[u8] {
         match self {
             Self::Block { block, start, end } => &block[*start..*end],
-            Self::Shared(bytes) => bytes,
+            Self::Shared(shared) => shared.bytes(),
         }
     }
 }
@@ -117,6 +115,20 @@ impl OutQueue {
 
     pub(super) const fn held_bytes(&self) -> usize {
         self.held
+    }
+
+    /// How much a reader that does not keep up is to blame for: what waits for it, shared with others or not.
+    pub(super) fn weight_bytes(&self) -> usize {
+        self.held.max(self.bytes)
+    }
+
+    /// Nothing of it will be sent any more: its connection is condemned.
+    pub(super) fn forsake(&self) {
+        for segment in &self.segments {
+            if let Segment::Shared(shared) = segment {
+                shared.forsake();
+            }
+        }
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -213,7 +225,7 @@ impl OutQueue {
             if length > left {
                 match segment {
                     Segment::Block { start, .. } => *start += left,
-                    Segment::Shared(bytes) => drop(bytes.split_to(left)),
+                    Segment::Shared(shared) => shared.advance(left),
                 }
                 break;
             }
@@ -276,12 +288,20 @@ impl OutQueue {
         }
     }
 
-    /// Forgets everything and gives the blocks back.
+    /// Forgets everything and gives the blocks back; of its lists it keeps as much as a reader that keeps up needs. Any
+    /// connection may get this queue next: else one reader after the other that is stuck for a while would have every
+    /// queue keep the lists of a full one.
     pub(super) fn clear(&mut self, pool: &mut BlockPool) {
         while !self.segments.is_empty() {
             self.pop(pool);
         }
         self.marks.clear();
+        if self.segments.capacity() > SLICES_MAX {
+            self.segments = VecDeque::new();
+        }
+        if self.marks.capacity() > SLICES_MAX {
+            self.marks = VecDeque::new();
+        }
         self.sent += self.bytes as u64;
         self.bytes = 0;
         self.remainder = 0;
@@ -440,6 +460,24 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_that_was_full_once_does_not_keep_the_lists_of_a_full_one() {
+        let mut pool = BlockPool::default();
+        let mut queue = OutQueue::new(ConnId::new(1, 1));
+        let text = message(BLOCK_BYTES, 0);
+        let mut fill = |queue: &mut OutQueue, messages: u64| {
+            for n in 0..messages {
+                queue.push(&mut Outgoing::to_one(&text), 0, tick(n), &mut pool, &Meter::default(), length);
+            }
+            queue.advance(queue.len(), &mut pool, length);
+        };
+        fill(&mut queue, 16);
+        let places = (queue.segments.capacity(), queue.marks.capacity());
+        assert!(places.0 >= 16 && places.1 >= 16, "a reader that keeps up needs no other lists the next time");
+        fill(&mut queue, 1000);
+        assert!(queue.segments.capacity() <= SLICES_MAX && queue.marks.capacity() <= SLICES_MAX, "{queue:?}");
+    }
+
+    #[test]
     fn a_long_message_for_many_is_copied_once() {
         let text = message(10_000, 7);
         let mut outgoing = Outgoing::to_many(&text);
@@ -451,7 +489,7 @@ mod tests {
         let whole = outgoing.shared_from(0, &Meter::default()).expect("it was shared");
         for queue in &queues {
             let Some(Segment::Shared(bytes)) = queue.segments.front() else { panic!("not shared") };
-            assert_eq!(bytes.as_ptr(), whole.as_ptr());
+            assert_eq!(bytes.bytes().as_ptr(), whole.bytes().as_ptr());
         }
     }
 }

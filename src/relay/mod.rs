@@ -176,6 +176,9 @@ impl Relay {
 
     /// Handles a frame for the relay itself.
     fn control(&mut self, from: Id, header: &Header, run: Run<'_>, now: Time, out: &mut impl Outbox) {
+        if !matches!(header.frame_type(), Some(Type::SendMany | Type::Pong)) {
+            out.charge(from, REQUEST_WORK);
+        }
         let payload = run.payload();
         // WATCH, WHO and JOIN have an answer of their own, and get no receipt on top of it.
         let (done, is_answered) = match header.frame_type() {
@@ -223,6 +226,9 @@ impl Relay {
         self.rooms.check_consistency(&self.peers);
     }
 }
+
+/// A request is as much work as so many messages: who asks for a thousand rooms has others served in between.
+const REQUEST_WORK: usize = 16;
 
 /// Why a request failed, for the ERROR that says so.
 #[derive(Debug)]

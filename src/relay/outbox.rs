@@ -30,6 +30,11 @@ pub trait Outbox {
     /// Has [`super::Input::Deadline`] come at `at`, or not at all.
     fn set_deadline(&mut self, id: Id, at: Option<Time>);
 
+    /// Notes that what this client asked for was as much work as sending so many messages, for the budget of its turn.
+    fn charge(&mut self, from: Id, messages: usize) {
+        let _ = (from, messages);
+    }
+
     /// Hands over no more frames of this client, or does again.
     fn pause(&mut self, id: Id, on: bool);
 

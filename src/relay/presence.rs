@@ -59,6 +59,9 @@ impl Relay {
         }
         room.watchers.swap_remove(place as usize);
         let moved = room.watchers.get(place as usize).copied();
+        if room.watchers.is_empty() {
+            self.rooms.forget_changes(slot);
+        }
         if let Some(noted) = moved.and_then(|moved| self.peers.get_mut(moved)?.watching_mut(slot)) {
             *noted = Some(place);
         }

@@ -148,6 +148,14 @@ impl Rooms {
         Some((std::mem::take(&mut room.changes), std::mem::take(&mut room.watchers)))
     }
 
+    /// Forgets the changes of a room that its last watcher has left. What follows them is not noted, so whoever
+    /// watches next would take them for the last that has happened.
+    pub(super) fn forget_changes(&mut self, slot: u32) {
+        let Some(room) = self.slots.get_mut(slot as usize) else { return };
+        self.pending_bytes -= std::mem::take(&mut room.changes).len();
+        room.last_changed = None;
+    }
+
     /// Tells nobody of anything any more.
     pub(super) fn forget_watchers(&mut self) {
         for (_, room) in &mut self.slots {
@@ -173,6 +181,7 @@ impl Rooms {
                 assert_eq!(peer.watching(slot as u32), Some(place as u32), "{id:?} watches {:?}", room.id);
             }
             assert!(room.changes.is_empty() || room.is_listed, "changes that nobody will be told of");
+            assert!(room.changes.is_empty() || !room.watchers.is_empty(), "changes that nobody wants to be told of");
         }
         for peer in peers.iter() {
             for membership in peer.extra.iter().flat_map(|extra| &extra.memberships) {

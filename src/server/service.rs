@@ -208,6 +208,10 @@ impl<T: Transport> Outbox for Link<'_, T> {
         self.io.set_notify(conn_id(to), on);
     }
 
+    fn charge(&mut self, _: Id, messages: usize) {
+        self.io.charge(messages);
+    }
+
     fn set_deadline(&mut self, id: Id, at: Option<Time>) {
         self.io.set_deadline(conn_id(id), at);
     }

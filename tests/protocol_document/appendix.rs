@@ -39,29 +39,12 @@ fn start_python_client(directory: &Path, port: u16, name: &str, text: &str) -> O
     Some(command.spawn().expect("python3 starts"))
 }
 
-/// A directory of its own for a test, removed at its end.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("switchboard-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a temporary directory");
-        Self(path)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 #[test]
 fn the_client_of_the_appendix_says_what_it_should() {
-    let directory = Directory::new("appendix");
+    let directory = tempfile::tempdir().expect("a folder");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = listener.local_addr().expect("bound").port();
-    let Some(child) = start_python_client(&directory.0, port, "ada", "hello") else { return };
+    let Some(child) = start_python_client(directory.path(), port, "ada", "hello") else { return };
 
     // A client that does not even compile never connects: its end does, so that nothing waits for ever.
     let ended = std::thread::spawn(move || {
@@ -118,7 +101,7 @@ fn until_it_sleeps(child: &Child) {
 
 #[test]
 fn the_client_of_the_appendix_talks_to_the_relay() {
-    let directory = Directory::new("relay");
+    let directory = tempfile::tempdir().expect("a folder");
     let relay = Relay::start();
     let mut bob = relay.connect();
     bob.write_all(&control(numbered(1), Hello::new(Profile::named("bob")))).expect("written");
@@ -126,7 +109,7 @@ fn the_client_of_the_appendix_talks_to_the_relay() {
     bob.write_all(&control(numbered(2), control::Watch { room: None })).expect("written");
     read_frame(&mut bob);
 
-    let Some(mut ada) = start_python_client(&directory.0, relay.port(), "ada", "hello") else { return };
+    let Some(mut ada) = start_python_client(directory.path(), relay.port(), "ada", "hello") else { return };
     let delta = read_frame(&mut bob);
     let arrived = control::presence(&delta[HEADER_BYTES..]).find_map(|said| match said {
         Ok(Presence::Arrived(member)) => Some(member),
@@ -145,12 +128,14 @@ fn the_client_of_the_appendix_talks_to_the_relay() {
     assert_eq!(read_frame(&mut bob), from(ada_id, &pong));
 
     // Names are taken once: another client of this name is refused, and ends by itself.
-    let second = start_python_client(&directory.0, relay.port(), "ada", "hello").expect("python3 has started before");
+    let second =
+        start_python_client(directory.path(), relay.port(), "ada", "hello").expect("python3 has started before");
     let second = second.wait_with_output().expect("it ends");
     assert_eq!((second.status.success(), second.stdout.as_slice()), (true, &b"frame 1: code 3006\n"[..]));
 
     // Ctrl-C makes it say GOODBYE.
-    let carol = start_python_client(&directory.0, relay.port(), "carol", "hello").expect("python3 has started before");
+    let carol =
+        start_python_client(directory.path(), relay.port(), "carol", "hello").expect("python3 has started before");
     assert_eq!(Header::read(&read_frame(&mut bob)).frame_type(), Some(Type::Delta));
     let hello = Header::read(&read_frame(&mut bob));
     assert_eq!(hello.frame_type(), Some(Type::Send));

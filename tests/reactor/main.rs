@@ -5,12 +5,15 @@
 //! reading.rs   leases, budgets, pauses, ends and deadlines of what comes in
 //! closing.rs   how a connection ends
 //! writing.rs   queues, limits and deadlines of what goes out
-//! random.rs    random operations against a model
+//! operations.rs operations against a model, and random.rs random ones
 //! turnover.rs  some leave while others come
 //! sockets.rs   the same promises on sockets of the system, and what only they have
 //! ```
 
 mod closing;
+#[path = "../support/dice.rs"]
+mod dice;
+mod operations;
 mod random;
 mod reading;
 mod sockets;

@@ -7,7 +7,6 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
-use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -16,6 +15,12 @@ use switchboard::reactor::{
 };
 
 use crate::support::{Script, Told, closed};
+
+/// What this thread has computed so far.
+fn computed() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
+}
 
 pub(crate) const WATCHDOG: Duration = Duration::from_mins(1);
 
@@ -94,27 +99,6 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
 fn reset(stream: TcpStream) {
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("a socket");
     drop(stream);
-}
-
-/// A path for a Unix socket, in a directory that goes with it.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let directory = std::env::temp_dir().join(format!("switchboard-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&directory).expect("a directory");
-        Self(directory)
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.0.join("socket")
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -200,11 +184,12 @@ fn a_client_may_leave_in_any_way_at_any_moment() {
 
 #[test]
 fn connections_through_ipv4_ipv6_and_unix_are_served_side_by_side() {
-    let scratch = Scratch::new("side-by-side");
+    let scratch = tempfile::tempdir().expect("a folder");
     let mut live = Live::echo(Limits::default());
     let v4 = live.listen();
-    let unix = live.reactor.listen(&Endpoint::Unix(scratch.socket()), SocketOptions::default()).expect("a path");
-    assert_eq!(unix, Endpoint::Unix(scratch.socket()));
+    let unix =
+        live.reactor.listen(&Endpoint::Unix(scratch.path().join("socket")), SocketOptions::default()).expect("a path");
+    assert_eq!(unix, Endpoint::Unix(scratch.path().join("socket")));
     // The same port, which an IPv6 listener must not take from IPv4; and not the same for a machine without IPv6.
     let mut v6: SocketAddr = "[::1]:0".parse().expect("an address");
     v6.set_port(v4.port());
@@ -214,7 +199,7 @@ fn connections_through_ipv4_ipv6_and_unix_are_served_side_by_side() {
         Err(error) => panic!("{error}"),
     };
     let (v4_conn, mut v4_client) = live.connect(v4);
-    let mut unix_client = UnixStream::connect(scratch.socket()).expect("the system accepts");
+    let mut unix_client = UnixStream::connect(scratch.path().join("socket")).expect("the system accepts");
     let unix_conn = live.accepted();
     live.ask(&mut v4_client, b"over IPv4");
     live.ask(&mut unix_client, b"over a path");
@@ -238,7 +223,7 @@ fn connections_through_ipv4_ipv6_and_unix_are_served_side_by_side() {
 
 #[test]
 fn a_storm_of_connections_is_taken_in_some_at_a_time_and_whole() {
-    let mut live = Live::echo(Limits { accepts_turn_max: 7, ..Limits::default() });
+    let mut live = Live::echo(Limits { accepts_turn_max: 7, storm_turn_min: 7, ..Limits::default() });
     let address = live.listen();
     let mut clients: Vec<_> = (0..300).map(|_| connect(address)).collect();
     let start = Instant::now();
@@ -328,15 +313,15 @@ fn closing_tells_the_client_everything_although_it_keeps_sending() {
 
 #[test]
 fn connections_stay_when_listening_stops() {
-    let scratch = Scratch::new("stops");
+    let scratch = tempfile::tempdir().expect("a folder");
     let mut live = Live::echo(Limits::default());
     let address = live.listen();
-    live.reactor.listen(&Endpoint::Unix(scratch.socket()), SocketOptions::default()).expect("a path");
+    live.reactor.listen(&Endpoint::Unix(scratch.path().join("socket")), SocketOptions::default()).expect("a path");
     let (_, mut client) = live.connect(address);
     live.reactor.connections().stop_listening();
     live.turn(Duration::ZERO);
     assert_eq!(TcpStream::connect(address).expect_err("nobody listens").kind(), ErrorKind::ConnectionRefused);
-    assert!(!scratch.socket().exists());
+    assert!(!scratch.path().join("socket").exists());
     live.ask(&mut client, b"still here");
 }
 
@@ -379,54 +364,54 @@ fn a_source_of_the_program_s_own_is_told_by_its_number() {
 
 #[test]
 fn a_socket_file_that_nobody_listens_at_is_replaced_and_removed_in_the_end() {
-    let scratch = Scratch::new("stale");
-    drop(UnixListener::bind(scratch.socket()).expect("a path"));
-    assert!(scratch.socket().exists(), "the system leaves the file");
+    let scratch = tempfile::tempdir().expect("a folder");
+    drop(UnixListener::bind(scratch.path().join("socket")).expect("a path"));
+    assert!(scratch.path().join("socket").exists(), "the system leaves the file");
     let mut live = Live::echo(Limits::default());
-    live.reactor.listen(&Endpoint::Unix(scratch.socket()), SocketOptions::default()).expect("it is stale");
-    let mut client = UnixStream::connect(scratch.socket()).expect("the new one listens");
+    live.reactor.listen(&Endpoint::Unix(scratch.path().join("socket")), SocketOptions::default()).expect("it is stale");
+    let mut client = UnixStream::connect(scratch.path().join("socket")).expect("the new one listens");
     live.ask(&mut client, b"hello");
     drop(live);
-    assert!(!scratch.socket().exists());
+    assert!(!scratch.path().join("socket").exists());
 }
 
 #[test]
 fn the_socket_file_of_a_successor_is_left_alone_in_the_end() {
-    let scratch = Scratch::new("successor");
+    let scratch = tempfile::tempdir().expect("a folder");
     let mut live = Live::echo(Limits::default());
-    live.reactor.listen(&Endpoint::Unix(scratch.socket()), SocketOptions::default()).expect("a path");
-    std::fs::remove_file(scratch.socket()).expect("it is there");
-    let successor = UnixListener::bind(scratch.socket()).expect("the path is free");
+    live.reactor.listen(&Endpoint::Unix(scratch.path().join("socket")), SocketOptions::default()).expect("a path");
+    std::fs::remove_file(scratch.path().join("socket")).expect("it is there");
+    let successor = UnixListener::bind(scratch.path().join("socket")).expect("the path is free");
     drop(live);
-    UnixStream::connect(scratch.socket()).expect("the successor still listens");
+    UnixStream::connect(scratch.path().join("socket")).expect("the successor still listens");
     drop(successor);
 }
 
 #[test]
 fn a_file_that_somebody_uses_is_left_alone() {
-    let scratch = Scratch::new("alive");
+    let scratch = tempfile::tempdir().expect("a folder");
     let refused = || {
         let mut live = Live::echo(Limits::default());
-        let result = live.reactor.listen(&Endpoint::Unix(scratch.socket()), SocketOptions::default());
+        let result = live.reactor.listen(&Endpoint::Unix(scratch.path().join("socket")), SocketOptions::default());
         assert!(result.is_err(), "it took somebody else's file");
         drop(live);
-        assert!(scratch.socket().exists());
+        assert!(scratch.path().join("socket").exists());
     };
-    let other = UnixListener::bind(scratch.socket()).expect("a path");
+    let other = UnixListener::bind(scratch.path().join("socket")).expect("a path");
     refused();
-    UnixStream::connect(scratch.socket()).expect("the other one still listens");
+    UnixStream::connect(scratch.path().join("socket")).expect("the other one still listens");
     drop(other);
-    std::fs::remove_file(scratch.socket()).expect("it is there");
+    std::fs::remove_file(scratch.path().join("socket")).expect("it is there");
 
     // A socket that cannot be connected to like this is in use all the same.
-    let other = UnixDatagram::bind(scratch.socket()).expect("a path");
+    let other = UnixDatagram::bind(scratch.path().join("socket")).expect("a path");
     refused();
     drop(other);
-    std::fs::remove_file(scratch.socket()).expect("it is there");
+    std::fs::remove_file(scratch.path().join("socket")).expect("it is there");
 
-    std::fs::write(scratch.socket(), "somebody's text").expect("a file");
+    std::fs::write(scratch.path().join("socket"), "somebody's text").expect("a file");
     refused();
-    assert_eq!(std::fs::read(scratch.socket()).expect("a file"), b"somebody's text");
+    assert_eq!(std::fs::read(scratch.path().join("socket")).expect("a file"), b"somebody's text");
 }
 
 static LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -577,4 +562,55 @@ fn a_connection_that_cannot_be_made_ends_as_unreachable() {
             assert!(matches!(told, Some(Told::Close { reason: CloseReason::Unreachable, .. })), "{told:?}");
         }
     }
+}
+
+#[test]
+fn a_service_may_set_options_of_a_connection_and_end_it_by_a_reset() {
+    let mut live = Live::echo(Limits::default());
+    let address = live.listen();
+    for (resets, ends_as) in [(true, CloseReason::Reset), (false, CloseReason::Finished)] {
+        let conn = live.reactor.connect(&Endpoint::Tcp(address), None).expect("it listens");
+        let server = live.accepted();
+        if resets {
+            let stream = live.reactor.connections().transport(conn).expect("it is there");
+            socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).expect("a socket");
+        }
+        live.reactor.connections().abort(conn, CloseReason::Aborted);
+        live.until("both ends are told", |live| live.reactor.connections().is_empty());
+        assert!(live.reactor.connections().transport(conn).is_none());
+        let told = live.service.told.iter().find(|(of, told)| *of == server && matches!(told, Told::Close { .. }));
+        let Some((_, Told::Close { reason, .. })) = told else { panic!("{told:?}") };
+        assert_eq!(*reason, ends_as);
+    }
+}
+
+#[test]
+fn the_clock_goes_on_while_there_is_work_however_long_a_turn_takes() {
+    let mut live =
+        Live::echo(Limits { write_deadline: Duration::from_secs(2), queue_bytes_max: 1 << 26, ..Limits::default() });
+    let work = Duration::from_millis(1200);
+    live.service.data = Box::new(move |_, _, data, _| {
+        let began = computed();
+        while computed() - began < work {}
+        Progress::all(data)
+    });
+    let address = live.listen();
+    let (_, mut busy) = live.connect(address);
+    let (stuck, _kept) = live.connect(address);
+    // More than any buffer of the system: the rest waits, and nobody reads.
+    let much = vec![7; 1 << 25];
+    live.reactor.connections().send(stuck, &mut Outgoing::to_one(&much), Lane::Traffic).expect("room");
+    for _ in 0..10 {
+        let (before, computed_before) = (live.reactor.clock().now(), computed());
+        busy.write_all(b"work").expect("the server is there");
+        live.turn(WATCHDOG);
+        // The next turn begins with what it takes this one to have been.
+        live.turn(Duration::ZERO);
+        let (went, computed) = (live.reactor.clock().now().since(before), computed() - computed_before);
+        assert!(2 * went >= computed, "the clock went {went:?} in a turn of {computed:?} of work");
+        if live.service.end_of(stuck).is_some() {
+            return;
+        }
+    }
+    panic!("whoever is stuck stays for ever as long as there is work");
 }

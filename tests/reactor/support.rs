@@ -409,6 +409,7 @@ pub(crate) fn small() -> Limits {
         write_turn_bytes_max: 8192,
         lingering_max: 8,
         endings_turn_max: 2,
+        storm_turn_min: 1,
         ..Limits::default()
     }
 }

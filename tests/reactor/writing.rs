@@ -216,6 +216,56 @@ fn what_many_wait_for_costs_its_memory_once_and_nobody_is_ended_for_it() {
 }
 
 #[test]
+fn what_many_wait_for_is_put_down_to_those_who_do_not_read_it() {
+    let limits = Limits { buffered_total_bytes_max: 128 * 1024, queue_bytes_max: 64 * 1024, ..small() };
+    let mut bench = Bench::new(limits, Script::messages());
+    let stuck: Vec<_> = (0..4).map(|_| bench.open()).collect();
+    let innocent: Vec<_> = (0..20).map(|_| bench.open()).collect();
+    for round in 0..10 {
+        // Each of them waits for messages that are shared, and that no queue has the memory of.
+        for (conn, peer) in &stuck {
+            peer.take(0);
+            let text = message(5000, round);
+            let _ = bench.io().send(*conn, &mut Outgoing::to_many(&text), Lane::Traffic);
+        }
+        bench.turn();
+    }
+    for (_, peer) in &innocent {
+        peer.send(&message(4000, 7)[..300]);
+        bench.turn();
+    }
+    bench.settle();
+    assert!(innocent.iter().all(|(conn, _)| bench.service.end_of(*conn).is_none()), "somebody who keeps up is ended");
+    let ended = stuck.iter().filter(|(conn, _)| bench.service.end_of(*conn).is_some()).count();
+    assert!(ended > 0, "nobody makes room");
+}
+
+#[test]
+fn memory_that_comes_back_at_the_end_of_the_turn_is_not_asked_for_twice() {
+    let limits = Limits { buffered_total_bytes_max: 256 * 1024, queue_bytes_max: 64 * 1024, ..small() };
+    let mut bench = Bench::new(limits, Script::messages());
+    let stuck: Vec<_> = (0..16).map(|_| open_with_room(&mut bench, 0)).collect();
+    for (conn, _) in &stuck {
+        // What is shared comes back when its last reader has been freed, at the end of the turn.
+        for filling in 0..4 {
+            let text = message(4096 - 64, filling);
+            bench.io().send(*conn, &mut Outgoing::to_many(&text), Lane::Traffic).expect("room");
+        }
+    }
+    bench.settle();
+    let innocent: Vec<_> = (0..40).map(|_| bench.open()).collect();
+    bench.settle();
+    for (_, peer) in &innocent {
+        peer.send(&message(1000, 7)[..300]);
+    }
+    bench.turn();
+    let ended =
+        |conns: &[(ConnId, Peer)]| conns.iter().filter(|(conn, _)| bench.service.end_of(*conn).is_some()).count();
+    assert_eq!(ended(&innocent), 0, "those who began a message go for what the stuck hold");
+    assert!((1..=4).contains(&ended(&stuck)), "{} of 16 went, for 42 KiB that were missing", ended(&stuck));
+}
+
+#[test]
 fn whoever_keeps_up_is_written_to_though_the_budget_is_used_up() {
     let mut bench = Bench::new(
         Limits { buffered_total_bytes_max: 32 * 1024, queue_bytes_max: 64 * 1024, ..small() },

@@ -8,24 +8,30 @@
 //! room, and is then counted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
 
+use switchboard::relay::Settings;
 use switchboard::time::Time;
-use switchboard::wire::control::{self, Body, Hello, Join, Leave, Profile, Update, Watch, Who};
-use switchboard::wire::{
-    Code, Flags, Frames, HEADER_BYTES, Header, Id, IdKind, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_FLOOR, Type, is_routed,
-};
+use switchboard::wire::{Code, Flags, HEADER_BYTES, Header, Id};
 
-use super::frames::{Got, Routed, send_flagged, stamped_bytes};
+use super::frames::{Got, Routed};
 
 /// A client as it ought to be.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "the bits of a client, each on its own")]
 pub(crate) struct Record {
     pub(crate) name: String,
     pub(crate) station: Option<String>,
     pub(crate) registered: bool,
     /// Its socket has failed, and the relay has not been told.
     pub(crate) broken: bool,
-    payload_bytes_max: usize,
+    /// It has not said HELLO.
+    pub(super) greeting: bool,
+    pub(super) payload_bytes_max: usize,
+    pub(super) keepalive: Duration,
+    /// When it gave a sign of life, and whether it was asked for one since.
+    pub(super) heard: Time,
+    pub(super) asked: bool,
     /// Frames and bytes that no GAP has told; the bytes of the relay's own frames are not known here.
     pub(crate) missed_frames: u64,
     missed_bytes: Option<u64>,
@@ -34,24 +40,24 @@ pub(crate) struct Record {
     /// Where the next frame begins in its stream.
     end: u64,
     /// Frames of others that are queued, and where they end.
-    queue: VecDeque<(u32, u64)>,
+    pub(super) queue: VecDeque<(u32, u64)>,
 }
 
 #[derive(Debug)]
-struct Sent {
-    from: Id,
+pub(super) struct Sent {
+    pub(super) from: Id,
     /// As its recipients get it.
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
     /// For a room or for all: missed, not refused.
-    fans_out: bool,
+    pub(super) fans_out: bool,
 }
 
 impl Sent {
-    fn wants_receipt(&self) -> bool {
+    pub(super) fn wants_receipt(&self) -> bool {
         self.flags().has(Flags::RECEIPT)
     }
 
-    fn flags(&self) -> Flags {
+    pub(super) fn flags(&self) -> Flags {
         Header::read(&self.bytes).flags
     }
 }
@@ -64,24 +70,26 @@ pub(crate) struct Room {
 
 /// What must, and what may, happen in the step that is being judged.
 #[derive(Debug, Default)]
-struct Step {
+pub(super) struct Step {
     /// Whose frames are handled, if any.
-    actor: Option<Id>,
+    pub(super) actor: Option<Id>,
     /// Frames for each recipient, in order.
-    due: BTreeMap<Id, VecDeque<u32>>,
+    pub(super) due: BTreeMap<Id, VecDeque<u32>>,
     /// Answers to the actor.
-    answers: Vec<Got>,
-    joins: Vec<(u32, String, u64)>,
+    pub(super) answers: Vec<Got>,
+    pub(super) joins: Vec<(u32, String, u64)>,
     /// For how many a frame of the actor was meant, at least and at most.
-    totals: HashMap<u32, (u64, u64)>,
-    queued: HashMap<u32, u64>,
-    refused: HashMap<u32, u64>,
+    pub(super) totals: HashMap<u32, (u64, u64)>,
+    pub(super) queued: HashMap<u32, u64>,
+    pub(super) refused: HashMap<u32, u64>,
     /// What others cause.
-    indirect: BTreeMap<Id, Vec<Got>>,
+    pub(super) indirect: BTreeMap<Id, Vec<Got>>,
+    /// Frames for those whose socket has failed: whether they are counted does not matter.
+    pub(super) for_nobody: u64,
     /// The turn ends, and DELTAs go out.
-    is_turn: bool,
+    pub(super) is_turn: bool,
     /// DELTAs that found no room in this very turn, and a GAP has told it already.
-    told: u64,
+    pub(super) told: u64,
 }
 
 /// What has been seen in all steps.
@@ -97,33 +105,46 @@ pub(crate) struct Tally {
     pub(crate) full: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Judge {
+    pub(super) settings: Settings,
     pub(crate) clients: BTreeMap<Id, Record>,
     pub(crate) rooms: BTreeMap<String, Room>,
     /// By correlation, which is unique among all frames of all clients.
-    sent: HashMap<u32, Sent>,
-    step: Step,
+    pub(super) sent: HashMap<u32, Sent>,
+    pub(super) step: Step,
     control_skipped: u64,
     pub(crate) tally: Tally,
 }
 
 impl Judge {
-    pub(crate) fn connected(&mut self, id: Id) {
-        self.clients.insert(id, Record { missed_bytes: Some(0), ..Record::default() });
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            clients: BTreeMap::new(),
+            rooms: BTreeMap::new(),
+            sent: HashMap::new(),
+            step: Step::default(),
+            control_skipped: 0,
+            tally: Tally::default(),
+        }
     }
 
-    fn is_registered(&self, id: Id) -> bool {
+    pub(crate) fn connected(&mut self, id: Id) {
+        self.clients.insert(id, Record { missed_bytes: Some(0), greeting: true, ..Record::default() });
+    }
+
+    pub(super) fn is_registered(&self, id: Id) -> bool {
         self.clients.get(&id).is_some_and(|record| record.registered)
     }
 
-    fn is_taken(&self, name: &str) -> bool {
+    pub(super) fn is_taken(&self, name: &str) -> bool {
         self.clients.values().any(|record| record.registered && record.name == name)
     }
 
     pub(crate) fn depart(&mut self, id: Id) {
         if let Some(record) = self.clients.get_mut(&id) {
-            record.registered = false;
+            (record.registered, record.greeting) = (false, false);
         }
         self.rooms.retain(|_, room| {
             room.members.remove(&id);
@@ -131,214 +152,8 @@ impl Judge {
         });
     }
 
-    fn room(&self, id: Id) -> Option<&Room> {
+    pub(super) fn room(&self, id: Id) -> Option<&Room> {
         self.rooms.values().find(|room| room.id == Some(id))
-    }
-
-    /// Works out what must come of frames that the relay is about to be shown.
-    pub(crate) fn foresee(&mut self, from: Id, run: &[u8], now: Time) {
-        self.step = Step { actor: Some(from), ..Step::default() };
-        for frame in Frames::new(run) {
-            let (header, payload) = (Header::read(frame), &frame[HEADER_BYTES..]);
-            if !self.is_registered(from) {
-                self.foresee_hello(from, header.correlation, payload);
-            } else if is_routed(header.type_number, header.destination) {
-                self.foresee_routed(from, &header, frame);
-            } else {
-                self.foresee_request(from, &header, payload, now);
-            }
-        }
-    }
-
-    /// A length field is about to be shown that is over the limit.
-    pub(crate) fn foresee_broken(&mut self, from: Id) {
-        self.step = Step { actor: Some(from), ..Step::default() };
-        self.depart(from);
-        self.answer(Got::error(0, Code::FrameTooLarge, None));
-    }
-
-    fn answer(&mut self, got: Got) {
-        self.step.answers.push(got);
-    }
-
-    fn foresee_hello(&mut self, from: Id, correlation: u32, payload: &[u8]) {
-        let hello = Hello::parse(payload).expect("a good HELLO");
-        let name = hello.profile.name.expect("a name");
-        if self.is_taken(name) {
-            return self.answer(Got::error(correlation, Code::HelloNameTaken, None));
-        }
-        let payload_bytes_max = hello.payload_bytes_max.unwrap_or(PAYLOAD_BYTES_DEFAULT).max(PAYLOAD_BYTES_FLOOR);
-        let record = self.clients.get_mut(&from).expect("it is connected");
-        name.clone_into(&mut record.name);
-        record.registered = true;
-        record.payload_bytes_max = payload_bytes_max as usize;
-        self.answer(Got::Welcome { correlation, client: from, payload_bytes_max, keepalive_ms: 30_000 });
-    }
-
-    fn foresee_routed(&mut self, from: Id, header: &Header, frame: &[u8]) {
-        let (correlation, to) = (header.correlation, header.destination);
-        let sent = Sent { from, bytes: stamped_bytes(from, frame), fans_out: to.kind() != IdKind::Client };
-        let recipients: Vec<Id> = match to.kind() {
-            IdKind::Client => vec![to],
-            IdKind::All => self.clients.iter().filter(|(_, record)| record.registered).map(|(id, _)| *id).collect(),
-            IdKind::Room => match self.room(to) {
-                Some(room) if room.members.contains(&from) => room.members.iter().copied().collect(),
-                Some(_) => return self.answer(Got::error(correlation, Code::NotMember, None)),
-                None => return self.answer(Got::error(correlation, Code::NoSuchRoom, None)),
-            },
-            _ => return self.answer(Got::error(correlation, Code::BadDestination, None)),
-        };
-        self.deal(correlation, sent, &recipients);
-    }
-
-    /// Makes a frame due to its recipients.
-    fn deal(&mut self, correlation: u32, sent: Sent, recipients: &[Id]) {
-        let is_list = Header::read(&sent.bytes).destination == Id::MANY;
-        let except = (sent.flags().has(Flags::NO_ECHO) && (sent.fans_out || is_list)).then_some(sent.from);
-        let (mut least, mut most) = (0, 0);
-        for to in recipients.iter().copied().filter(|to| Some(*to) != except) {
-            let record = self.clients.get(&to).filter(|record| record.registered);
-            let too_large = record.is_some_and(|r| sent.bytes.len() - HEADER_BYTES > r.payload_bytes_max);
-            most += 1;
-            match record {
-                // The relay may still count it for one that it will soon hear to be gone.
-                Some(record) if sent.fans_out && record.broken => continue,
-                Some(_) if sent.fans_out || !too_large => self.step.due.entry(to).or_default().push_back(correlation),
-                Some(_) => self.answer(Got::error(correlation, Code::TooLargeForRecipient, Some(to))),
-                None => self.answer(Got::error(correlation, Code::NoSuchClient, Some(to))),
-            }
-            least += 1;
-        }
-        if sent.wants_receipt() && (sent.fans_out || is_list) {
-            self.step.totals.insert(correlation, (least, most));
-        }
-        self.sent.insert(correlation, sent);
-    }
-
-    fn foresee_request(&mut self, from: Id, header: &Header, payload: &[u8], now: Time) {
-        let correlation = header.correlation;
-        let wants_receipt = header.flags.has(Flags::RECEIPT);
-        let result = match header.frame_type() {
-            Some(Type::SendMany) => {
-                let (list, start) = control::recipients(payload).expect("a good list");
-                let list: Vec<Id> = list.collect();
-                let copy = send_flagged(header.flags, correlation, Id::MANY, &payload[start..]);
-                let sent = Sent { from, bytes: stamped_bytes(from, &copy), fans_out: false };
-                return self.deal(correlation, sent, &list);
-            }
-            Some(Type::Ping) => {
-                let clock_us = Some(now.micros());
-                return self.answer(Got::Pong { correlation, ping_clock_us: None, clock_us });
-            }
-            Some(Type::Update) => self.foresee_update(from, &Update::parse(payload).expect("a good UPDATE").0),
-            Some(Type::Join) => {
-                let name = Join::parse(payload).expect("a good JOIN").name;
-                let members = &mut self.rooms.entry(name.to_owned()).or_default().members;
-                members.insert(from);
-                return self.step.joins.push((correlation, name.to_owned(), members.len() as u64));
-            }
-            Some(Type::Leave) => self.foresee_leave(from, Leave::parse(payload).expect("a good LEAVE").room),
-            Some(Type::Watch | Type::Unwatch) => {
-                let room = Watch::parse(payload).expect("a good WATCH").room;
-                self.scope(from, room).map(|()| !wants_receipt || header.frame_type() == Some(Type::Watch))
-            }
-            Some(Type::Who) => match Who::parse(payload).expect("a good WHO") {
-                Who::Named(name) if !self.is_taken(name) => Err(Code::NoSuchClient),
-                Who::Client(id) if !self.is_registered(id) => Err(Code::NoSuchClient),
-                Who::Room(room) => self.scope(from, Some(room.bits())).map(|()| true),
-                _ => Ok(true),
-            },
-            Some(Type::Goodbye) => return self.depart(from),
-            Some(Type::Hello) => {
-                self.depart(from);
-                Err(Code::OutOfOrder)
-            }
-            _ if header.flags.has(Flags::IGNORABLE) => return,
-            _ => Err(Code::UnknownType),
-        };
-        match result {
-            Ok(answered) if answered || !wants_receipt => {}
-            Ok(_) => self.answer(Got::done(correlation)),
-            Err(code) => self.answer(Got::error(correlation, code, None)),
-        }
-    }
-
-    /// Says that a request succeeds without an answer of its own, or how it fails.
-    fn foresee_update(&mut self, from: Id, profile: &Profile<'_>) -> Result<bool, Code> {
-        if let Some(name) = profile.name
-            && self.clients.iter().any(|(id, record)| *id != from && record.registered && record.name == name)
-        {
-            return Err(Code::NameTaken);
-        }
-        let record = self.clients.get_mut(&from).expect("it is registered");
-        record.name = profile.name.unwrap_or(&record.name).to_owned();
-        record.station = profile.station.map(str::to_owned).or_else(|| record.station.take());
-        Ok(false)
-    }
-
-    fn foresee_leave(&mut self, from: Id, room: u64) -> Result<bool, Code> {
-        self.scope(from, Some(room))?;
-        self.rooms.retain(|_, other| {
-            if other.id == Some(Id::from_bits(room)) {
-                other.members.remove(&from);
-            }
-            !other.members.is_empty()
-        });
-        Ok(false)
-    }
-
-    fn scope(&self, from: Id, room: Option<u64>) -> Result<(), Code> {
-        let Some(room) = room else { return Ok(()) };
-        let room = self.room(Id::from_bits(room)).ok_or(Code::NoSuchRoom)?;
-        if room.members.contains(&from) { Ok(()) } else { Err(Code::NotMember) }
-    }
-
-    /// So many bytes are about to be written, which the relay is told if it wants to know: whose receipts that
-    /// brings.
-    pub(crate) fn foresee_written(&mut self, id: Id, written: u64, is_told: bool) {
-        self.step = Step::default();
-        self.receipts(id, written);
-        assert!(is_told || self.step.indirect.is_empty(), "the relay does not want to know what {id:?} was written");
-    }
-
-    fn receipts(&mut self, id: Id, written: u64) {
-        let record = self.clients.get_mut(&id).expect("it is connected");
-        while let Some((correlation, _)) = record.queue.front().copied().filter(|(_, end)| *end <= written) {
-            record.queue.pop_front();
-            self.tally.written += 1;
-            let sent = &self.sent[&correlation];
-            if sent.wants_receipt() && Header::read(&sent.bytes).destination == id {
-                self.step.indirect.entry(sent.from).or_default().push(Got::written(correlation));
-            }
-        }
-    }
-
-    /// A connection is about to be told as gone: what comes back of its queue.
-    pub(crate) fn foresee_end(&mut self, id: Id, written: u64) {
-        self.step = Step::default();
-        self.depart(id);
-        self.receipts(id, written);
-        let record = self.clients.remove(&id).expect("it is connected");
-        for (correlation, _) in record.queue {
-            let sent = &self.sent[&correlation];
-            if sent.fans_out {
-                self.tally.void += 1;
-            } else {
-                self.tally.lost += 1;
-                let error = Got::error(correlation, Code::RecipientLost, Some(id));
-                self.step.indirect.entry(sent.from).or_default().push(error);
-            }
-        }
-    }
-
-    /// Nothing is about to happen that anybody is owed an answer for.
-    pub(crate) fn foresee_nothing(&mut self) {
-        self.step = Step::default();
-    }
-
-    /// The turn is about to end.
-    pub(crate) fn foresee_turn(&mut self) {
-        self.step = Step { is_turn: true, ..Step::default() };
     }
 
     /// Holds what the relay has queued in this step, and how many of its own frames found no room so far,
@@ -501,7 +316,7 @@ impl Judge {
             return;
         }
         // What others cause can find no room; a client's own frames are all answered.
-        let mut for_nobody = 0;
+        let mut for_nobody = step.for_nobody;
         for (id, missing) in step.indirect {
             let record = self.clients.get_mut(&id).filter(|record| record.registered);
             let Some(record) = record.filter(|_| !missing.is_empty()) else { continue };

@@ -39,6 +39,21 @@ fn joined_says_the_rooms_id_and_how_many_are_in_it() {
 }
 
 #[test]
+fn who_asks_for_rooms_by_the_thousand_pays_for_each_and_who_sends_does_not() {
+    let mut world = World::new(Settings::default());
+    let [ada, bob] = [world.client("ada"), world.client("bob")];
+    for number in 0..100 {
+        join(&mut world, ada, &format!("room {}", number % 10));
+    }
+    let charged = world.net.charged;
+    assert!((100 * 4..=100 * 64).contains(&charged), "{charged} messages' worth of work");
+    for number in 0..100 {
+        world.send(ada, &send(number, bob, b"hello"));
+    }
+    assert_eq!(world.net.charged, charged, "what is sent counts by itself");
+}
+
+#[test]
 fn a_room_with_a_bad_name_is_not_made() {
     let mut world = World::new(Settings::default());
     let ada = world.client("ada");

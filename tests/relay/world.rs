@@ -89,6 +89,8 @@ pub(crate) struct Net {
     wires: HashMap<Id, Wire>,
     queue_bytes_max: usize,
     queue_reserve_bytes: usize,
+    /// The work that requests were, in messages.
+    pub(crate) charged: usize,
     /// The address that every client seems to come from.
     pub(crate) address: String,
 }
@@ -141,6 +143,10 @@ impl Outbox for Net {
         self.wire(to).notify = on;
     }
 
+    fn charge(&mut self, _: Id, messages: usize) {
+        self.charged += messages;
+    }
+
     fn set_deadline(&mut self, id: Id, at: Option<Time>) {
         self.wire(id).deadline = at;
     }
@@ -185,6 +191,7 @@ impl World {
             wires: HashMap::new(),
             queue_bytes_max: settings.queue_bytes_max,
             queue_reserve_bytes: settings.queue_reserve_bytes,
+            charged: 0,
             address: "203.0.113.5:50812".to_owned(),
         };
         let relay = Relay::new(settings, seed, EPOCH);
@@ -399,15 +406,20 @@ impl World {
     /// Lets time pass; deadlines come at their time, in their order.
     pub(crate) fn pass(&mut self, duration: Duration) {
         let end = self.now + duration;
-        loop {
-            let due = self.net.wires.iter().filter(|(_, wire)| !wire.gone);
-            let due = due.filter_map(|(id, wire)| Some((wire.deadline?, *id))).min();
-            let Some((at, id)) = due.filter(|(at, _)| *at <= end) else { break };
-            self.now = self.now.max(at);
-            self.net.wire(id).deadline = None;
+        while let Some(id) = self.due(end) {
             self.handle(id, Input::Deadline);
         }
         self.now = end;
+    }
+
+    /// Lets time pass up to the next deadline before `end`: whose it is, and the relay is to be told.
+    pub(crate) fn due(&mut self, end: Time) -> Option<Id> {
+        let due = self.net.wires.iter().filter(|(_, wire)| !wire.gone);
+        let due = due.filter_map(|(id, wire)| Some((wire.deadline?, *id))).min();
+        let (at, id) = due.filter(|(at, _)| *at <= end)?;
+        self.now = self.now.max(at);
+        self.net.wire(id).deadline = None;
+        Some(id)
     }
 
     pub(crate) fn counters(&self) -> &Counters {

@@ -51,7 +51,8 @@ fn a_wildcard_is_announced_as_addresses_that_can_be_reached() {
 
 #[test]
 fn it_listens_on_ipv4_ipv6_and_a_unix_socket_at_once() {
-    let path = std::env::temp_dir().join(format!("switchboard-test-{}", std::process::id()));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("socket");
     let endpoint = format!("unix:{}", path.display());
     let mut relay = Relay::start(&["--listen", "[::1]:0", "--listen", &endpoint]);
     let mut four = RawClient::connect(relay.address, "four");
@@ -98,7 +99,8 @@ fn a_log_that_nobody_reads_does_not_stop_the_relay() {
 
 #[test]
 fn a_log_file_that_was_moved_away_is_opened_anew_at_sighup() {
-    let path = std::env::temp_dir().join(format!("switchboard-log-{}", std::process::id()));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("log");
     let moved = path.with_extension("1");
     let mut relay = Relay::start(&["--log-file", &path.to_string_lossy()]);
     std::fs::rename(&path, &moved).expect("it is there");
@@ -110,9 +112,6 @@ fn a_log_file_that_was_moved_away_is_opened_anew_at_sighup() {
     relay.signal(Signal::TERM);
     assert!(relay.wait().success());
     let (old, new) = [&moved, &path].map(|path| std::fs::read_to_string(path).expect("text")).into();
-    for path in [&path, &moved] {
-        let _ = std::fs::remove_file(path);
-    }
     assert!(old.contains("listening on") && !old.contains("saying goodbye"), "{old}");
     assert!(new.contains("opened anew") && new.contains("SIGTERM: saying goodbye"), "{new}");
 }

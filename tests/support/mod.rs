@@ -124,6 +124,7 @@ impl Drop for Relay {
 }
 
 /// A registered client on a plain socket.
+#[derive(Debug)]
 pub(crate) struct RawClient {
     pub(crate) socket: TcpStream,
     pub(crate) id: Id,

@@ -27,6 +27,9 @@ const COMPARISON: &str = include_str!("comparison.html");
 /// Points of a plot over time: more than its width shows.
 const POINTS_MAX: usize = 400;
 
+/// What takes longer is told in minutes.
+const MINUTES_FROM_SECONDS: f64 = 300.0;
+
 /// Tiles for the parts of a scenario, and for its own figures: the table has them all.
 const LATENCY_TILES_MAX: usize = 3;
 const FIGURE_TILES_MAX: usize = 2;
@@ -49,6 +52,17 @@ struct Page {
     account: Vec<Entry>,
     figures: Vec<Entry>,
     memory: Vec<Entry>,
+    verdicts: Vec<Judged>,
+    counters: Vec<String>,
+}
+
+/// What a long run was for.
+#[derive(Serialize)]
+struct Judged {
+    /// `ok`, `no`, or `open`.
+    class: &'static str,
+    says: String,
+    reasons: Vec<String>,
 }
 
 /// A label and a figure.
@@ -87,6 +101,8 @@ pub fn report(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
         server: server(report),
         verdict: if report.account.sent == 0 {
             "The run went as asked. No frames were sent."
+        } else if report.account.cut_off > 0 {
+            "Every frame was delivered, refused, counted as missing, or cut off with its client; none was lost in silence."
         } else if report.account.refused + report.account.counted == 0 {
             "Every frame was delivered, once, in order and intact."
         } else {
@@ -101,6 +117,8 @@ pub fn report(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
         account: account(report),
         figures: report.figures.iter().map(|figure| Entry::new(&figure.label, figure.shown())).collect(),
         memory: memory(report),
+        verdicts: verdicts(report),
+        counters: report.server_counters.iter().flat_map(|line| line.split("; ")).map(one_line).collect(),
     };
     render("report.html", &page, out)
 }
@@ -184,6 +202,9 @@ fn account(report: &Report) -> Vec<Entry> {
     if account.open > 0 {
         rows.push(Entry::new("still on their way when it was stopped", thousands(account.open)));
     }
+    if account.cut_off > 0 {
+        rows.push(Entry::new("cut off with their sender or recipient", thousands(account.cut_off)));
+    }
     rows.push(Entry::fault("lost", account.lost));
     rows.push(Entry::fault("misordered", account.misordered));
     rows.push(Entry::fault("damaged", account.damaged));
@@ -203,13 +224,34 @@ fn memory(report: &Report) -> Vec<Entry> {
     rows
 }
 
+fn verdicts(report: &Report) -> Vec<Judged> {
+    let judged = report.verdicts.iter().map(|verdict| Judged {
+        class: match verdict.holds {
+            Some(true) => "ok",
+            Some(false) => "no",
+            None => "open",
+        },
+        says: one_line(&verdict.says),
+        reasons: verdict.reasons.iter().map(|reason| one_line(reason)).collect(),
+    });
+    judged.collect()
+}
+
 fn plots(report: &Report) -> io::Result<Vec<Plot>> {
     let mut plots = Vec::new();
     plots.extend(percentiles(report)?);
+    let memory: Line<'_> = ("", &|sample| sample.resident_bytes.map(lossy));
+    let rate: Line<'_> = ("", &|sample| Some(sample.delivered_per_second));
+    let median: Line<'_> = ("median", &|sample| sample.p50_us);
+    let slow: Line<'_> = ("99 of 100", &|sample| sample.p99_us);
+    let descriptors: Line<'_> = ("", &|sample| sample.descriptors.map(lossy));
+    let share: Line<'_> = ("", &|sample| sample.server_core_share);
     let over_time = [
-        over_time(report, "Frames delivered a second", Quantity::Rate, |sample| Some(sample.delivered_per_second))?,
-        over_time(report, "Resident memory of the server", Quantity::Bytes, |sample| sample.resident_bytes.map(lossy))?,
-        over_time(report, "The server's share of one core", Quantity::Share, |sample| sample.server_core_share)?,
+        over_time(report, "Frames delivered a second", Quantity::Rate, &[rate])?,
+        over_time(report, "Resident memory of the server", Quantity::Bytes, &[memory])?,
+        over_time(report, "Open files of the server", Quantity::Number, &[descriptors])?,
+        over_time(report, "Latency over time", Quantity::Micros, &[median, slow])?,
+        over_time(report, "The server's share of one core", Quantity::Share, &[share])?,
     ];
     plots.extend(over_time.into_iter().flatten());
     Ok(plots)
@@ -235,23 +277,34 @@ fn percentiles(report: &Report) -> io::Result<Option<Plot>> {
     Ok(Some(Plot { title: "Latency by percentile", keys, svg: plot::follow_page(&svg) }))
 }
 
-/// A plot of one figure over time; none where it is not known, or always zero.
+/// A line of a plot over time: its name, where there are several, and its figure.
+type Line<'a> = (&'static str, &'a dyn Fn(&Sample) -> Option<f64>);
+
+/// A plot of figures over time; none where they are not known, or always zero.
 fn over_time(
     report: &Report,
     title: &'static str,
     quantity: Quantity,
-    figure: impl Fn(&Sample) -> Option<f64>,
+    figures: &[Line<'_>],
 ) -> io::Result<Option<Plot>> {
-    let known = report.series.iter().filter_map(|sample| Some((sample.at_seconds, figure(sample)?)));
-    let points = thinned(known.filter(|(at, value)| at.is_finite() && value.is_finite()).collect());
-    let high = points.iter().fold(0.0f64, |high, (_, value)| high.max(*value));
-    let end = points.last().map_or(0.0, |(at, _)| *at);
-    if points.len() < 2 || high <= 0.0 || end <= 0.0 {
+    let points = |figure: &dyn Fn(&Sample) -> Option<f64>| {
+        let known = report.series.iter().filter_map(|sample| Some((sample.at_seconds, figure(sample)?)));
+        thinned(known.filter(|(at, value)| at.is_finite() && value.is_finite()).collect())
+    };
+    let mut lines: Vec<_> = figures.iter().map(|(_, figure)| points(figure)).collect();
+    let all = || lines.iter().flatten();
+    let high = all().fold(0.0f64, |high, (_, value)| high.max(*value));
+    let end = all().fold(0.0f64, |end, (at, _)| end.max(*at));
+    if lines.iter().any(|line| line.len() < 2) || high <= 0.0 || end <= 0.0 {
         return Ok(None);
     }
-    let (x, y) = (Axis::seconds("seconds", end), Axis::linear(title, high, quantity));
-    let svg = plot::lines(title, &x, &y, &[points])?;
-    Ok(Some(Plot { title, keys: Vec::new(), svg: plot::follow_page(&svg) }))
+    let (word, unit) = if end >= MINUTES_FROM_SECONDS { ("minutes", 60.0) } else { ("seconds", 1.0) };
+    lines.iter_mut().flatten().for_each(|(at, _)| *at /= unit);
+    let (x, y) = (Axis::seconds(word, end / unit), Axis::linear(title, high, quantity));
+    let svg = plot::lines(title, &x, &y, &lines)?;
+    let keys = figures.iter().enumerate().filter(|_| figures.len() > 1);
+    let keys = keys.map(|(colour, (name, _))| Key { colour, name: (*name).to_owned() }).collect();
+    Ok(Some(Plot { title, keys, svg: plot::follow_page(&svg) }))
 }
 
 /// Not more points than a plot shows: the means of as many neighbours as it takes.

@@ -36,6 +36,8 @@ pub(in crate::bench) enum Quantity {
     Bytes,
     /// Shares of one.
     Share,
+    /// Times, in microseconds.
+    Micros,
 }
 
 /// Ticks that an axis has at most.
@@ -157,6 +159,7 @@ impl Quantity {
             Self::Rate => &[(1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")],
             Self::Bytes => &[(KIB * KIB * KIB, "GiB"), (KIB * KIB, "MiB"), (KIB, "KiB"), (1.0, "B")],
             Self::Share => &[(0.01, "%")],
+            Self::Micros => &[(1e6, "s"), (1e3, "ms"), (1.0, "µs")],
         };
         units.iter().copied().find(|(size, _)| high >= *size).unwrap_or(units[units.len() - 1])
     }

@@ -20,12 +20,15 @@
 //!                   "curve": [[0.0, 4.1], [90.0, 20.0]] }],
 //!   "memory": { "before_bytes": 2097152, "registered_bytes": 2120704, "end_bytes": 2150000,
 //!               "per_connection_bytes": 235.5 },
-//!   "account": { "sent": 12100000, "delivered": 12099997, "refused": 3, "counted": 0, "lost": 0, "misordered": 0,
-//!                "damaged": 0, "contradicted": 0, "refusals": { "QUEUE_FULL": 3 } },
+//!   "account": { "sent": 12100000, "delivered": 12099997, "refused": 3, "counted": 0, "cut_off": 0, "lost": 0, "open": 0,
+//!                "misordered": 0, "damaged": 0, "contradicted": 0, "refusals": { "QUEUE_FULL": 3 } },
 //!   "figures": [{ "name": "registered_after_seconds", "label": "all registered again after", "value": 1.2,
 //!                 "unit": "s" }],
 //!   "series": [{ "at_seconds": 0.25, "clients": 100, "delivered_per_second": 0.0, "bytes_per_second": 0.0,
-//!                "resident_bytes": 2097152, "server_core_share": 0.1 }],
+//!                "resident_bytes": 2097152, "server_core_share": 0.1, "descriptors": 108, "p50_us": 12.3,
+//!                "p99_us": 45.6 }],
+//!   "verdicts": [{ "name": "memory", "holds": true, "says": "memory is flat",
+//!                  "reasons": ["7.1 MiB at most after the first tenth, 6.9 MiB within it"] }],
 //!   "failures": [] }
 //! ```
 
@@ -70,6 +73,10 @@ pub struct Report {
     pub figures: Vec<Figure>,
     /// How it went over time.
     pub series: Vec<Sample>,
+    /// What a long run was for, one by one; empty in a scenario that only measures.
+    pub verdicts: Vec<Verdict>,
+    /// What the server has counted itself, line by line, where it says so.
+    pub server_counters: Vec<String>,
     /// What a reader must know to read the figures rightly; empty if they speak for themselves.
     pub remarks: Vec<String>,
     /// Why the run does not count; empty if it does.
@@ -98,6 +105,8 @@ pub struct Settings {
     pub connections: u32,
     /// Payload of a frame, in bytes.
     pub size_bytes: Option<usize>,
+    /// The largest payload, where they differ.
+    pub size_bytes_max: Option<usize>,
     /// Frames that a sender has outstanding.
     pub window: Option<u32>,
     /// Frames a second in all; connections a second where connections are the load.
@@ -197,6 +206,8 @@ pub struct Account {
     pub refused: u64,
     /// Counted to their recipient as missing.
     pub counted: u64,
+    /// None of these, but sent by or to a client whose connection was broken meanwhile: there the promise ends.
+    pub cut_off: u64,
     /// None of these: the server has lost them.
     pub lost: u64,
     /// None of these either, but the run was stopped while they were on their way.
@@ -226,6 +237,27 @@ pub struct Figure {
     pub unit: String,
 }
 
+/// Whether something is as it must be.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Verdict {
+    /// What was judged, for machines: `memory`.
+    pub name: String,
+    /// Whether it is as it must be; absent where that cannot be known.
+    pub holds: Option<bool>,
+    /// The verdict in a few words: "memory is flat".
+    pub says: String,
+    /// What it rests on.
+    pub reasons: Vec<String>,
+}
+
+impl Verdict {
+    /// The verdict and its reasons, in one line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        if self.reasons.is_empty() { self.says.clone() } else { format!("{}: {}", self.says, self.reasons.join("; ")) }
+    }
+}
+
 /// The state of things at a moment.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Sample {
@@ -241,6 +273,12 @@ pub struct Sample {
     pub resident_bytes: Option<u64>,
     /// The server's share of one core, since the sample before.
     pub server_core_share: Option<f64>,
+    /// Files that the server has open, where that was looked at.
+    pub descriptors: Option<u64>,
+    /// The median latency of what arrived since the sample before, in microseconds, where it was looked at.
+    pub p50_us: Option<f64>,
+    /// 99 of 100 were at most this.
+    pub p99_us: Option<f64>,
 }
 
 impl Figure {

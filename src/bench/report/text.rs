@@ -9,7 +9,7 @@ use comfy_table::{CellAlignment, ColumnConstraint, Table, Width, presets};
 
 use super::{Account, Latency, Report, Settings};
 use crate::bench::rig::lossy;
-use crate::bench::units::{bytes, figure, percent, rate, thousands, time_ns, time_us, times};
+use crate::bench::units::{bytes, duration, figure, percent, rate, thousands, time_ns, time_us, times};
 use crate::harmless::one_line;
 
 /// The width of the words in front of the lines.
@@ -77,6 +77,7 @@ impl Report {
             )?;
         }
         self.write_account(out, paint)?;
+        self.write_verdicts(out, paint)?;
         if !self.remarks.is_empty() || !self.failures.is_empty() {
             writeln!(out)?;
         }
@@ -98,17 +99,28 @@ impl Report {
     /// What was asked for.
     pub(in crate::bench) fn asked(&self) -> Vec<String> {
         let Settings {
-            connections, size_bytes, window, rate: asked_rate, seconds, rooms, stuck, warmup_seconds, ..
+            connections,
+            size_bytes,
+            size_bytes_max,
+            window,
+            rate: asked_rate,
+            seconds,
+            rooms,
+            stuck,
+            warmup_seconds,
+            ..
         } = self.settings;
         let clients = format!("{} client{}", thousands(connections.into()), if connections == 1 { "" } else { "s" });
         [
             Some(clients),
-            stuck.map(|stuck| format!("{stuck} of them stuck")),
+            stuck.filter(|_| size_bytes_max.is_none()).map(|stuck| format!("{stuck} of them stuck")),
+            stuck.filter(|_| size_bytes_max.is_some()).map(|slow| format!("{slow} of them slow")),
             rooms.map(|rooms| format!("{} room{}", thousands(rooms.into()), if rooms == 1 { "" } else { "s" })),
             size_bytes.map(|size| format!("payloads of {}", bytes(lossy(size as u64)))),
+            size_bytes_max.map(|size| format!("payloads up to {}", bytes(lossy(size as u64)))),
             window.map(|window| format!("window {}", thousands(window.into()))),
             asked_rate.map(rate),
-            Some(time_ns(seconds * 1e9)),
+            Some(duration(seconds)),
             warmup_seconds
                 .filter(|seconds| *seconds > 0.0)
                 .map(|time| format!("after {} of warming up", time_ns(time * 1e9))),
@@ -135,7 +147,7 @@ impl Report {
         vec![
             rate(traffic.delivered_per_second),
             format!("{}/s", bytes(traffic.bytes_per_second)),
-            format!("{} frames in {}", thousands(traffic.delivered), time_ns(traffic.seconds * 1e9)),
+            format!("{} frames in {}", thousands(traffic.delivered), duration(traffic.seconds)),
         ]
     }
 
@@ -169,6 +181,28 @@ impl Report {
         writeln!(out, "{}", table(rows.into_iter()))
     }
 
+    fn write_verdicts(&self, out: &mut dyn Write, paint: Paint) -> io::Result<()> {
+        for (number, counters) in self.server_counters.iter().flat_map(|line| line.split("; ")).enumerate() {
+            line(out, if number == 0 { "it counted" } else { "" }, &[one_line(counters)])?;
+        }
+        if !self.verdicts.is_empty() {
+            writeln!(out)?;
+        }
+        for (number, verdict) in self.verdicts.iter().enumerate() {
+            let label = if number == 0 { "verdicts" } else { "" };
+            let word = match verdict.holds {
+                Some(true) => paint.green("ok "),
+                Some(false) => paint.red("NO "),
+                None => "?  ".to_owned(),
+            };
+            writeln!(out, "{label:LABEL$}{word} {}", one_line(&verdict.says))?;
+            for reason in &verdict.reasons {
+                writeln!(out, "{:LABEL$}    {}", "", one_line(reason))?;
+            }
+        }
+        Ok(())
+    }
+
     fn write_account(&self, out: &mut dyn Write, paint: Paint) -> io::Result<()> {
         let account = &self.account;
         if *account == Account::default() {
@@ -193,9 +227,10 @@ impl Account {
     pub(in crate::bench) fn sum(&self) -> String {
         let [sent, delivered, refused, counted] =
             [self.sent, self.delivered, self.refused, self.counted].map(thousands);
-        let whole = self.delivered + self.refused + self.counted;
+        let whole = self.delivered + self.refused + self.counted + self.cut_off;
         let sign = if self.sent == whole { "=" } else { "≠" };
-        format!("{sent} sent {sign} {delivered} delivered + {refused} refused + {counted} counted as missing")
+        let cut_off = if self.cut_off > 0 { format!(" + {} cut off", thousands(self.cut_off)) } else { String::new() };
+        format!("{sent} sent {sign} {delivered} delivered + {refused} refused + {counted} counted as missing{cut_off}")
     }
 
     /// What must not happen and did, loudly.

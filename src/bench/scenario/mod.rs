@@ -12,6 +12,7 @@ use super::progress::Progress;
 use super::report::{Figure, Report, Settings};
 use super::rig::{Pace, Rig, Trouble, lossy};
 use super::schedule::Schedule;
+use super::soak::soak;
 use super::stop::Stop;
 use super::target::Target;
 
@@ -21,7 +22,7 @@ const BYSTANDERS_RATE: f64 = 1000.0;
 /// asked for than this program can send.
 const LAG_MAX: Duration = Duration::from_millis(10);
 /// Bytes that a protocol may put around a payload.
-const ENVELOPE_BYTES_MAX: usize = 4096;
+pub(in crate::bench) const ENVELOPE_BYTES_MAX: usize = 4096;
 
 /// What can be put on a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +45,13 @@ pub enum Scenario {
     Slow,
     /// The pieces of files, from one client of each pair to the other.
     File,
+    /// Mixed traffic, rooms and churn for a long time.
+    Soak,
 }
 
 impl Scenario {
     /// Every scenario.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Pairs,
         Self::Fanout,
         Self::Rooms,
@@ -58,6 +61,7 @@ impl Scenario {
         Self::Storm,
         Self::Slow,
         Self::File,
+        Self::Soak,
     ];
 
     /// Its name on the command line and in reports.
@@ -73,6 +77,7 @@ impl Scenario {
             Self::Storm => "storm",
             Self::Slow => "slow",
             Self::File => "file",
+            Self::Soak => "soak",
         }
     }
 }
@@ -125,8 +130,11 @@ impl Work {
 }
 
 /// Runs a scenario on a server that `dialect` speaks to. If trouble ends it, the report holds what was
-/// measured until then, and says so.
+/// measured until then, and says so. A soak speaks to a switchboard relay by itself, whatever the dialect.
 pub fn run<D: Dialect>(work: &Work, dialect: D, target: &mut Target, progress: &mut Progress, stop: &Stop) -> Report {
+    if work.scenario == Scenario::Soak {
+        return soak(work, None, target, progress, stop);
+    }
     let mut report = Report {
         scenario: work.scenario.name().to_owned(),
         target: target.describe(),
@@ -153,6 +161,8 @@ pub fn run<D: Dialect>(work: &Work, dialect: D, target: &mut Target, progress: &
         Scenario::Storm => presence::storm(&mut rig, work, &mut report),
         Scenario::Slow => slow::slow(&mut rig, work, &mut report),
         Scenario::File => traffic::file(&mut rig, work, &mut report),
+        // It has had its way above.
+        Scenario::Soak => Ok(()),
     };
     // What breaks in the last moment breaks as well.
     let ended = ended.and_then(|()| rig.check());
@@ -195,7 +205,7 @@ fn remark(report: &mut Report) {
 }
 
 /// Holds the account against the promise: delivered, refused or counted, once, in order, intact, to nobody else.
-fn judge(report: &mut Report) {
+pub(in crate::bench) fn judge(report: &mut Report) {
     let account = &report.account;
     let faults = [
         (account.lost, "lost: neither delivered nor refused nor counted"),
@@ -212,19 +222,20 @@ fn judge(report: &mut Report) {
 }
 
 /// What a report repeats of the work: only what applies.
-fn settings(work: &Work) -> Settings {
-    use Scenario::{Churn, Fanout, File, Idle, Pairs, Rate, Rooms, Slow, Storm};
+pub(in crate::bench) fn settings(work: &Work) -> Settings {
+    use Scenario::{Churn, Fanout, File, Idle, Pairs, Rate, Rooms, Slow, Soak, Storm};
     let scenario = work.scenario;
     Settings {
         connections: work.connections,
-        size_bytes: (!matches!(scenario, Idle | Churn | Storm)).then_some(work.size),
+        size_bytes: (!matches!(scenario, Idle | Churn | Storm | Soak)).then_some(work.size),
+        size_bytes_max: matches!(scenario, Soak).then_some(work.size),
         window: matches!(scenario, Pairs | Fanout | Rooms | Slow | File).then_some(work.window),
-        rate: matches!(scenario, Rate | Churn | Slow).then_some(work.rate),
+        rate: matches!(scenario, Rate | Churn | Slow | Soak).then_some(work.rate),
         seconds: work.time.as_secs_f64(),
-        rooms: (matches!(scenario, Rooms) || matches!(scenario, Fanout | Storm) && work.rooms > 0)
+        rooms: (matches!(scenario, Rooms | Soak) || matches!(scenario, Fanout | Storm) && work.rooms > 0)
             .then_some(work.rooms),
-        stuck: matches!(scenario, Slow).then_some(work.stuck),
-        warmup_seconds: (!matches!(scenario, Idle | Storm)).then_some(work.warmup.as_secs_f64()),
+        stuck: matches!(scenario, Slow | Soak).then_some(work.stuck),
+        warmup_seconds: (!matches!(scenario, Idle | Storm | Soak)).then_some(work.warmup.as_secs_f64()),
         in_flight: work.in_flight_max,
     }
 }

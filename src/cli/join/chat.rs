@@ -114,7 +114,7 @@ impl Chat {
             Notice::Event(event) => self.event(event),
             Notice::Lost { why, attempt, delay } => {
                 self.lost();
-                let delay = delay.as_secs_f64();
+                let (why, delay) = (words::reason(why), delay.as_secs_f64());
                 self.show(format!("* not connected: {why}; attempt {attempt} follows in {delay:.1} s"));
             }
             Notice::Idle | Notice::Deadline => {}
@@ -224,19 +224,20 @@ impl Chat {
             self.show(words::failure(failure, recipient.as_deref()));
             return;
         }
+        let why = words::reason(failure);
         let line = match self.pending.remove(&failure.correlation) {
-            Some(Pending::Who { room: Some(name), .. }) => format!("* cannot tell who is in #{name}: {failure}"),
-            Some(Pending::Who { room: None, .. }) => format!("* cannot tell who is here: {failure}"),
+            Some(Pending::Who { room: Some(name), .. }) => format!("* cannot tell who is in #{name}: {why}"),
+            Some(Pending::Who { room: None, .. }) => format!("* cannot tell who is here: {why}"),
             Some(Pending::Join { name }) => {
                 self.rooms.remove(&name);
-                format!("* cannot join #{name}: {failure}")
+                format!("* cannot join #{name}: {why}")
             }
-            Some(Pending::Leave { name }) => format!("* cannot leave #{name}: {failure}"),
+            Some(Pending::Leave { name }) => format!("* cannot leave #{name}: {why}"),
             Some(Pending::Rename { name }) => match failure.code() {
                 Some(Code::NameTaken) => format!("* somebody else is called {name}: your name stays {}", self.name),
-                _ => format!("* cannot rename to {name}: {failure}"),
+                _ => format!("* cannot rename to {name}: {why}"),
             },
-            Some(Pending::Ping { name }) => format!("* cannot reach {name}: {failure}"),
+            Some(Pending::Ping { name }) => format!("* cannot reach {name}: {why}"),
             Some(Pending::Line { .. }) | None => words::failure(failure, recipient.as_deref()),
         };
         self.show(line);

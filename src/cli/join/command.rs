@@ -75,8 +75,9 @@ pub(super) fn parse(line: &str) -> Result<Option<Command>, String> {
     let (word, rest) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
     let rest = rest.trim();
     let wants = |what: &str| format!("/{word} wants {what}; /help shows how");
-    let name = |what: &str| if rest.is_empty() { Err(wants(what)) } else { Ok(unquoted(rest).to_owned()) };
-    let room = |what: &str| name(what).map(|room| room.strip_prefix('#').unwrap_or(&room).to_owned());
+    let some = |text: &str, what: &str| if text.is_empty() { Err(wants(what)) } else { Ok(text.to_owned()) };
+    let name = |what: &str| some(unquoted(rest), what);
+    let room = |what: &str| name(what).and_then(|room| some(room.strip_prefix('#').unwrap_or(&room), what));
     Ok(Some(match word {
         "to" => Command::To(target(rest).ok_or_else(|| wants("a name, several, #ROOM or all"))?),
         "msg" => {
@@ -169,7 +170,9 @@ mod tests {
         assert_eq!(parse("/who"), Ok(Some(Command::Who { room: None })));
         assert_eq!(parse("/who #lobby"), Ok(Some(Command::Who { room: Some("lobby".into()) })));
         assert_eq!(parse("/rename Ada L"), Ok(Some(Command::Rename("Ada L".into()))));
-        for bad in ["/msg", "/msg bob", "/join", "/leave ", "/rename"] {
+        for bad in
+            ["/msg", "/msg bob", "/join", "/join #", "/leave ", "/who #", "/rename", "/rename \"\"", "/ping \"\""]
+        {
             assert!(parse(bad).expect_err(bad).contains("wants"), "{bad}");
         }
     }

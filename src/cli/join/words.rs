@@ -1,6 +1,6 @@
 //! What `join` says in plain words. Pure: values in, text out, nothing in it that could steer a terminal.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use super::super::output;
 use super::command::Target;
@@ -81,11 +81,16 @@ pub(super) fn failure(failure: &Failure, recipient: Option<&str>) -> String {
         Some(Code::TooLargeForRecipient) => format!("{who} did not get it: they do not take messages this long"),
         Some(Code::NotMember) => "not sent: you are not in that room".to_owned(),
         _ => match recipient {
-            Some(who) => return format!("* {who} did not get it: {failure}"),
-            None => return format!("* the relay refused: {failure}"),
+            Some(who) => return format!("* {who} did not get it: {}", reason(failure)),
+            None => return format!("* the relay refused: {}", reason(failure)),
         },
     };
     format!("* {words} ({})", failure.code().map_or("?", Code::name))
+}
+
+/// Why something ended or failed, of which the relay's words may be a part.
+pub(super) fn reason(why: impl fmt::Display) -> String {
+    output::one_line(&why.to_string())
 }
 
 /// What is worth saying of a receipt: nothing when everybody has it.
@@ -200,6 +205,8 @@ mod tests {
         assert_eq!(failure(&of(Code::RecipientLost), Some("bob")), "* bob left before it arrived (RECIPIENT_LOST)");
         assert!(failure(&of(Code::QueueFull), Some("bob")).contains("bob did not get it"));
         assert_eq!(failure(&of(Code::Busy), None), "* the relay refused: x (BUSY)");
+        let turned = Failure { text: "\u{202e}x".into(), ..of(Code::Busy) };
+        assert_eq!(failure(&turned, None), "* the relay refused: \\u{202e}x (BUSY)");
     }
 
     #[test]

@@ -171,6 +171,14 @@ mod tests {
     }
 
     #[test]
+    fn a_record_with_a_client_that_is_no_id_is_not_read_even_if_a_good_one_follows() {
+        let mut record = Vec::new();
+        body::put_bytes(&mut record, Tag::CLIENT, b"seven b");
+        body::put_integer(&mut record, Tag::CLIENT, Id::client(1, 1).bits());
+        assert_eq!(Member::parse(&record), Err(BodyError::BadInteger(Tag::CLIENT)));
+    }
+
+    #[test]
     fn a_list_of_recipients_is_bounded_and_whole() {
         let ids = [Id::client(1, 1), Id::client(2, 2)];
         let mut payload = Vec::new();

@@ -171,9 +171,11 @@ impl<'a> Member<'a> {
     /// See [`Body::parse`].
     pub fn parse(record: &'a [u8]) -> Result<Self, BodyError> {
         let mut member = Self::parse_card(Id::RELAY, record)?;
-        let is_client = |field: &body::Field<'_>| field.tag == Tag::CLIENT;
-        let client = Fields::new(record).filter_map(Result::ok).filter(is_client).last();
-        member.client = client.ok_or(BodyError::Missing(Tag::CLIENT))?.id()?;
+        let mut client = None;
+        for field in Fields::new(record).filter_map(Result::ok).filter(|field| field.tag == Tag::CLIENT) {
+            client = Some(field.id()?);
+        }
+        member.client = client.ok_or(BodyError::Missing(Tag::CLIENT))?;
         Ok(member)
     }
 
