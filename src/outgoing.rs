@@ -16,7 +16,7 @@ const SHARED_PART_MIN: usize = 4;
 
 /// Counts the bytes of shared messages that somebody still waits for, each message once.
 ///
-/// `Bytes` may be sent between threads, so the counter has to be an atomic; there is but one thread.
+/// `Bytes` may be sent between threads, so the counters have to be atomics; there is but one thread.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Meter(Arc<AtomicUsize>);
 
@@ -25,27 +25,65 @@ impl Meter {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn share(&self, bytes: &[u8]) -> Bytes {
+    fn share(&self, bytes: &[u8]) -> Shared {
         self.0.fetch_add(bytes.len(), Ordering::Relaxed);
-        Bytes::from_owner(Metered { bytes: bytes.into(), meter: self.clone() })
+        let (length, forsaken) = (AtomicUsize::new(bytes.len()), AtomicUsize::new(0));
+        Shared {
+            bytes: Bytes::copy_from_slice(bytes),
+            message: Arc::new(Metered { length, forsaken, meter: self.clone() }),
+        }
     }
 }
 
-/// A shared message, until its last recipient has it.
+/// What one of several waits for: a message, or the rest of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    bytes: Bytes,
+    message: Arc<Metered>,
+}
+
+impl Shared {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Forgets the first `count` bytes.
+    pub(crate) fn advance(&mut self, count: usize) {
+        drop(self.bytes.split_to(count));
+    }
+
+    /// It will never be sent, though it is not freed yet. If that holds for all who have it, the message does not count
+    /// any more.
+    pub(crate) fn forsake(&self) {
+        let forsaken = self.message.forsaken.fetch_add(1, Ordering::Relaxed) + 1;
+        if forsaken == Arc::strong_count(&self.message) {
+            self.message.give_back();
+        }
+    }
+
+    fn slice_from(&self, start: usize) -> Self {
+        Self { bytes: self.bytes.slice(start..), message: Arc::clone(&self.message) }
+    }
+}
+
+/// The account of a shared message, until its last recipient has it.
+#[derive(Debug)]
 struct Metered {
-    bytes: Box<[u8]>,
+    length: AtomicUsize,
+    /// How many of those who have it will never send it.
+    forsaken: AtomicUsize,
     meter: Meter,
 }
 
-impl AsRef<[u8]> for Metered {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
+impl Metered {
+    fn give_back(&self) {
+        self.meter.0.fetch_sub(self.length.swap(0, Ordering::Relaxed), Ordering::Relaxed);
     }
 }
 
 impl Drop for Metered {
     fn drop(&mut self) {
-        self.meter.0.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+        self.give_back();
     }
 }
 
@@ -54,7 +92,7 @@ impl Drop for Metered {
 pub struct Outgoing<'a> {
     bytes: &'a [u8],
     /// The bytes from a place on, once somebody has to wait for them.
-    shared: Option<(usize, Bytes)>,
+    shared: Option<(usize, Shared)>,
     fans_out: bool,
 }
 
@@ -78,14 +116,14 @@ impl<'a> Outgoing<'a> {
     }
 
     /// The bytes from `start` on, to be shared by reference count; `None` where a copy is better.
-    pub(crate) fn shared_from(&mut self, start: usize, meter: &Meter) -> Option<Bytes> {
+    pub(crate) fn shared_from(&mut self, start: usize, meter: &Meter) -> Option<Shared> {
         let wanted = self.bytes.len() - start;
         if !self.fans_out || wanted < SHARED_BYTES_MIN {
             return None;
         }
         match &self.shared {
             Some((from, shared)) if *from <= start => {
-                (wanted >= shared.len() / SHARED_PART_MIN).then(|| shared.slice(start - from..))
+                (wanted >= shared.bytes.len() / SHARED_PART_MIN).then(|| shared.slice_from(start - from))
             }
             _ => {
                 let shared = meter.share(&self.bytes[start..]);
@@ -141,13 +179,29 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_will_send_any_more_does_not_count_though_it_is_not_freed_yet() {
+        let meter = Meter::default();
+        let text = vec![1; 10_000];
+        let mut outgoing = Outgoing::to_many(&text);
+        let mut waiting: Vec<_> = (0..3).map(|_| outgoing.shared_from(0, &meter).expect("it is long")).collect();
+        drop(outgoing);
+        waiting[0].forsake();
+        waiting[2].forsake();
+        assert_eq!(meter.bytes(), 10_000, "somebody still waits for it");
+        waiting[1].forsake();
+        assert_eq!(meter.bytes(), 0);
+        waiting.clear();
+        assert_eq!(meter.bytes(), 0, "it is given back once");
+    }
+
+    #[test]
     fn a_small_rest_does_not_pin_a_large_message() {
         let meter = Meter::default();
         let text = vec![1; 100_000];
         let mut first = Outgoing::to_many(&text);
-        assert_eq!(first.shared_from(97_000, &meter).map(|rest| rest.len()), Some(3_000));
+        assert_eq!(first.shared_from(97_000, &meter).map(|rest| rest.bytes().len()), Some(3_000));
         assert_eq!(meter.bytes(), 3_000, "only what somebody waits for is kept");
-        assert_eq!(first.shared_from(0, &meter).map(|rest| rest.len()), Some(100_000));
+        assert_eq!(first.shared_from(0, &meter).map(|rest| rest.bytes().len()), Some(100_000));
         assert!(first.shared_from(97_000, &meter).is_none(), "this one is copied");
         assert!(Outgoing::to_one(&text).shared_from(0, &meter).is_none());
     }

@@ -212,8 +212,9 @@ impl<T: Transport> Connections<T> {
     ///
     /// A scan is enough: it happens when hundreds of megabytes are held. It frees an eighth more than it must, so that
     /// it does not happen again at once; and not at all while nobody can have become large enough to go. What many wait
-    /// for together counts for each of them, though its memory comes back with the last, and not before the end of the
-    /// turn: then whoever asks next goes on from there.
+    /// for together counts for each of them, though its memory comes back with the last: then whoever asks next goes on
+    /// from there. All memory of those who were ended counts as free though it is freed at the end of the turn, or in one
+    /// turn everybody would go for what is on its way back.
     fn relieve(&mut self, more: usize, least: usize) -> bool {
         let most = self.limits.buffered_total_bytes_max;
         if self.buffered_total_bytes() + more <= most {
@@ -314,6 +315,7 @@ impl<T: Transport> Connections<T> {
         connection.phase = Phase::Condemned;
         if let Some(key) = connection.queue() {
             self.buffered_total_bytes -= self.queues[key].held_bytes();
+            self.queues[key].forsake();
         }
         if let Some(key) = connection.lease() {
             self.buffered_total_bytes -= self.leases[key].accounted_bytes;
@@ -427,7 +429,7 @@ impl<T: Transport> Connections<T> {
         self.slots.is_empty()
     }
 
-    /// Bytes that wait in all queues, and buffers for messages that are incomplete.
+    /// Bytes that wait in all queues, and buffers for messages that are incomplete; of those who are condemned none.
     #[must_use]
     pub fn buffered_total_bytes(&self) -> usize {
         self.buffered_total_bytes + self.meter.bytes()

@@ -13,10 +13,8 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
-use bytes::Bytes;
-
 use super::{ConnId, Transport};
-use crate::outgoing::{Meter, Outgoing};
+use crate::outgoing::{Meter, Outgoing, Shared};
 use crate::planted::{self, Bug};
 use crate::time::Tick;
 
@@ -55,14 +53,14 @@ impl BlockPool {
 #[derive(Debug)]
 enum Segment {
     Block { block: Block, start: usize, end: usize },
-    Shared(Bytes),
+    Shared(Shared),
 }
 
 impl Segment {
     fn unsent(&self) -> &[u8] {
         match self {
             Self::Block { block, start, end } => &block[*start..*end],
-            Self::Shared(bytes) => bytes,
+            Self::Shared(shared) => shared.bytes(),
         }
     }
 }
@@ -122,6 +120,15 @@ impl OutQueue {
     /// How much a reader that does not keep up is to blame for: what waits for it, shared with others or not.
     pub(super) fn weight_bytes(&self) -> usize {
         self.held.max(self.bytes)
+    }
+
+    /// Nothing of it will be sent any more: its connection is condemned.
+    pub(super) fn forsake(&self) {
+        for segment in &self.segments {
+            if let Segment::Shared(shared) = segment {
+                shared.forsake();
+            }
+        }
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -218,7 +225,7 @@ impl OutQueue {
             if length > left {
                 match segment {
                     Segment::Block { start, .. } => *start += left,
-                    Segment::Shared(bytes) => drop(bytes.split_to(left)),
+                    Segment::Shared(shared) => shared.advance(left),
                 }
                 break;
             }
@@ -482,7 +489,7 @@ mod tests {
         let whole = outgoing.shared_from(0, &Meter::default()).expect("it was shared");
         for queue in &queues {
             let Some(Segment::Shared(bytes)) = queue.segments.front() else { panic!("not shared") };
-            assert_eq!(bytes.as_ptr(), whole.as_ptr());
+            assert_eq!(bytes.bytes().as_ptr(), whole.bytes().as_ptr());
         }
     }
 }

@@ -241,6 +241,31 @@ fn what_many_wait_for_is_put_down_to_those_who_do_not_read_it() {
 }
 
 #[test]
+fn memory_that_comes_back_at_the_end_of_the_turn_is_not_asked_for_twice() {
+    let limits = Limits { buffered_total_bytes_max: 256 * 1024, queue_bytes_max: 64 * 1024, ..small() };
+    let mut bench = Bench::new(limits, Script::messages());
+    let stuck: Vec<_> = (0..16).map(|_| open_with_room(&mut bench, 0)).collect();
+    for (conn, _) in &stuck {
+        // What is shared comes back when its last reader has been freed, at the end of the turn.
+        for filling in 0..4 {
+            let text = message(4096 - 64, filling);
+            bench.io().send(*conn, &mut Outgoing::to_many(&text), Lane::Traffic).expect("room");
+        }
+    }
+    bench.settle();
+    let innocent: Vec<_> = (0..40).map(|_| bench.open()).collect();
+    bench.settle();
+    for (_, peer) in &innocent {
+        peer.send(&message(1000, 7)[..300]);
+    }
+    bench.turn();
+    let ended =
+        |conns: &[(ConnId, Peer)]| conns.iter().filter(|(conn, _)| bench.service.end_of(*conn).is_some()).count();
+    assert_eq!(ended(&innocent), 0, "those who began a message go for what the stuck hold");
+    assert!((1..=4).contains(&ended(&stuck)), "{} of 16 went, for 42 KiB that were missing", ended(&stuck));
+}
+
+#[test]
 fn whoever_keeps_up_is_written_to_though_the_budget_is_used_up() {
     let mut bench = Bench::new(
         Limits { buffered_total_bytes_max: 32 * 1024, queue_bytes_max: 64 * 1024, ..small() },
