@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::time::Time;
 
 /// A monotonic clock that stood at zero when it was made, and stands still while the process is not let run.
@@ -27,6 +29,13 @@ impl Clock {
     /// Leaves out what has passed since `then`, as if this clock had stood still.
     pub(super) fn go_on_from(&mut self, then: Time) {
         self.zero += self.now().since(then);
+    }
+
+    /// What this thread has computed since it began.
+    pub(super) fn computed() -> Duration {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
+        Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), nanos)
     }
 
     /// The time of day, since 1970, at which this clock stood at zero. Read once: a step of the time of

@@ -37,11 +37,16 @@ pub struct Reactor {
     next_warning: Time,
     /// When this turn began, or the last one.
     turned: Time,
+    /// When it was last noted what this thread had computed, and what that was.
+    noted: (Time, Duration),
 }
 
-/// A turn or a wait that takes so much longer than it should is not the peers' doing: the process was stopped, or its
-/// machine was. What a busy machine does is shorter.
+/// A turn or a wait that takes so much longer than its wait and its work is not the peers' doing: the process was
+/// stopped, or its machine was. What a busy machine does is shorter.
 const STALL_MIN: Duration = Duration::from_secs(1);
+/// How often it is noted what this thread has computed: asking the system in each turn would cost more than all other
+/// clocks together.
+const NOTE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Listeners and the program's own sources share the tokens of generation 0, which no connection has.
 const SOURCE_BASE: usize = 1 << 16;
@@ -63,6 +68,7 @@ impl Reactor {
             sources: 0,
             next_warning: Time::ZERO,
             turned: Time::ZERO,
+            noted: (Time::ZERO, Duration::ZERO),
         })
     }
 
@@ -152,6 +158,9 @@ impl Reactor {
             return Err(error);
         }
         let now = if let Some(wait) = wait { self.now(now, wait) } else { self.clock.now() };
+        if self.turned == Time::ZERO || now.since(self.noted.0) >= NOTE_INTERVAL {
+            self.noted = (now, Clock::computed());
+        }
         self.turned = now;
         self.engine.begin_turn(now);
         for event in &self.events {
@@ -167,19 +176,27 @@ impl Reactor {
         Ok(now)
     }
 
-    /// The time, `wait` after `then` at the latest unless the process was not let run: then the clock goes on from
-    /// `then`. Otherwise every deadline would be over that came meanwhile, with no time for anybody to meet it.
+    /// The time, `wait` after `then` at the latest unless there was so much to do, or the process was not let run. Then
+    /// the clock goes on from `then` and what was done: otherwise every deadline would be over that came meanwhile, with
+    /// no time for anybody to meet it. Work is no such stop: a clock that stood still in each long turn would never
+    /// end whoever is stuck, as long as others make enough work.
     fn now(&mut self, then: Time, wait: Duration) -> Time {
         let now = self.clock.now();
         if now.since(then + wait) < STALL_MIN {
             return now;
         }
-        self.clock.go_on_from(then);
+        // What was computed between the note and `then` counts as well: at most one interval of it.
+        let work = Clock::computed().saturating_sub(self.noted.1).min(now.since(then));
+        if now.since(then + wait + work) < STALL_MIN {
+            return now;
+        }
+        let on = then + work;
+        self.clock.go_on_from(on);
         warn!(
             "nothing could be done for {:.1?}: this process or its machine was stopped; all deadlines are put off by that",
-            now.since(then)
+            now.since(on)
         );
-        then
+        on
     }
 
     fn listeners_wait(&self, now: Time) -> Option<Duration> {
