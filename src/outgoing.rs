@@ -142,13 +142,16 @@ impl<'a> Outgoing<'a> {
     }
 }
 
-/// Who a message is from, which decides how much of a queue it may use.
+/// Who a message is from, which decides how much of a queue it may use, and of the memory for all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
     /// From another peer: up to the limit of a queue.
     Traffic,
     /// From the service itself: the reserve on top of that as well.
     Control,
+    /// The same, in answer to what the recipient has sent, or its last word: if the memory for all is used up somebody
+    /// for whom more waits goes for it.
+    Answer,
 }
 
 /// Why a message was not queued.

@@ -27,6 +27,8 @@ mod gap;
 mod hello;
 #[path = "relay/many.rs"]
 mod many;
+#[path = "relay/memory.rs"]
+mod memory;
 #[path = "relay/presence.rs"]
 mod presence;
 #[path = "relay/profile.rs"]

@@ -10,6 +10,7 @@ use std::sync::{Arc, PoisonError};
 use clap::Args;
 use log::{LevelFilter, info, warn};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use signal_hook::consts::signal::SIGXFSZ;
 use signal_hook::low_level::signal_name;
 use simplelog::{ConfigBuilder, WriteLogger};
@@ -129,5 +130,10 @@ fn start_log(settings: &Settings) -> Result<Option<Successor<File>>, Trouble> {
 fn open_log(path: &Path) -> io::Result<File> {
     // A named pipe that nobody reads must not make the relay wait until somebody does; files know no such wait.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
-    OpenOptions::new().create(true).append(true).custom_flags(flags).open(path)
+    OpenOptions::new().create(true).append(true).custom_flags(flags).open(path).map_err(|error| {
+        match Errno::from_io_error(&error) {
+            Some(Errno::NXIO) => io::Error::other("it is a named pipe that nobody reads, or a socket"),
+            _ => error,
+        }
+    })
 }

@@ -112,7 +112,7 @@ impl<T: Transport> Connections<T> {
         let mut start = 0;
         let is_swapped = planted::has(Bug::OrderSwapped) && length >= self.limits.write_through_bytes_min;
         if let Some(key) = connection.queue().filter(|_| !is_swapped) {
-            let reserve = if lane == Lane::Control { self.limits.queue_reserve_bytes } else { 0 };
+            let reserve = if lane == Lane::Traffic { 0 } else { self.limits.queue_reserve_bytes };
             if self.queues[key].len() + length > self.limits.queue_bytes_max + reserve {
                 self.counters.refused_sends += 1;
                 return Err(SendError::Full);
@@ -126,7 +126,7 @@ impl<T: Transport> Connections<T> {
                 return Ok(());
             }
         }
-        self.enqueue(conn, outgoing, start)
+        self.enqueue(conn, outgoing, lane, start)
     }
 
     /// Writes to a connection for which nothing waits; says how much was taken.
@@ -158,7 +158,13 @@ impl<T: Transport> Connections<T> {
         start
     }
 
-    fn enqueue(&mut self, conn: ConnId, outgoing: &mut Outgoing<'_>, start: usize) -> Result<(), SendError> {
+    fn enqueue(
+        &mut self,
+        conn: ConnId,
+        outgoing: &mut Outgoing<'_>,
+        lane: Lane,
+        start: usize,
+    ) -> Result<(), SendError> {
         let open = |connections: &Self| connections.slots[conn.index()].phase == Phase::Open;
         // Nobody is ended for what others want to tell it unless it has let much of it wait. But the rest of a
         // message that was begun cannot be refused any more: somebody has to go then.
@@ -176,11 +182,18 @@ impl<T: Transport> Connections<T> {
                 if start == outgoing.bytes().len() {
                     return Ok(());
                 } else if start > 0 || !open(self) {
-                    return self.enqueue(conn, outgoing, start);
+                    return self.enqueue(conn, outgoing, lane, start);
                 }
             }
-            self.counters.refused_sends += 1;
-            return Err(SendError::Full);
+            if lane != Lane::Answer {
+                self.counters.refused_sends += 1;
+                return Err(SendError::Full);
+            }
+            // Nobody else would learn that it is missing.
+            self.relieve(outgoing.cost(0), 0);
+            if !open(self) {
+                return Err(SendError::Gone);
+            }
         }
         let connection = &mut self.slots[conn.index()];
         let was_empty = connection.queue().is_none();

@@ -123,7 +123,14 @@ impl<T: Transport> Engine<T> {
             self.connections.condemn(conn, CloseReason::Reset);
         } else if readiness.readable || readiness.ends {
             connection.set(flag::READABLE, true);
-            if !connection.has(flag::PAUSED) || connection.phase == Phase::Lingering {
+            // Whoever is only written to is read from when it lingers. Until then each of its events says that it has
+            // ended, and while that had to be dealt with nobody would be let in.
+            let is_read = match connection.phase {
+                Phase::Open => !connection.has(flag::PAUSED),
+                Phase::Lingering => true,
+                Phase::Flushing | Phase::Condemned => false,
+            };
+            if is_read {
                 if readiness.ends {
                     self.connections.mark_ending(conn);
                 } else {

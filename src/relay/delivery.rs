@@ -141,7 +141,7 @@ impl Relay {
         }
         // Frames that were too large for a client that keeps up: no write will come that the GAP waits for.
         if peer.has_gap && out.queued_bytes(to) <= self.settings.queue_bytes_max / 2 {
-            send_gap(peer, &mut self.counters, out);
+            send_gap(peer, Lane::Control, &mut self.counters, out);
         }
         (queued, skipped)
     }
@@ -205,12 +205,12 @@ impl Relay {
         {
             extra.receipts.pop_front();
             let receipt = Receipt { stage: Stage::Written.number(), ..Receipt::default() };
-            self.receipt(pending.sender, pending.correlation, receipt, out);
+            self.receipt(pending.sender, pending.correlation, receipt, Lane::Control, out);
         }
         let Some(peer) = self.peers.registered(id) else { return };
         if out.queued_bytes(id) <= self.settings.queue_bytes_max / 2 {
             if peer.has_gap {
-                send_gap(peer, &mut self.counters, out);
+                send_gap(peer, Lane::Control, &mut self.counters, out);
             }
             if peer.paused && !planted::has(Bug::PauseKept) {
                 peer.paused = false;
@@ -245,7 +245,8 @@ impl Relay {
         self.counters.refused[code.ordinal()] += 1;
         let header = Header::new(Type::Error).to(to).correlating(correlation);
         let reason = Reason { client, ..Reason::new(code, code.meaning()) };
-        self.say(to, out, |frame| ErrorBody(reason).write_frame(header, frame));
+        let lane = if code == Code::RecipientLost { Lane::Control } else { Lane::Answer };
+        self.tell(to, lane, out, |frame| ErrorBody(reason).write_frame(header, frame));
     }
 
     /// Tells a client that a request of its failed, and what was wrong with it.
@@ -257,28 +258,34 @@ impl Relay {
     }
 
     pub(super) fn receipt_done(&mut self, to: Id, correlation: u32, out: &mut impl Outbox) {
-        self.receipt(to, correlation, Receipt { stage: Stage::Done.number(), ..Receipt::default() }, out);
+        let receipt = Receipt { stage: Stage::Done.number(), ..Receipt::default() };
+        self.receipt(to, correlation, receipt, Lane::Answer, out);
     }
 
     fn receipt_queued(&mut self, to: Id, correlation: u32, queued: u64, skipped: u64, out: &mut impl Outbox) {
         let stage = Stage::Queued.number();
         let receipt = Receipt { stage, recipients: Some(queued), skipped: Some(skipped) };
-        self.receipt(to, correlation, receipt, out);
+        self.receipt(to, correlation, receipt, Lane::Answer, out);
     }
 
-    fn receipt(&mut self, to: Id, correlation: u32, receipt: Receipt, out: &mut impl Outbox) {
+    fn receipt(&mut self, to: Id, correlation: u32, receipt: Receipt, lane: Lane, out: &mut impl Outbox) {
         self.counters.receipts += 1;
         let header = Header::new(Type::Receipt).to(to).correlating(correlation);
-        self.say(to, out, |frame| receipt.write_frame(header, frame));
+        self.tell(to, lane, out, |frame| receipt.write_frame(header, frame));
+    }
+
+    /// Answers a client that is here, or has the last word, with a frame that `write` writes.
+    pub(super) fn say(&mut self, to: Id, out: &mut impl Outbox, write: impl FnOnce(&mut Vec<u8>)) {
+        self.tell(to, Lane::Answer, out, write);
     }
 
     /// Sends a frame of the relay's own, which `write` writes, to a client that is here.
-    pub(super) fn say(&mut self, to: Id, out: &mut impl Outbox, write: impl FnOnce(&mut Vec<u8>)) {
+    fn tell(&mut self, to: Id, lane: Lane, out: &mut impl Outbox, write: impl FnOnce(&mut Vec<u8>)) {
         let mut frame = std::mem::take(&mut self.frame);
         frame.clear();
         write(&mut frame);
         if let Some(peer) = self.peers.get_mut(to).filter(|peer| peer.state != State::Leaving) {
-            say_to(peer, &mut Outgoing::to_one(&frame), &self.settings, &mut self.counters, out);
+            say_to(peer, &mut Outgoing::to_one(&frame), lane, &self.settings, &mut self.counters, out);
         }
         self.frame = frame;
     }
@@ -304,7 +311,7 @@ fn deliver(
         let queued = out.queued_bytes(peer.id);
         let both = queued + GAP_FRAME_BYTES + outgoing.bytes().len();
         let fits = queued <= settings.queue_bytes_max / 2 && both <= settings.queue_bytes_max;
-        if !fits || !send_gap(peer, counters, out) {
+        if !fits || !send_gap(peer, Lane::Control, counters, out) {
             return Err(Code::QueueFull);
         }
     }
@@ -326,6 +333,7 @@ fn deliver(
 pub(super) fn say_to(
     peer: &mut Peer,
     outgoing: &mut Outgoing<'_>,
+    lane: Lane,
     settings: &Settings,
     counters: &mut Counters,
     out: &mut impl Outbox,
@@ -333,8 +341,8 @@ pub(super) fn say_to(
     // A GAP for which there is room, but not for the frame behind it, would be followed by the next GAP.
     let both = out.queued_bytes(peer.id) + GAP_FRAME_BYTES + outgoing.bytes().len();
     let room = settings.queue_bytes_max + settings.queue_reserve_bytes;
-    let fits = !peer.has_gap || both <= room && send_gap(peer, counters, out);
-    if !fits || out.send(peer.id, outgoing, Lane::Control) == Err(SendError::Full) {
+    let fits = !peer.has_gap || both <= room && send_gap(peer, lane, counters, out);
+    if !fits || out.send(peer.id, outgoing, lane) == Err(SendError::Full) {
         counters.control_skipped += 1;
         skip(peer, outgoing.bytes().len(), out);
     }
@@ -357,7 +365,7 @@ fn skip(peer: &mut Peer, bytes: usize, out: &mut impl Outbox) {
 }
 
 /// Queues the GAP for what a client has missed; says whether there was room for it.
-pub(super) fn send_gap(peer: &mut Peer, counters: &mut Counters, out: &mut impl Outbox) -> bool {
+pub(super) fn send_gap(peer: &mut Peer, lane: Lane, counters: &mut Counters, out: &mut impl Outbox) -> bool {
     let id = peer.id;
     let extra = peer.extra();
     let unsaid = u64::from(extra.gap_frames > 1 && planted::has(Bug::GapOffByOne));
@@ -366,7 +374,7 @@ pub(super) fn send_gap(peer: &mut Peer, counters: &mut Counters, out: &mut impl 
     let header = Header::new(Type::Gap).to(id);
     frame[..HEADER_BYTES].copy_from_slice(&header.bytes(GAP_FRAME_BYTES - HEADER_BYTES));
     frame[HEADER_BYTES..].copy_from_slice(&gap.bytes());
-    if out.send(id, &mut Outgoing::to_one(&frame), Lane::Control).is_err() {
+    if out.send(id, &mut Outgoing::to_one(&frame), lane).is_err() {
         return false;
     }
     extra.gap_frames = 0;

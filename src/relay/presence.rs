@@ -7,7 +7,7 @@ use super::peers::{Listing, Peer};
 use super::rooms::EVERYBODY;
 use super::session::card;
 use super::{Refused, Relay};
-use crate::outgoing::Outgoing;
+use crate::outgoing::{Lane, Outgoing};
 use crate::planted::{self, Bug};
 use crate::wire::body::{self, Fields, Tag};
 use crate::wire::control::{self, Body, Profile, Unwatch, Update, Watch, Who};
@@ -221,7 +221,7 @@ impl Relay {
                 let told = watchers.len() - usize::from(watchers.len() > 1 && planted::has(Bug::DeltaLost));
                 for id in &watchers[..told] {
                     if let Some(peer) = self.peers.registered(*id) {
-                        say_to(peer, &mut outgoing, &self.settings, &mut self.counters, out);
+                        say_to(peer, &mut outgoing, Lane::Control, &self.settings, &mut self.counters, out);
                     }
                 }
             }

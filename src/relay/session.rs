@@ -9,6 +9,7 @@ use super::outbox::Outbox;
 use super::peers::{Peer, State};
 use super::rooms::EVERYBODY;
 use super::{Refused, Relay};
+use crate::outgoing::Lane;
 use crate::planted::{self, Bug};
 use crate::time::Time;
 use crate::wire::control::{Body, ErrorBody, Goodbye, Hello, Member, Ping, Pong, Profile, Reason, Welcome};
@@ -163,7 +164,7 @@ impl Relay {
     /// Lets a client go that reads to the end: what it has missed is the last that it is told.
     fn leave_in_order(&mut self, id: Id, code: Code, now: Time, out: &mut impl Outbox) {
         if let Some(peer) = self.peers.registered(id).filter(|peer| peer.has_gap) {
-            send_gap(peer, &mut self.counters, out);
+            send_gap(peer, Lane::Answer, &mut self.counters, out);
         }
         self.depart(id, code, now, out);
         out.close(id);

@@ -74,9 +74,9 @@ fn hard_limit(pid: Pid) -> Option<u64> {
     line.split_whitespace().nth(4).and_then(|word| word.parse().ok())
 }
 
-/// A folder of the test's own, named after the fault; gone with it.
+/// A folder of the fault's own: where its process keeps what is temporary is gone with it.
 fn folder() -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("switchboard-faults-{}", std::process::id()));
+    let folder = std::env::temp_dir().join("switchboard-fault");
     std::fs::create_dir_all(&folder).expect("a folder");
     folder
 }
@@ -128,7 +128,6 @@ pub(crate) fn log_limited(scene: &mut Scene) {
     scene.bystanders.go_on(scene.size.of(100, 4000));
     scene.fill();
     assert_eq!(scene.relay.has_ended(), None, "a log that cannot grow is no reason to end");
-    let _ = std::fs::remove_dir_all(folder());
     scene.note("the file reached its limit (RLIMIT_FSIZE), and the relay served on");
 }
 
@@ -154,7 +153,6 @@ pub(crate) fn log_pipe(scene: &mut Scene) {
     scene.relay.signal(Signal::USR1);
     scene.bystanders.go_on(100);
     scene.fill();
-    let _ = std::fs::remove_dir_all(folder());
     scene.note("opened anew at SIGHUP with nobody at its other end, and with somebody: it never waited");
 }
 
@@ -219,7 +217,6 @@ pub(crate) fn wall_clock(scene: &mut Scene) {
         }
     }
     set(0);
-    let _ = std::fs::remove_dir_all(folder());
     let counters = scene.relay.counters();
     for code in ["IDLE_TIMEOUT", "SLOW_CONSUMER", "FRAME_TIMEOUT", "HELLO_TIMEOUT"] {
         assert_eq!(counters.closed(code), 0, "{code}");

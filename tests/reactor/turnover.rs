@@ -1,6 +1,6 @@
 //! Some leave while others come: who waits for whom.
 
-use switchboard::reactor::Limits;
+use switchboard::reactor::{Lane, Limits, Outgoing};
 
 use crate::sockets::{Live, WATCHDOG, connect};
 use crate::support::{Bench, Script, Told, message, small};
@@ -70,4 +70,32 @@ fn when_many_leave_at_once_those_who_stay_are_served_in_every_turn() {
     for (conn, _) in leaving {
         assert_eq!(bench.service.messages_of(conn), [message(10, 2)], "their last words are heard");
     }
+}
+
+#[test]
+fn those_who_have_ended_and_still_read_keep_nobody_out() {
+    let mut bench = Bench::new(Limits { endings_turn_max: 2, ..small() }, Script::messages());
+    let leaving: Vec<_> = (0..12).map(|_| bench.open()).collect();
+    bench.settle();
+    for (conn, peer) in &leaving {
+        peer.take(0);
+        bench.io().send(*conn, &mut Outgoing::to_one(&message(5000, 1)), Lane::Traffic).expect("room");
+        peer.end();
+    }
+    bench.settle();
+    for taken in 1..=100 {
+        for (_, peer) in &leaving {
+            // Every event of such a connection says again that it has ended.
+            peer.take(1);
+            peer.end();
+        }
+        bench.turn();
+        assert!(bench.engine.may_admit(), "there is nothing to be read from them");
+        assert!(leaving.iter().all(|(_, peer)| peer.output().len() == taken));
+    }
+    for (_, peer) in &leaving {
+        peer.take(usize::MAX);
+    }
+    bench.settle();
+    assert!(leaving.iter().all(|(_, peer)| peer.output() == message(5000, 1) && peer.wire().closed));
 }

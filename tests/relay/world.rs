@@ -108,7 +108,7 @@ impl Net {
 
 impl Outbox for Net {
     fn send(&mut self, to: Id, frames: &mut Outgoing<'_>, lane: Lane) -> Result<(), SendError> {
-        let reserve = if lane == Lane::Control { self.queue_reserve_bytes } else { 0 };
+        let reserve = if lane == Lane::Traffic { 0 } else { self.queue_reserve_bytes };
         let bytes_max = self.queue_bytes_max + reserve;
         let wire = self.wires.get_mut(&to).filter(|wire| !wire.gone && !wire.closing && !wire.broken);
         let wire = wire.ok_or(SendError::Gone)?;

@@ -98,6 +98,16 @@ fn a_log_that_nobody_reads_does_not_stop_the_relay() {
 }
 
 #[test]
+fn a_log_file_that_is_a_named_pipe_without_a_reader_is_told_as_such() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipe = folder.path().join("log");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
+    let (code, line) = fails(&["serve", "--listen", "127.0.0.1:0", "--log-file", &pipe.to_string_lossy()]);
+    assert_eq!(code, Some(1), "it neither waits for a reader nor goes on without one: {line}");
+    assert!(line.contains("it is a named pipe that nobody reads"), "{line}");
+}
+
+#[test]
 fn a_log_file_that_was_moved_away_is_opened_anew_at_sighup() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("log");

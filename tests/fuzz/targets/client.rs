@@ -26,8 +26,8 @@ const STREAM_BYTES_MAX: usize = 48 * 1024;
 
 /// A relay that says what it is given, to one client after the other, and gives back what it heard.
 struct Relay {
-    address: Address,
-    say: Sender<Vec<Vec<u8>>>,
+    path: PathBuf,
+    say: Sender<(UnixListener, Vec<Vec<u8>>)>,
     heard: Receiver<Vec<u8>>,
 }
 
@@ -36,12 +36,10 @@ impl Relay {
         // As for every Rust program; a fuzzer's own is none.
         let _ = signal_hook::flag::register(signal_hook::consts::SIGPIPE, Arc::default());
         let path: PathBuf = std::env::temp_dir().join(format!("switchboard-fuzz-{}", std::process::id()));
-        let _ = std::fs::remove_file(&path);
-        let listener = UnixListener::bind(&path).expect("a socket");
-        let (say, to_say) = channel::<Vec<Vec<u8>>>();
+        let (say, to_say) = channel::<(UnixListener, Vec<Vec<u8>>)>();
         let (hear, heard) = channel();
         thread::spawn(move || {
-            for pieces in to_say {
+            for (listener, pieces) in to_say {
                 let (mut socket, _) = listener.accept().expect("a client");
                 // A client that has had enough closes while it is still spoken to.
                 let said = pieces.iter().try_for_each(|piece| socket.write_all(piece));
@@ -53,7 +51,18 @@ impl Relay {
                 }
             }
         });
-        Self { address: Address::Unix(path), say, heard }
+        Self { path, say, heard }
+    }
+
+    /// Says `pieces` to the client that connects now. Its socket has a name no longer than that takes: nobody would
+    /// take it away when the process ends.
+    fn meet(&self, pieces: Vec<Vec<u8>>) -> Result<Client, ConnectError> {
+        let _ = std::fs::remove_file(&self.path);
+        let listener = UnixListener::bind(&self.path).expect("a socket");
+        self.say.send((listener, pieces)).expect("the relay listens");
+        let connected = Client::connect(&Address::Unix(self.path.clone()), &Options::named("ada"));
+        std::fs::remove_file(&self.path).expect("its own");
+        connected
     }
 }
 
@@ -63,8 +72,7 @@ pub(crate) fn run(input: &[u8]) {
     let mut dice = Dice::given(input);
     let pieces = dice.u8(..);
     let stream = compose(&mut dice);
-    relay.say.send(cut(&stream, pieces)).expect("the relay listens");
-    let connected = Client::connect(&relay.address, &Options::named("ada"));
+    let connected = relay.meet(cut(&stream, pieces));
     let expected = Expected::of(&stream);
     let pings = match connected {
         Ok(client) => {
