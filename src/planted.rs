@@ -29,18 +29,36 @@ pub enum Bug {
     LaterRoundLost,
     /// Reactor: a paused connection that goes on is not looked at again.
     ResumeForgotten,
+    /// Reactor: frames of others may use the reserve for the relay's own.
+    ReserveForAll,
+    /// Reactor: nobody looks whether a frame that was begun is ended in time.
+    HalfFrameUntimed,
+    /// Reactor: a connection that lingers is dropped by a deadline that it had before.
+    LingerCutShort,
+    /// Reactor: one connection more than there may be is let in.
+    OneTooMany,
     /// Wire: a run goes on over a frame for somebody else.
     WrongRecipient,
+    /// Wire: a run goes on over a frame above the limit.
+    OversizeInRun,
     /// Relay: a GAP says one frame less than were missed.
     GapOffByOne,
     /// Relay: a frame that is small enough slips in before the GAP that should stand in front of it.
     GapOvertaken,
+    /// Relay: a GAP says the bytes of the one before it once more.
+    GapBytesKept,
+    /// Relay: who leaves in order is not told what it has missed.
+    LastGapForgotten,
+    /// Relay: the receipt of a list counts those who were refused as well.
+    RefusedCounted,
     /// Relay: a receipt says written as soon as anything was written.
     ReceiptTooEarly,
     /// Relay: the sender of a frame that was cut off when its recipient was lost is not told.
     CutFrameForgotten,
     /// Relay: the last of those who watch misses a DELTA.
     DeltaLost,
+    /// Relay: who wants no more DELTAs gets them all the same.
+    UnwatchIgnored,
     /// Relay: a page of a listing skips a member when the list goes on.
     MemberSkipped,
     /// Relay: NO_ECHO is not looked at.
@@ -49,13 +67,15 @@ pub enum Bug {
     NameKept,
     /// Relay: a client's own limit on payloads is not looked at.
     LimitIgnored,
+    /// Relay: who has answered a PING is looked at again when the answer would have been due.
+    AnswerTimed,
     /// Relay: a client that is paused because it does not read its answers stays paused.
     PauseKept,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 30] = [
         Self::StaleGeneration,
         Self::ReadyEntryLost,
         Self::FlushForgotten,
@@ -65,16 +85,26 @@ impl Bug {
         Self::YoungestByteTimed,
         Self::LaterRoundLost,
         Self::ResumeForgotten,
+        Self::ReserveForAll,
+        Self::HalfFrameUntimed,
+        Self::LingerCutShort,
+        Self::OneTooMany,
         Self::WrongRecipient,
+        Self::OversizeInRun,
         Self::GapOffByOne,
         Self::GapOvertaken,
+        Self::GapBytesKept,
+        Self::LastGapForgotten,
+        Self::RefusedCounted,
         Self::ReceiptTooEarly,
         Self::CutFrameForgotten,
         Self::DeltaLost,
+        Self::UnwatchIgnored,
         Self::MemberSkipped,
         Self::Echo,
         Self::NameKept,
         Self::LimitIgnored,
+        Self::AnswerTimed,
         Self::PauseKept,
     ];
 }

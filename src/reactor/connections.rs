@@ -112,7 +112,8 @@ impl<T: Transport> Connections<T> {
         let mut start = 0;
         let is_swapped = planted::has(Bug::OrderSwapped) && length >= self.limits.write_through_bytes_min;
         if let Some(key) = connection.queue().filter(|_| !is_swapped) {
-            let reserve = if lane == Lane::Traffic { 0 } else { self.limits.queue_reserve_bytes };
+            let may_use_it = lane != Lane::Traffic || planted::has(Bug::ReserveForAll);
+            let reserve = if may_use_it { self.limits.queue_reserve_bytes } else { 0 };
             if self.queues[key].len() + length > self.limits.queue_bytes_max + reserve {
                 self.counters.refused_sends += 1;
                 return Err(SendError::Full);
@@ -260,7 +261,7 @@ impl<T: Transport> Connections<T> {
         let connection = &mut self.slots[conn.index()];
         connection.set_lease(Some(key));
         connection.set(flag::HELD, held);
-        if !held {
+        if !held && !planted::has(Bug::HalfFrameUntimed) {
             self.watch_lease(conn);
         }
         self.account_lease(key);

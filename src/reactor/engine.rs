@@ -355,7 +355,7 @@ impl<T: Transport> Engine<T> {
         let tick = connections.tick;
         let connection = &mut connections.slots[conn.index()];
         if connection.phase == Phase::Lingering {
-            if connection.deadline <= tick {
+            if connection.deadline <= tick || planted::has(Bug::LingerCutShort) {
                 connections.condemn(conn, CloseReason::Finished);
             } else {
                 let deadline = connection.deadline;

@@ -193,7 +193,8 @@ impl Relay {
         }
         self.recipients = recipients;
         if header.flags.has(Flags::RECEIPT) {
-            self.receipt_queued(from, header.correlation, queued, refused, out);
+            let told = if planted::has(Bug::RefusedCounted) { queued + refused } else { queued };
+            self.receipt_queued(from, header.correlation, told, refused, out);
         }
     }
 
@@ -378,7 +379,9 @@ pub(super) fn send_gap(peer: &mut Peer, lane: Lane, counters: &mut Counters, out
         return false;
     }
     extra.gap_frames = 0;
-    extra.gap_bytes = 0;
+    if !planted::has(Bug::GapBytesKept) {
+        extra.gap_bytes = 0;
+    }
     peer.has_gap = false;
     counters.gaps += 1;
     true

@@ -29,6 +29,7 @@ pub use settings::Settings;
 
 use std::time::Duration;
 
+use crate::planted::{self, Bug};
 use crate::throttle::Throttle;
 use crate::time::Time;
 use crate::wire::{Code, Flags, FrameError, Header, Id, Run, Type, is_routed};
@@ -156,7 +157,7 @@ impl Relay {
         let Some(peer) = self.peers.get_mut(from) else { return };
         match peer.state {
             State::Registered => {
-                if peer.heard(now) {
+                if peer.heard(now) && !planted::has(Bug::AnswerTimed) {
                     // Until now the deadline was that of the answer, which is further away than the next silence.
                     self.watch_silence(from, now, out);
                 }

@@ -46,7 +46,9 @@ impl Relay {
     /// UNWATCH: no more changes.
     pub(super) fn unwatch(&mut self, from: Id, payload: &[u8]) -> Result<(), Refused> {
         let slot = self.scope(from, Unwatch::parse(payload)?.room.map(Id::from_bits))?;
-        self.stop_watching(from, slot);
+        if !planted::has(Bug::UnwatchIgnored) {
+            self.stop_watching(from, slot);
+        }
         Ok(())
     }
 

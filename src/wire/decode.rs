@@ -137,7 +137,8 @@ pub fn next_run(buffer: &mut [u8], source: Id, payload_bytes_max: u32) -> Result
         let mut key = [0; 10];
         key[..2].copy_from_slice(&buffer[4..6]);
         key[2..].copy_from_slice(&buffer[12..20]);
-        let frame_bytes_max = HEADER_BYTES + payload_bytes_max as usize;
+        let is_unlimited = planted::has(Bug::OversizeInRun);
+        let frame_bytes_max = if is_unlimited { usize::MAX } else { HEADER_BYTES + payload_bytes_max as usize };
         let to_one = Header::read(buffer).destination.kind() == IdKind::Client;
         let run_bytes_max = if to_one { usize::MAX } else { RUN_TO_MANY_BYTES_MAX };
         while frames < RUN_FRAMES_MAX

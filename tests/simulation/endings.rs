@@ -10,15 +10,26 @@ use switchboard::time::Time;
 use super::judge::GRAIN_US;
 use super::network::Peer;
 
-/// Turns in which what has arrived for a connection that lingers must be read.
-const PATIENCE_TURNS: u64 = 40;
-
 #[derive(Debug)]
 pub(crate) struct Endings {
     linger: Duration,
     lingering_max: usize,
-    /// Connections to which nothing more is written, since which turn and time.
-    lingering: BTreeMap<ConnId, (u64, Time)>,
+    lingering: BTreeMap<ConnId, Lingering>,
+}
+
+/// A connection to which nothing more is written.
+#[derive(Debug)]
+struct Lingering {
+    since: Time,
+    /// Bytes that have arrived and are not read, and since which turn they are so many.
+    unread_bytes: usize,
+    unread_since: u64,
+}
+
+impl Lingering {
+    const fn new(since: Time) -> Self {
+        Self { since, unread_bytes: 0, unread_since: 0 }
+    }
 }
 
 impl Endings {
@@ -33,7 +44,9 @@ impl Endings {
             return; // There is nobody to wait for.
         }
         match wire.conn.filter(|_| !wire.is_gone) {
-            Some(conn) => assert!(self.lingering.insert(conn, (0, now)).is_none(), "{conn:?} is turned away twice"),
+            Some(conn) => {
+                assert!(self.lingering.insert(conn, Lingering::new(now)).is_none(), "{conn:?} is turned away twice")
+            }
             None => assert!(
                 self.lingering.len() >= self.lingering_max,
                 "whoever is not let in is dropped at once, and there was room for it"
@@ -41,12 +54,14 @@ impl Endings {
         }
     }
 
-    /// A turn is over; `is_alive` says whose end the service has not been told of.
+    /// A turn is over; `is_alive` says whose end the service has not been told of, and something must be read of what
+    /// arrives within `patience_turns`.
     pub(crate) fn check(
         &mut self,
         peers: &BTreeMap<ConnId, Peer>,
         is_alive: impl Fn(&ConnId) -> bool,
         turn: u64,
+        patience_turns: u64,
         now: Time,
     ) {
         let (mut ended, mut dropped) = (Vec::new(), None);
@@ -54,29 +69,30 @@ impl Endings {
         for (conn, peer) in peers.iter().filter(|(conn, _)| !is_alive(conn)) {
             let wire = peer.wire();
             let has_ended = wire.ended || wire.is_reset;
-            let lingers = self.lingering.get(conn).copied();
             assert!(wire.shut || wire.is_gone, "{conn:?} is finished, and its client is not told");
-            let Some((since, at)) = lingers else {
+            let Some(lingers) = self.lingering.get_mut(conn) else {
                 if !wire.shut {
                     continue; // It was lost, or ended at once.
                 }
                 if wire.is_gone {
                     dropped = dropped.or((!has_ended).then_some(*conn));
                 } else if !wire.is_reset {
-                    self.lingering.insert(*conn, (turn, now));
+                    self.lingering.insert(*conn, Lingering::new(now));
                 }
                 continue;
             };
-            let age_us = now.micros() - at.micros();
+            let age_us = now.micros() - lingers.since.micros();
             if wire.is_gone {
                 assert!(has_ended || age_us + GRAIN_US >= linger_us, "{conn:?} lingers for {age_us} us only");
                 ended.push(*conn);
                 continue;
             }
             assert!(age_us <= linger_us + 2 * GRAIN_US, "{conn:?} lingers for {age_us} us");
-            let told = wire.told_in.map(|told| told.max(since) + PATIENCE_TURNS);
+            if lingers.unread_bytes != wire.unread_bytes() {
+                (lingers.unread_bytes, lingers.unread_since) = (wire.unread_bytes(), turn);
+            }
             assert!(
-                !wire.has_unread() || told.is_none_or(|until| turn <= until),
+                lingers.unread_bytes == 0 || wire.is_cut || turn - lingers.unread_since <= patience_turns,
                 "{conn:?} is closed, and what it still sends is not read"
             );
         }

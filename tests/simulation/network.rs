@@ -261,6 +261,10 @@ impl Wire {
         !self.arrived.is_empty()
     }
 
+    pub(crate) fn unread_bytes(&self) -> usize {
+        self.arrived.len()
+    }
+
     /// Whether the network would take something, and the relay has no reason to wait for an event.
     pub(crate) fn is_writable(&self) -> bool {
         !self.blocked && !self.is_reset && !self.is_cut && self.inbox.len() < self.line.window_bytes

@@ -61,8 +61,17 @@ impl World {
                 }
             }
             Action::Spoil(spoil) => self.spoil(client, *spoil),
-            Action::Goodbye => self.say(client, &frame(Header::new(Type::Goodbye), &[])),
-            Action::HalfClose => self.with(client, |link| link.peer.half_close()),
+            Action::Goodbye | Action::HalfClose => {
+                // Whoever leaves in order reads to the end, or not.
+                if step.number.is_multiple_of(2) {
+                    self.with(client, |link| link.reader = Reader::Prompt);
+                }
+                if step.action == Action::HalfClose {
+                    self.with(client, |link| link.peer.half_close());
+                } else {
+                    self.say(client, &frame(Header::new(Type::Goodbye), &[]));
+                }
+            }
             Action::Reset => self.with(client, |link| link.peer.reset()),
             Action::Cut => self.with(client, |link| link.peer.cut()),
             Action::Read(reader) => self.with(client, |link| link.reader = *reader),

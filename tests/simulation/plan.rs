@@ -200,7 +200,7 @@ impl Plan {
         }
         weights[0] = weights[0].max(3); // connect
         weights[1] = weights[1].max(2) * 3; // send
-        let payload_bytes_max = settings.payload_bytes_max;
+        let (payload_bytes_max, queue_bytes_max) = (settings.payload_bytes_max, settings.queue_bytes_max);
         let restless_poll = random.bool();
         let count = if crowd > 200 { crowd } else { random.usize(50..600) };
         let mut swarm = Swarm {
@@ -218,7 +218,13 @@ impl Plan {
             let line = swarm.line();
             steps.push(Step { number: 0, client: 0, action: Action::Crowd { count: crowd, line }, turns: 20 });
         }
+        // Once at most, and where it takes little.
+        let can_overrun = crowd <= 20 && queue_bytes_max <= 64 * 1024 && swarm.random.u8(..3) == 0;
+        let overrun = can_overrun.then(|| swarm.random.u64(1..=count as u64));
         for number in 1..=count as u64 {
+            if overrun == Some(number) {
+                swarm.overrun(number, queue_bytes_max, &mut steps);
+            }
             let client = swarm.random.usize(..crowd);
             let action = swarm.action();
             let most = if crowd > 200 { 1 } else { 4 };
@@ -381,6 +387,29 @@ impl Swarm<'_> {
         };
         let reader = if self.random.u8(..6) == 0 { self.reader() } else { Reader::Prompt };
         Action::Connect { hello, payload_bytes_max, keepalive_ms, line: self.line(), reader }
+    }
+
+    /// Somebody comes over a narrow line, does not read, misses what is said to all, and then leaves in order.
+    fn overrun(&mut self, number: u64, queue_bytes_max: usize, steps: &mut Vec<Step>) {
+        let (client, other) = (self.random.usize(..self.clients), self.random.usize(..self.clients));
+        let line = Line { window_bytes: 256 << self.random.u32(0..4), ..Line::PLAIN };
+        let (hello, payload_bytes_max, keepalive_ms) = (Greeting::Good, None, None);
+        let come = Action::Connect { hello, payload_bytes_max, keepalive_ms, line, reader: Reader::Prompt };
+        let payload_bytes = 4096;
+        // A third of them are that long, the others shorter.
+        let count = (queue_bytes_max / 2000 + 6) as u32;
+        let tell = Action::Send { to: Target::All, payload_bytes, count, flags: 8, kind: 0, type_number: 0x10 };
+        let leave = if self.random.bool() { Action::Goodbye } else { Action::HalfClose };
+        for (client, action) in [
+            (client, Action::Reset),
+            (client, come),
+            (client, Action::Read(Reader::Stalled)),
+            (other, tell),
+            (client, leave),
+            (client, Action::Read(Reader::Prompt)),
+        ] {
+            steps.push(Step { number, client, action, turns: 8 });
+        }
     }
 
     fn line(&mut self) -> Line {

@@ -16,7 +16,7 @@ use switchboard::wire::{Flags, Frames, Header, Id, Type};
 use super::client::{Client, Link};
 use super::endings::Endings;
 use super::frames::{frame, frame_of};
-use super::judge::{EPOCH, Facts, Judge, Tally};
+use super::judge::{EPOCH, Facts, Judge, Tally, id_of};
 use super::network::{Line, Log, Peer, Pipe};
 use super::plan::{Plan, Reader, Step};
 use super::tap::Tap;
@@ -98,6 +98,11 @@ impl World {
             link.peer.wire().line = Line::PLAIN;
         }
         self.settle();
+        // The last who has gone was the last that happened, and nobody waits for anything to be told of it.
+        let peers = self.tap.peers.borrow();
+        let is_cut = |id: Id| peers.iter().any(|(conn, peer)| id_of(*conn) == id && peer.wire().is_cut);
+        self.tap.judge.presence_is_true(is_cut);
+        drop(peers);
         // Those who say nothing, or never finish what they have begun, are given up.
         self.pass(longest_silence);
         self.settle();
@@ -272,7 +277,7 @@ impl World {
         }
         self.engine.turn(&mut self.tap, now);
         let is_alive = |conn: &ConnId| self.tap.judge.is_alive(*conn);
-        self.endings.check(&self.tap.peers.borrow(), is_alive, self.turn, now);
+        self.endings.check(&self.tap.peers.borrow(), is_alive, self.turn, self.patience_turns(), now);
         self.accept();
         self.bury();
         self.check();
@@ -357,15 +362,19 @@ impl World {
         self.orphans.retain(|link| !link.peer.wire().is_gone);
     }
 
+    /// Turns until something is read of whoever has sent something: endings wait for each other, and others for them.
+    fn patience_turns(&self) -> u64 {
+        16 + self.clients.len() as u64 * 2 / self.endings_turn_max as u64
+    }
+
     /// What must hold after every turn.
     fn check(&mut self) {
         self.engine.connections.check_consistency();
         self.tap.service.relay().check_consistency();
         let io = &self.engine.connections;
         self.tap.judge.turn(&Facts(io), self.now);
-        // Endings wait for each other, and those who come for them.
         let peers = self.tap.peers.borrow();
-        let patience = 16 + self.clients.len() as u64 * 2 / self.endings_turn_max as u64;
+        let patience = self.patience_turns();
         for (conn, peer) in peers.iter() {
             let mut wire = peer.wire();
             if io.queued_bytes(*conn) > 0 {

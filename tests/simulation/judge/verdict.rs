@@ -53,7 +53,7 @@ impl Judge {
             );
         }
         self.judge_fans();
-        self.judge_presence();
+        self.presence_is_true(|_| false);
     }
 
     /// What a receipt said of a room or of all is what has become of it.
@@ -99,9 +99,10 @@ impl Judge {
         }
     }
 
-    fn judge_presence(&self) {
+    /// Everybody knows who is here, but those who cannot hear of it.
+    pub(crate) fn presence_is_true(&self, is_deaf: impl Fn(Id) -> bool) {
         let everybody = &self.registered;
-        for id in everybody {
+        for id in everybody.iter().filter(|id| !is_deaf(**id)) {
             for (scope, directory) in &self.records[id].directories {
                 if !directory.is_wanted || directory.has_hole || directory.listing.is_some() || directory.last.is_none()
                 {
