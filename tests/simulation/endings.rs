@@ -45,7 +45,7 @@ impl Endings {
         }
         match wire.conn.filter(|_| !wire.is_gone) {
             Some(conn) => {
-                assert!(self.lingering.insert(conn, Lingering::new(now)).is_none(), "{conn:?} is turned away twice")
+                assert!(self.lingering.insert(conn, Lingering::new(now)).is_none(), "{conn:?} is turned away twice");
             }
             None => assert!(
                 self.lingering.len() >= self.lingering_max,

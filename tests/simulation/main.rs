@@ -42,6 +42,7 @@ const PLANTED_SEEDS_MAX: u64 = 400;
 
 /// The delivery promise, judged in simulated networks.
 #[derive(Debug, Parser)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 struct Options {
     /// Run so many fresh seeds, and nothing else
     #[arg(long, value_name = "N")]
@@ -74,7 +75,7 @@ fn main() -> ExitCode {
     run::note_failures();
     let fresh = options.from.unwrap_or_else(|| fastrand::u64(1 << 32..1 << 48));
     if let Some(seed) = options.seed {
-        return verdict(&run_seeds(seed..seed + 1), &options);
+        return verdict(&run_seeds(seed..=seed), &options);
     }
     if let Some(count) = options.seeds {
         return verdict(&run_seeds(fresh..fresh + count), &options);
@@ -102,6 +103,7 @@ fn run_seeds(seeds: impl Iterator<Item = u64> + Send) -> Outcome {
         let _ = write!(std::io::stderr(), "\r");
     }
     let (tally, seconds) = (outcome.tally, start.elapsed().as_secs_f64());
+    #[allow(clippy::cast_precision_loss, reason = "for people")]
     let rate = |count: u64| count as f64 / seconds;
     println!(
         "{} runs in {seconds:.1} s: {} turns ({:.0} a second), {} connections, {} frames taken in ({:.0} a second); \
@@ -163,15 +165,12 @@ fn planted(seeds_max: u64) -> ExitCode {
     println!("| planted bug | seeds until it is found | by |\n| --- | --- | --- |");
     for bug in Bug::ALL {
         let outcome = run::run_all(0..seeds_max, Some(bug), |_| {});
-        match outcome.failure {
-            Some((seed, failure)) => {
-                let what: String = failure.what.chars().take(100).collect();
-                println!("| {bug:?} | {} | {} |", seed + 1, what.replace('\n', " "));
-            }
-            None => {
-                exit = ExitCode::FAILURE;
-                println!("| {bug:?} | **not found** in {seeds_max} | |");
-            }
+        if let Some((seed, failure)) = outcome.failure {
+            let what: String = failure.what.chars().take(100).collect();
+            println!("| {bug:?} | {} | {} |", seed + 1, what.replace('\n', " "));
+        } else {
+            exit = ExitCode::FAILURE;
+            println!("| {bug:?} | **not found** in {seeds_max} | |");
         }
     }
     exit

@@ -295,7 +295,7 @@ fn limits(random: &mut fastrand::Rng, crowd: usize) -> (Limits, Settings) {
         hello_deadline: Duration::from_secs(random.u64(1..20)),
         keepalive: Duration::from_secs(random.u64(1..100)),
         keepalive_min: Duration::from_secs(1),
-        keepalive_max: Duration::from_secs(300),
+        keepalive_max: Duration::from_mins(5),
         rooms_max: if random.u8(..4) == 0 { random.usize(1..4) } else { 1000 },
         rooms_per_client_max: if random.u8(..4) == 0 { random.usize(1..3) } else { 64 },
         members_max: if random.u8(..4) == 0 { random.usize(1..4) } else { 100_000 },

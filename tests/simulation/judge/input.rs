@@ -100,7 +100,7 @@ impl Judge {
         record.state = State::Registered;
         self.registered.insert(from);
         let record = self.record(from);
-        record.name = hello.profile.name.unwrap_or_default().to_owned();
+        hello.profile.name.unwrap_or_default().clone_into(&mut record.name);
         record.payload_bytes_max = hello.payload_bytes_max.unwrap_or(65_536).max(4096).min(most) as usize;
         record.keepalive_us = keepalive_us.clamp(least_us, most_us);
         record.life.hear(now);
@@ -118,7 +118,7 @@ impl Judge {
                     self.owed.insert((from, header.correlation), header.destination);
                     self.ledger.receipts_owed += 1;
                 }
-                return self.to_client(from, header, frame, header.destination, wants_receipt, facts);
+                return self.one_due(from, header, frame, header.destination, wants_receipt, facts);
             }
             IdKind::All if is_fan => self.registered.iter().copied().collect(),
             IdKind::Room if is_fan => match self.rooms.values().find(|room| room.id == Some(header.destination)) {
@@ -157,7 +157,7 @@ impl Judge {
     }
 
     /// A frame for one client, alone or among others.
-    fn to_client(&mut self, from: Id, header: &Header, frame: &[u8], to: Id, receipt: bool, facts: &Facts<'_>) {
+    fn one_due(&mut self, from: Id, header: &Header, frame: &[u8], to: Id, receipt: bool, facts: &Facts<'_>) {
         let is_registered = self.is_registered(to);
         let is_listed = header.type_number == Type::SendMany.number();
         let must = match self.records.get(&to).filter(|_| is_registered) {
@@ -241,7 +241,7 @@ impl Judge {
             match control::recipients(payload) {
                 Ok((list, start)) => {
                     let list: Vec<Id> = list.collect();
-                    return self.to_list(from, header, &list, &payload[start..], facts);
+                    return self.list_due(from, header, &list, &payload[start..], facts);
                 }
                 Err(BodyError::TooMany(_)) => Code::LimitReached,
                 Err(_) => Code::BadBody,
@@ -252,14 +252,14 @@ impl Judge {
         self.answer(from, header.correlation, Answer::Error(code));
     }
 
-    fn to_list(&mut self, from: Id, header: &Header, list: &[Id], payload: &[u8], facts: &Facts<'_>) {
+    fn list_due(&mut self, from: Id, header: &Header, list: &[Id], payload: &[u8], facts: &Facts<'_>) {
         let except = header.flags.has(Flags::NO_ECHO).then_some(from);
         let mut frame = header.bytes(payload.len()).to_vec();
         frame.extend_from_slice(payload);
         let mut recipients = 0;
         for to in list.iter().filter(|to| Some(**to) != except) {
             recipients += 1;
-            self.to_client(from, header, &frame, *to, false, facts);
+            self.one_due(from, header, &frame, *to, false, facts);
         }
         if header.flags.has(Flags::RECEIPT) {
             self.answer(from, header.correlation, Answer::Queued(recipients, recipients));
@@ -336,7 +336,7 @@ impl Judge {
             if self.named(name).is_some_and(|other| other != from) {
                 return Err(Code::NameTaken);
             }
-            self.record(from).name = name.to_owned();
+            name.clone_into(&mut self.record(from).name);
         }
         if let Some(details) = profile.details {
             self.record(from).details = Some(details.to_vec()).filter(|details| !details.is_empty());

@@ -109,6 +109,7 @@ enum State {
 
 /// One connection, from its beginning to its end.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Record {
     state: State,
     name: String,

@@ -219,8 +219,8 @@ impl Judge {
                 self.ledger.receipts_written += 1;
                 let recipient = self.owed.remove(&(id, correlation));
                 let recipient = recipient.unwrap_or_else(|| panic!("{id} is owed no receipt of {correlation}"));
-                let state = self.fates[&(id, correlation, recipient)].state;
-                assert_eq!(state, Outcome::Delivered, "{correlation} is said to be written to {recipient}");
+                let outcome = self.fates[&(id, correlation, recipient)].state;
+                assert_eq!(outcome, Outcome::Delivered, "{correlation} is said to be written to {recipient}");
             }
         }
     }
