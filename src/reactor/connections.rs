@@ -32,6 +32,9 @@ pub struct Connections<T = Stream> {
     pub(super) wheel: Wheel,
     /// To be read in this turn or the next: budgets cut a read short, and no event would come again.
     pub(super) ready: Vec<ConnId>,
+    /// To be read on after a budget has cut their last read short: behind all others, and so many in a turn as use up one
+    /// budget together.
+    pub(super) heavy: VecDeque<ConnId>,
     /// To be read to their end, some in each turn.
     pub(super) ending: VecDeque<ConnId>,
     /// To be written at the end of the turn, once each.
@@ -75,6 +78,7 @@ impl<T: Transport> Connections<T> {
             blocks: BlockPool::default(),
             wheel: Wheel::new(),
             ready: Vec::new(),
+            heavy: VecDeque::new(),
             ending: VecDeque::new(),
             dirty: Vec::new(),
             condemned: Vec::new(),
@@ -497,6 +501,15 @@ impl<T: Transport> Connections<T> {
         if !connection.has(flag::READY) {
             connection.set(flag::READY, true);
             self.ready.push(conn);
+        }
+    }
+
+    /// Has a connection read on when those have been served that ask for less.
+    pub(super) fn mark_heavy(&mut self, conn: ConnId) {
+        let connection = &mut self.slots[conn.index()];
+        if !connection.has(flag::READY) {
+            connection.set(flag::READY, true);
+            self.heavy.push_back(conn);
         }
     }
 

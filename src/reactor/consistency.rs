@@ -20,7 +20,10 @@ impl<T: Transport> Connections<T> {
             }
             listed
         };
-        let ready = once(&mut self.ready.iter().chain(&self.ending).copied(), "the lists of what is to be read");
+        let ready = once(
+            &mut self.ready.iter().chain(&self.heavy).chain(&self.ending).copied(),
+            "the lists of what is to be read",
+        );
         let dirty = once(&mut self.dirty.iter().copied(), "the dirty list");
         let condemned = once(&mut self.condemned.iter().map(|(conn, _)| *conn), "the list of the condemned");
         for (index, connection) in &self.slots {

@@ -75,8 +75,13 @@ impl<T: Transport> Engine<T> {
     #[must_use]
     pub fn has_work(&self) -> bool {
         let connections = &self.connections;
-        let lists =
-            [connections.ready.len(), connections.ending.len(), connections.dirty.len(), connections.condemned.len()];
+        let lists = [
+            connections.ready.len(),
+            connections.heavy.len(),
+            connections.ending.len(),
+            connections.dirty.len(),
+            connections.condemned.len(),
+        ];
         connections.told_late || lists.iter().any(|length| *length > 0)
     }
 
@@ -142,14 +147,33 @@ impl<T: Transport> Engine<T> {
 
     /// Reads from every ready connection, up to its budget, and shows the service what came.
     pub fn read<S: Service<T>>(&mut self, service: &mut S, now: Time) {
+        let heavy = self.connections.heavy.len();
         let mut batch = std::mem::replace(&mut self.connections.ready, std::mem::take(&mut self.ready));
         for conn in batch.drain(..) {
             self.read_ready(service, conn, now);
         }
         self.ready = batch;
+        self.read_heavy(service, heavy, now);
         for _ in 0..self.storm_budget(self.connections.limits.endings_turn_max) {
             let Some(conn) = self.connections.ending.pop_front() else { break };
             self.read_ready(service, conn, now);
+        }
+    }
+
+    /// Goes on with the first `count` of those whose budget was used up, one after the other, until they have used up one more together: what
+    /// the others wait for does not grow with the number of those who send more than anybody can take.
+    fn read_heavy<S: Service<T>>(&mut self, service: &mut S, count: usize, now: Time) {
+        let (limits, before) = (self.connections.limits, self.connections.counters.read_bytes);
+        let mut work = 0;
+        for _ in 0..count {
+            let bytes = self.connections.counters.read_bytes - before;
+            if work >= limits.turn_work_max || bytes >= limits.read_turn_bytes_max as u64 {
+                break;
+            }
+            let Some(conn) = self.connections.heavy.pop_front() else { break };
+            self.connections.turn_work = 0;
+            self.read_ready(service, conn, now);
+            work += self.connections.turn_work;
         }
     }
 
@@ -180,7 +204,7 @@ impl<T: Transport> Engine<T> {
         let has_more = self.connections.slots[conn.index()].has(flag::READABLE | flag::HELD);
         if self.connections.may_read(conn) && has_more && !planted::has(Bug::ReadyEntryLost) {
             // A budget is used up, and no event will say again what is left.
-            self.connections.mark_ready(conn);
+            self.connections.mark_heavy(conn);
         }
     }
 
@@ -319,8 +343,8 @@ impl<T: Transport> Engine<T> {
         let connection = &mut self.connections.slots[conn.index()];
         match connection.transport.read_vectored(&mut [IoSliceMut::new(&mut self.scratch)]) {
             Ok(count) if count > 0 => {
-                // One read a turn: whoever sends on and on is not served faster than others.
-                self.connections.mark_ready(conn);
+                // One read at a time: whoever sends on and on is not served faster than others.
+                self.connections.mark_heavy(conn);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => self.connections.mark_ready(conn),

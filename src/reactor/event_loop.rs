@@ -48,9 +48,9 @@ const STALL_MIN: Duration = Duration::from_secs(1);
 /// clocks together.
 const NOTE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// A connection that comes or goes takes 20 to 40 microseconds in all. One for each so many that the last turn took:
-/// a storm gets up to a quarter of the time of a busy loop.
-const STORM_SHARE_US: usize = 128;
+/// A connection that comes or goes takes 20 to 100 microseconds in all, with what it says and what others are told. One for
+/// each so many that the last turn took: a storm gets up to a fifth of the time of a busy loop, and never feeds itself.
+const STORM_SHARE_US: usize = 512;
 
 /// Listeners and the program's own sources share the tokens of generation 0, which no connection has.
 const SOURCE_BASE: usize = 1 << 16;

@@ -229,7 +229,7 @@ impl Relay {
 }
 
 /// A request is as much work as so many messages: who asks for a thousand rooms has others served in between.
-const REQUEST_WORK: usize = 16;
+const REQUEST_WORK: usize = 64;
 
 /// Why a request failed, for the ERROR that says so.
 #[derive(Debug)]

@@ -514,6 +514,33 @@ fn a_deadline_comes_once_and_only_the_last_one_that_was_set() {
 }
 
 #[test]
+fn those_who_send_more_than_anybody_can_take_share_one_budget_and_each_gets_on() {
+    let mut bench = Bench::new(small(), Script::messages());
+    let budget = bench.engine.connections.limits().read_turn_bytes_max;
+    let flooders: Vec<_> = (0..10).map(|_| bench.open()).collect();
+    let (modest, peer) = bench.open();
+    bench.settle();
+    let served = |bench: &Bench, conn| bench.service.messages_of(conn).iter().map(Vec::len).sum::<usize>();
+    for (_, flooder) in &flooders {
+        flooder.send(&message(1000, 3).repeat(100));
+    }
+    bench.turn();
+    let mut before: usize = flooders.iter().map(|(conn, _)| served(&bench, *conn)).sum();
+    for turn in 1..=30 {
+        peer.send(&message(10, 7));
+        bench.turn();
+        assert_eq!(bench.service.messages_of(modest).len(), turn, "the modest one waits");
+        let all: usize = flooders.iter().map(|(conn, _)| served(&bench, *conn)).sum();
+        assert!(all > before && all - before <= 2 * budget, "{} bytes in a turn", all - before);
+        before = all;
+    }
+    let least = flooders.iter().map(|(conn, _)| served(&bench, *conn)).min().expect("ten");
+    assert!(least >= 3 * budget / 2, "one of them got {least} bytes");
+    bench.settle();
+    assert!(flooders.iter().all(|(conn, _)| served(&bench, *conn) == 100_000));
+}
+
+#[test]
 fn a_deadline_in_the_far_future_is_not_one_in_the_near_past() {
     let mut bench = Bench::new(small(), Script::messages());
     let (conn, _) = bench.open();

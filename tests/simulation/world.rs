@@ -362,9 +362,11 @@ impl World {
         self.orphans.retain(|link| !link.peer.wire().is_gone);
     }
 
-    /// Turns until something is read of whoever has sent something: endings wait for each other, and others for them.
+    /// Turns until something is read of whoever has sent something: endings wait for each other, and others for them; and
+    /// those who send more than anybody can take wait for their like.
     fn patience_turns(&self) -> u64 {
-        16 + self.clients.len() as u64 * 2 / self.endings_turn_max as u64
+        let clients = self.clients.len() as u64;
+        16 + clients + clients * 2 / self.endings_turn_max as u64
     }
 
     /// What must hold after every turn.
