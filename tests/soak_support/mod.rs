@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use serde_json::Value;
-use switchboard::wire::control::{Body, ErrorBody};
+use switchboard::wire::control::{Body, ErrorBody, Receipt};
 use switchboard::wire::{Code, Flags, HEADER_BYTES, Header, Id, IdKind, Type};
 
 use super::client_support::{Relay, run, stderr, stdout};
@@ -149,7 +149,11 @@ impl Proxy {
                     (header.frame_type() == Some(Type::Error)).then(|| ErrorBody::parse(&frame[HEADER_BYTES..]));
                 refused.is_some_and(|body| body.expect("a reason").0.code() == Some(Code::NoSuchRoom))
             }
-            Fault::NoReceipt => header.frame_type() == Some(Type::Receipt),
+            // For a room or for all: nobody who sends there is cut off.
+            Fault::NoReceipt => {
+                header.frame_type() == Some(Type::Receipt)
+                    && Receipt::parse(&frame[HEADER_BYTES..]).expect("a receipt").recipients.is_some()
+            }
             Fault::NoNews => header.frame_type() == Some(Type::Delta),
         }
     }
