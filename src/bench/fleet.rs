@@ -368,15 +368,7 @@ impl<D: Dialect> Service for Fleet<D> {
             Stage::Absent => {}
         }
         self.census.broken += 1;
-        self.complain(match reason {
-            CloseReason::Unreachable => "nobody listens there, or nobody answers",
-            CloseReason::Reset => "a connection was reset",
-            CloseReason::InputOverdue => "a message was begun and not completed in time",
-            CloseReason::InputTooLarge => "a message is larger than this client takes",
-            CloseReason::MemoryPressure => "more waits here for the server to read it than is kept",
-            CloseReason::WriteOverdue => "the server does not read what it is sent",
-            _ => "the server closed a connection",
-        });
+        self.complain(what_broke(reason));
     }
 
     fn on_turn_end(&mut self, io: &mut Connections, _: Time) {
@@ -393,4 +385,17 @@ pub(super) fn histogram() -> Histogram<u64> {
 
 fn record(histogram: &mut Histogram<u64>, nanos: u64) {
     histogram.saturating_record(nanos.max(1));
+}
+
+/// Why a connection broke, for people.
+pub(in crate::bench) const fn what_broke(reason: CloseReason) -> &'static str {
+    match reason {
+        CloseReason::Unreachable => "nobody listens there, or nobody answers",
+        CloseReason::Reset => "a connection was reset",
+        CloseReason::InputOverdue => "a message was begun and not completed in time",
+        CloseReason::InputTooLarge => "a message is larger than this client takes",
+        CloseReason::MemoryPressure => "more waits here for the server to read it than is kept",
+        CloseReason::WriteOverdue => "the server does not read what it is sent",
+        _ => "the server closed a connection",
+    }
 }

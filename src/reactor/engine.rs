@@ -160,8 +160,9 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// Goes on with the first `count` of those whose budget was used up, one after the other, until they have used up one more together: what
-    /// the others wait for does not grow with the number of those who send more than anybody can take.
+    /// Goes on with the first `count` of those whose budget was used up, one after the other, until they have used up one
+    /// more together: what the others wait for does not grow with the number of those who send more than anybody can
+    /// take.
     fn read_heavy<S: Service<T>>(&mut self, service: &mut S, count: usize, now: Time) {
         let (limits, before) = (self.connections.limits, self.connections.counters.read_bytes);
         let mut work = 0;

@@ -7,9 +7,11 @@
 //! writing.rs   queues, limits and deadlines of what goes out
 //! operations.rs operations against a model, and random.rs random ones
 //! turnover.rs  some leave while others come
+//! clock.rs     what the loop takes for a stop of the process, and what for work
 //! sockets.rs   the same promises on sockets of the system, and what only they have
 //! ```
 
+mod clock;
 mod closing;
 #[path = "../support/dice.rs"]
 mod dice;

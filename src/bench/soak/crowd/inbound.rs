@@ -2,6 +2,7 @@
 //! an answer.
 
 use super::{Crowd, Place, Request};
+use crate::bench::fleet::what_broke;
 use crate::bench::soak::groups::Role;
 use crate::bench::soak::ledger::{Aim, EVERYBODY, End, Visit};
 use crate::bench::soak::presence::Next;
@@ -247,16 +248,10 @@ impl Service for Crowd {
                 self.ledger.ends(visit, End::Cut);
                 self.broken += 1;
                 self.complain(match reason {
-                    CloseReason::Unreachable => "nobody listens there, or nobody answers",
                     CloseReason::Reset if place == Place::Leaving => {
                         "the relay reset a connection that was to end in good order"
                     }
-                    CloseReason::Reset => "a connection was reset",
-                    CloseReason::InputOverdue => "a message was begun and not completed in time",
-                    CloseReason::InputTooLarge => "a message is larger than this client takes",
-                    CloseReason::MemoryPressure => "more waits here for the server to read it than is kept",
-                    CloseReason::WriteOverdue => "the server does not read what it is sent",
-                    _ => "the server closed a connection",
+                    reason => what_broke(reason),
                 });
             }
         }
