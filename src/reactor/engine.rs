@@ -4,6 +4,7 @@
 //! simulation can drive it over a network of its own. It calls the service, which answers through
 //! [`Connections`]; nothing is freed before [`Engine::reap`].
 
+use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 
 use super::connection::{Connection, Phase, flag};
@@ -35,7 +36,8 @@ pub struct Engine<T: Transport> {
     /// Swapped with the lists of [`Connections`], so that neither loses its memory.
     ready: Vec<ConnId>,
     dirty: Vec<ConnId>,
-    due: Vec<(u32, ConnId)>,
+    /// Deadlines that have come, each with its slot of the wheel, of which this turn takes its share.
+    due: VecDeque<(u32, ConnId)>,
     unsent: Vec<u8>,
     /// How many of those who come, and of those who go, this turn deals with: within the limits.
     pub(super) storm_share: usize,
@@ -59,7 +61,7 @@ impl<T: Transport> Engine<T> {
             scratch: vec![0; limits.read_scratch_bytes],
             ready: Vec::new(),
             dirty: Vec::new(),
-            due: Vec::new(),
+            due: VecDeque::new(),
             unsent: Vec::new(),
             storm_share: usize::MAX,
         }
@@ -81,6 +83,7 @@ impl<T: Transport> Engine<T> {
             connections.ending.len(),
             connections.dirty.len(),
             connections.condemned.len(),
+            self.due.len(),
         ];
         connections.told_late || lists.iter().any(|length| *length > 0)
     }
@@ -342,8 +345,10 @@ impl<T: Transport> Engine<T> {
     /// Reads what a lingering connection still sends, and forgets it.
     fn discard(&mut self, conn: ConnId) {
         let connection = &mut self.connections.slots[conn.index()];
-        match connection.transport.read_vectored(&mut [IoSliceMut::new(&mut self.scratch)]) {
+        match connection.transport.discard(&mut self.scratch) {
             Ok(count) if count > 0 => {
+                self.connections.counters.reads += 1;
+                self.connections.counters.read_bytes += count as u64;
                 // One read at a time: whoever sends on and on is not served faster than others.
                 self.connections.mark_heavy(conn);
             }
@@ -353,12 +358,14 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// Acts on every deadline that has come.
+    /// Acts on the deadlines that have come: on so many at most that the others do not wait for them, as thousands may
+    /// come at once.
     pub fn expire<S: Service<T>>(&mut self, service: &mut S, now: Time) {
         let tick = self.connections.tick;
-        let mut due = std::mem::take(&mut self.due);
-        self.connections.wheel.advance(tick, &mut due);
-        for (slot, conn) in due.drain(..) {
+        self.connections.wheel.advance(tick, &mut self.due);
+        let mut budget = self.storm_budget(self.connections.limits.expiries_turn_max);
+        while budget > 0 {
+            let Some((slot, conn)) = self.due.pop_front() else { break };
             let Some(connection) = self.connections.get_mut(conn) else { continue };
             if connection.check_at > tick {
                 // The entry is for a later round of the wheel, or an earlier one has replaced it. The latter
@@ -370,12 +377,12 @@ impl<T: Transport> Engine<T> {
                 continue;
             }
             connection.check_at = Tick::NEVER;
-            self.expire_connection(service, conn, now);
+            budget -= usize::from(self.expire_connection(service, conn, now));
         }
-        self.due = due;
     }
 
-    fn expire_connection<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, now: Time) {
+    /// Whether anything was done but to look when to look again.
+    fn expire_connection<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, now: Time) -> bool {
         let connections = &mut self.connections;
         let tick = connections.tick;
         let connection = &mut connections.slots[conn.index()];
@@ -386,24 +393,27 @@ impl<T: Transport> Engine<T> {
                 let deadline = connection.deadline;
                 connections.check_by(conn, deadline);
             }
-            return;
+            return false;
         }
         if let Some(key) = connection.queue()
             && let Some(oldest) = connections.queues[key].oldest()
             && Tick::not_before(oldest.time() + connections.limits.write_deadline) <= tick
         {
             connections.condemn(conn, CloseReason::WriteOverdue);
-            return;
+            return true;
         }
+        let mut acted = false;
         if let Some(key) = connection.lease()
             && !connection.has(flag::PAUSED)
             && Tick::not_before(connections.leases[key].since.time() + connections.limits.input_deadline) <= tick
         {
+            acted = true;
             service.on_input_overdue(connections, conn, now);
         }
         let connection = &mut connections.slots[conn.index()];
         if connection.deadline <= tick && matches!(connection.phase, Phase::Open | Phase::Flushing) {
             connection.deadline = Tick::NEVER;
+            acted = true;
             service.on_deadline(connections, conn, now);
         }
         if matches!(connections.slots[conn.index()].phase, Phase::Open | Phase::Flushing) {
@@ -414,6 +424,7 @@ impl<T: Transport> Engine<T> {
                 connections.watch_lease(conn);
             }
         }
+        acted
     }
 
     /// Writes each connection for which something waits, once.

@@ -15,8 +15,10 @@ pub struct Limits {
     /// Connections that have ended and are dealt with in a turn, however long it takes. Until the last of them is dealt
     /// with none is accepted.
     pub endings_turn_max: usize,
-    /// Connections accepted, and as many that have ended and are dealt with, in a turn that is short: when thousands come
-    /// or are lost at once the others must not wait for more than a tenth of a millisecond of that. In longer turns they
+    /// Connections whose deadline has come and that are dealt with in a turn, however long it takes.
+    pub expiries_turn_max: usize,
+    /// Connections accepted, as many that have ended, and as many whose deadline has come, in a turn that is short: when
+    /// thousands come or are lost at once the others must not wait for more than a tenth of a millisecond of that. In longer turns they
     /// are more, in proportion, so that a storm gets its share of a busy relay too.
     pub storm_turn_min: usize,
     /// Bytes of the buffer that all connections share for reading: what one read can return. It should fit
@@ -62,6 +64,7 @@ impl Default for Limits {
             connections_max: 1024,
             accepts_turn_max: 128,
             endings_turn_max: 64,
+            expiries_turn_max: 64,
             storm_turn_min: 4,
             read_scratch_bytes: 256 * 1024,
             read_turn_bytes_max: 256 * 1024,

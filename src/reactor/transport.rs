@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
+#[cfg(target_os = "linux")]
+use rustix::net::{RecvFlags, recv};
 
 /// A non-blocking stream of bytes in both directions.
 ///
@@ -17,6 +19,15 @@ pub trait Transport {
     /// # Errors
     /// `WouldBlock` when nothing is there; anything else ends the connection.
     fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize>;
+
+    /// Reads at most as much as `scratch` holds, of which nobody wants to know: what lies in `scratch` afterwards is
+    /// undefined.
+    ///
+    /// # Errors
+    /// As [`Transport::read_vectored`].
+    fn discard(&mut self, scratch: &mut [u8]) -> io::Result<usize> {
+        self.read_vectored(&mut [IoSliceMut::new(scratch)])
+    }
 
     /// Writes from `buffers` in their order and says how many bytes were taken.
     ///
@@ -48,6 +59,15 @@ impl Transport for Stream {
             (Self::Tcp(stream), buffers) => stream.read_vectored(buffers),
             (Self::Unix(stream), [buffer]) => stream.read(buffer),
             (Self::Unix(stream), buffers) => stream.read_vectored(buffers),
+        }
+    }
+
+    /// On Linux a TCP socket throws away what it has without copying it (tcp(7), `MSG_TRUNC`).
+    #[cfg(target_os = "linux")]
+    fn discard(&mut self, scratch: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => Ok(recv(stream, scratch, RecvFlags::TRUNC)?.1),
+            Self::Unix(stream) => stream.read(scratch),
         }
     }
 

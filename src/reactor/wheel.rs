@@ -40,7 +40,7 @@ impl Wheel {
     }
 
     /// Moves what lies in the slots up to `now` into `due`, that of later rounds included, each with its slot.
-    pub(super) fn advance(&mut self, now: Tick, due: &mut Vec<(u32, ConnId)>) {
+    pub(super) fn advance(&mut self, now: Tick, due: &mut impl Extend<(u32, ConnId)>) {
         let steps = now.number().saturating_sub(self.done.number()).min(SLOTS);
         for step in 1..=steps {
             let slot = (now.number() - steps + step) % SLOTS;
