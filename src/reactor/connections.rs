@@ -228,8 +228,9 @@ impl<T: Transport> Connections<T> {
     /// Ends the connections for which the most waits, but none for which it is less than `least`, until `more` bytes fit
     /// the budget; says whether they do.
     ///
-    /// A scan is enough: it happens when hundreds of megabytes are held. It frees an eighth more than it must, so that
-    /// it does not happen again at once; and not at all while nobody can have become large enough to go. What many wait
+    /// A scan is enough: it happens when hundreds of megabytes are held. It frees a 64th more than it must: a scan for each
+    /// message would take the time that others wait for, and more would end connections that hold next to nothing, where
+    /// nobody holds much. And it does not happen at all while nobody can have become large enough to go. What many wait
     /// for together counts for each of them, though its memory comes back with the last: then whoever asks next goes on
     /// from there. All memory of those who were ended counts as free though it is freed at the end of the turn, or in one
     /// turn everybody would go for what is on its way back.
@@ -250,7 +251,7 @@ impl<T: Transport> Connections<T> {
         let mut expected = 0;
         for (weight, owner) in heavy {
             let before = self.buffered_total_bytes();
-            if weight < least || (before + more).saturating_sub(expected) <= most - most / 8 {
+            if weight < least || (before + more).saturating_sub(expected) <= most - most / 64 {
                 break;
             }
             self.condemn(owner, CloseReason::MemoryPressure);

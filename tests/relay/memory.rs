@@ -134,11 +134,11 @@ fn every_request_is_answered_though_the_memory_for_all_is_used_up() {
     let asker = machine.connect("asker");
     asker.wire().room = 0;
     machine.send(&asker, &frame(Header::new(Type::Ping), &[]));
-    // Others do not read either, a little waits for each, and then there is no memory.
+    // Others do not read either, more waits for each, and then there is no memory.
     for number in 0..20 {
         let stuck = machine.connect(&format!("stuck-{number}"));
         stuck.wire().room = 0;
-        machine.send(&sender, &frame(Header::new(Type::Send).to(stuck.id), &[7; 3000]));
+        machine.send(&sender, &frame(Header::new(Type::Send).to(stuck.id), &[7; 11_000]));
     }
     assert_eq!(machine.engine.connections.buffered_total_bytes(), limits.buffered_total_bytes_max);
     assert!(machine.read(&sender).iter().all(|(header, _)| header.frame_type() == Some(Type::Error)));
