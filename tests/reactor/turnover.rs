@@ -1,5 +1,7 @@
 //! Some leave while others come: who waits for whom.
 
+use std::time::Duration;
+
 use switchboard::reactor::{Lane, Limits, Outgoing};
 
 use crate::sockets::{Live, WATCHDOG, connect};
@@ -98,4 +100,31 @@ fn those_who_have_ended_and_still_read_keep_nobody_out() {
     }
     bench.settle();
     assert!(leaving.iter().all(|(_, peer)| peer.output() == message(5000, 1) && peer.wire().closed));
+}
+
+#[test]
+fn when_many_deadlines_come_at_once_everybody_is_served_between_them() {
+    let mut bench = Bench::new(Limits { expiries_turn_max: 3, ..small() }, Script::messages());
+    let waiting: Vec<_> = (0..12).map(|_| bench.open()).collect();
+    let (stays, peer) = bench.open();
+    bench.settle();
+    let at = bench.now + Duration::from_secs(1);
+    for (conn, _) in &waiting {
+        bench.io().set_deadline(*conn, Some(at));
+        // One that has been put off is no deadline.
+        bench.io().set_deadline(stays, Some(at));
+        bench.io().set_deadline(stays, None);
+    }
+    bench.now = at + Duration::from_secs(1);
+    for turn in 1..=4 {
+        assert!(turn == 1 || bench.engine.has_work(), "the next turn does not wait for an event");
+        peer.send(&message(10, 1));
+        bench.turn();
+        assert_eq!(bench.service.messages_of(stays).len(), turn);
+        let came = bench.service.told.iter().filter(|(_, told)| *told == Told::Deadline).count();
+        assert_eq!(came, 3 * turn, "some in each turn");
+    }
+    bench.settle();
+    assert!(waiting.iter().all(|(conn, _)| bench.service.of(*conn).contains(&Told::Deadline)));
+    assert!(!bench.service.of(stays).contains(&Told::Deadline));
 }
