@@ -4,6 +4,7 @@
 //! `cargo test --test simulation` runs a fixed set of seeds and some fresh ones, and proves by planted bugs that the
 //! judge sees what it should. `cargo test --release --test simulation -- --seeds 100000` runs for as long as you like;
 //! a seed that fails is printed, shrunk and shown as a story, and `-- --seed N` runs it again.
+//! `cargo test --test simulation -- --plant GapOffByOne` shows what that looks like.
 
 mod client;
 mod endings;
@@ -50,13 +51,17 @@ struct Options {
     /// Begin with this seed instead of one by the clock
     #[arg(long, value_name = "SEED")]
     from: Option<u64>,
-    /// Run one seed again, and tell its story
+    /// Run one seed again; if it fails, make it smaller and tell its story
     #[arg(long, value_name = "SEED", conflicts_with = "seeds")]
     seed: Option<u64>,
-    /// Plant the bugs one by one, and show how many seeds it takes to find each
-    #[arg(long)]
+    /// Plant the bugs one by one, from seed 0 on, and show the first seed that finds each; needs debug assertions
+    #[arg(long, conflicts_with_all = ["seeds", "seed", "plant"])]
     planted: bool,
-    /// Show how a failure was found without making it smaller
+    /// Plant this bug, and run as otherwise told; without --seeds or --seed from seed 0 on until it is found. The names are
+    /// in src/planted.rs
+    #[arg(long, value_name = "BUG", value_parser = bug)]
+    plant: Option<Bug>,
+    /// Tell the story of a failure as it is, without making it smaller
     #[arg(long)]
     no_shrink: bool,
     /// Ignored: which of the tests to run, and how, as other test programs are told
@@ -74,27 +79,46 @@ fn main() -> ExitCode {
     let options = Options::parse();
     run::note_failures();
     let fresh = options.from.unwrap_or_else(|| fastrand::u64(1 << 32..1 << 48));
+    let (plant, can_plant) = (options.plant, cfg!(debug_assertions));
+    if (options.planted || plant.is_some()) && !can_plant {
+        eprintln!(
+            "bugs can be planted in builds with debug assertions only: leave --release out, or say --profile checked"
+        );
+        return ExitCode::from(2);
+    }
     if let Some(seed) = options.seed {
-        return verdict(&run_seeds(seed..=seed), &options);
+        return verdict(&run_seeds(seed..=seed, plant), &options);
     }
     if let Some(count) = options.seeds {
-        return verdict(&run_seeds(fresh..fresh + count), &options);
+        return verdict(&run_seeds(fresh..fresh + count, plant), &options);
+    }
+    if plant.is_some() {
+        return verdict(&run_seeds(options.from.unwrap_or(0).., plant), &options);
     }
     if options.planted {
         return planted(u64::MAX);
     }
-    let outcome = run_seeds((0..FIXED_SEEDS).chain(fresh..fresh + FRESH_SEEDS));
-    if outcome.failure.is_some() || !cfg!(debug_assertions) {
+    let outcome = run_seeds((0..FIXED_SEEDS).chain(fresh..fresh + FRESH_SEEDS), None);
+    if outcome.failure.is_some() {
         return verdict(&outcome, &options);
     }
-    verdict(&outcome, &options);
+    if !can_plant {
+        println!("planted bugs were not looked for: that takes a build with debug assertions");
+        return ExitCode::SUCCESS;
+    }
     planted(PLANTED_SEEDS_MAX)
 }
 
-fn run_seeds(seeds: impl Iterator<Item = u64> + Send) -> Outcome {
+/// A planted bug by its name in the source.
+fn bug(name: &str) -> Result<Bug, String> {
+    let found = Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == name);
+    found.ok_or_else(|| format!("there is none of that name: {:?}", Bug::ALL))
+}
+
+fn run_seeds(seeds: impl Iterator<Item = u64> + Send, plant: Option<Bug>) -> Outcome {
     let start = Instant::now();
     let is_terminal = std::io::stderr().is_terminal();
-    let outcome = run::run_all(seeds, None, |runs| {
+    let outcome = run::run_all(seeds, plant, |runs| {
         if is_terminal && runs.is_multiple_of(10) {
             let _ = write!(std::io::stderr(), "\r{runs} runs ");
         }
@@ -139,9 +163,14 @@ fn tell_codes(tally: &judge::Tally) {
 fn verdict(outcome: &Outcome, options: &Options) -> ExitCode {
     let Some((seed, failure)) = &outcome.failure else { return ExitCode::SUCCESS };
     println!("seed {seed} fails: {}\n  at {}", failure.what, failure.place);
-    println!("again: cargo test --test simulation -- --seed {seed}");
-    if !options.no_shrink {
-        let plan = Plan::from_seed(*seed);
+    let plant = options.plant.map(|bug| format!(" --plant {bug:?}")).unwrap_or_default();
+    println!("again: cargo test --test simulation -- --seed {seed}{plant}");
+    run::plant(options.plant);
+    let plan = Plan::from_seed(*seed);
+    if options.no_shrink {
+        println!("its {} steps:", plan.steps.len());
+        tell(&plan, failure);
+    } else {
         let steps = plan.steps.len();
         let (plan, failure) = shrink::shrink(plan, failure.clone());
         println!("made smaller, from {steps} steps to {}:", plan.steps.len());
@@ -162,12 +191,14 @@ fn tell(plan: &Plan, failure: &Failure) {
 /// Plants each bug and looks for it.
 fn planted(seeds_max: u64) -> ExitCode {
     let mut exit = ExitCode::SUCCESS;
-    println!("| planted bug | seeds until it is found | by |\n| --- | --- | --- |");
+    println!("| planted bug | found by seed | who noticed, and what |\n| --- | ---: | --- |");
     for bug in Bug::ALL {
         let outcome = run::run_all(0..seeds_max, Some(bug), |_| {});
         if let Some((seed, failure)) = outcome.failure {
+            // What the relay's own checks notice is no merit of the judge's.
+            let who = if failure.place.starts_with("src/") { "the code's own checks" } else { "the judge" };
             let what: String = failure.what.chars().take(100).collect();
-            println!("| {bug:?} | {} | {} |", seed + 1, what.replace('\n', " "));
+            println!("| {bug:?} | {seed} | {who}: {} |", what.replace('\n', " "));
         } else {
             exit = ExitCode::FAILURE;
             println!("| {bug:?} | **not found** in {seeds_max} | |");
