@@ -268,7 +268,8 @@ impl<'a> Soak<'a> {
         let overdue = lossy(self.crowd.acts.overdue(self.crowd.now_ns()));
         if overdue > self.work.rate * Duration::from_millis(50).as_secs_f64() {
             report.remarks.push(format!(
-                "the load generator did not keep up with the rate that was asked for: {overdue} frames were due and not sent"
+                "the load generator did not keep up with the rate that was asked for: {overdue} frames were due and not sent; \
+                 queues that fill for that can make memory look as if it grew: repeat it where nothing else runs"
             ));
         }
     }
