@@ -18,17 +18,23 @@ pub(crate) enum Scene {
     Changes,
     /// Somebody asks and asks and does not read the answers.
     Nagging,
+    /// Somebody's network breaks in the midst of what is written in one turn.
+    Break,
+    /// Half of all do not read what is said to all: where memory is short it runs out.
+    Hoard,
 }
 
 impl Swarm<'_> {
     pub(crate) fn scene(&mut self) -> Scene {
-        match self.random.u8(..12) {
+        match self.random.u8(..16) {
             0..=2 => Scene::Overrun,
             3 | 4 => Scene::Farewell,
             5 => Scene::ShutDown,
             6 | 7 => Scene::Listing,
             8 | 9 => Scene::Changes,
-            _ => Scene::Nagging,
+            10 | 11 => Scene::Nagging,
+            12 | 13 => Scene::Break,
+            _ => Scene::Hoard,
         }
     }
 
@@ -92,7 +98,10 @@ impl Swarm<'_> {
                 play(4, vec![(0, all(Ask::Join(room))), (0, all(Ask::Details(1000)))]);
                 let list = if self.random.bool() { Ask::WhoRoom(room) } else { Ask::Watch(Some(room)) };
                 let watch = ask(Ask::Watch(Some(room)));
-                play(8, vec![(other, watch), (client, stall), (client, ask(list)), (client, ask(Ask::Leave(room)))]);
+                // So much waits that the answer has to.
+                let fill = tell(Target::All, queue_bytes_max / 3500 + 3, 8);
+                play(8, vec![(other, watch), (client, stall), (other, fill)]);
+                play(2, vec![(client, ask(list)), (client, ask(Ask::Leave(room)))]);
                 if self.random.bool() {
                     play(2, vec![(client, ask(Ask::Join(room)))]);
                 }
@@ -114,6 +123,31 @@ impl Swarm<'_> {
                     };
                     play(u8::from(self.random.u8(..4) == 0), vec![(who, ask(what))]);
                 }
+            }
+            Scene::Break => {
+                let breaks_after = 1 << self.random.u32(9..14);
+                let line = Line { write_bytes_max: 1500, breaks_after, ..Line::PLAIN };
+                play(4, vec![(client, Action::Reset), (client, come(line))]);
+                let word = Action::Send {
+                    to: Target::Client(client),
+                    payload_bytes: 900,
+                    count: 12,
+                    flags: 1,
+                    kind: 0,
+                    type_number: 0x10,
+                };
+                play(4, vec![(other, word)]);
+            }
+            Scene::Hoard => {
+                for stuck in (0..self.clients).filter(|stuck| *stuck != other && stuck % 2 == client % 2) {
+                    play(1, vec![(stuck, Action::Reset), (stuck, come(line)), (stuck, stall.clone())]);
+                }
+                play(2, vec![(other, tell(Target::All, 40, 8))]);
+                for _ in 0..8 {
+                    play(1, vec![(other, tell(Target::All, 3, 1)), (other, tell(Target::Client(other), 2, 1))]);
+                    play(1, vec![(other, ask(Ask::Who)), (client, ask(Ask::Ping(None)))]);
+                }
+                play(4, vec![(client, read)]);
             }
             Scene::Nagging => {
                 // As many answers as take the relay well beyond the place where it stops to listen, a few in each turn:
