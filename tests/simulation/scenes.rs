@@ -38,6 +38,7 @@ impl Swarm<'_> {
         }
     }
 
+    #[allow(clippy::too_many_lines, reason = "one scene after the other")]
     pub(crate) fn play(
         &mut self,
         scene: Scene,
