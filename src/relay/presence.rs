@@ -142,10 +142,8 @@ impl Relay {
 
     /// Writes one page, and says what is left.
     fn write_page(&mut self, id: Id, listing: Listing, out: &mut impl Outbox) -> Option<Listing> {
-        // Who has left a room since is told no more of it than that the list ends here.
-        let is_member =
-            listing.room == EVERYBODY || self.peers.get(id).is_some_and(|peer| peer.membership(listing.room).is_some());
-        let room = self.rooms.get(listing.room).filter(|room| room.id == listing.room_id && is_member);
+        // Who has left a room since is told no more of it than that the list ends here: its cursor is 0 then.
+        let room = self.rooms.get(listing.room).filter(|room| room.id == listing.room_id);
         let mut payload = Vec::new();
         put_preamble(&mut payload, listing.room_id, room.map_or(0, |room| room.sequence));
         let mut cursor = room.map_or(0, |room| listing.cursor.min(room.members.len()));

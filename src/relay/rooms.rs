@@ -340,6 +340,10 @@ impl Relay {
             if let Some(at) = extra.memberships.iter().rposition(|membership| membership.room == slot) {
                 extra.memberships.swap_remove(at);
             }
+            // An answer about this room that is under way ends here, also if its client comes back before the next page.
+            if let Some(listing) = extra.listing.as_mut().filter(|listing| listing.room == slot) {
+                listing.cursor = 0;
+            }
         }
         self.rooms.note(slot, |changes| {
             body::put_record(changes, Tag::DEPARTED, |record| {

@@ -394,6 +394,24 @@ fn leaving_a_room_ends_watching_and_listing_it() {
 }
 
 #[test]
+fn the_listing_of_a_room_that_its_reader_has_left_ends_though_it_joins_again() {
+    let mut world = World::new(Settings::default());
+    let ids = world.clients("c", 2_500);
+    let mut room = Id::RELAY;
+    for id in &ids {
+        room = lobby(&mut world, *id);
+    }
+    world.ask(ids[0], 3, &Watch { room: Some(room.bits()) });
+    world.ask(ids[0], 4, &Leave { room: room.bits() });
+    world.ask(ids[0], 5, &Join { name: "lobby" });
+    world.end_turn();
+    let got = world.got(ids[0]);
+    let mut pages = got.iter().filter(|got| matches!(got, Got::Snapshot { .. }));
+    let Some(Got::Snapshot { more: false, members, .. }) = pages.next_back() else { panic!("the answer ends") };
+    assert!(members.is_empty(), "and tells no more of the room");
+}
+
+#[test]
 fn a_listing_of_a_room_that_vanished_does_not_go_on_in_its_successor() {
     let mut world = World::new(Settings::default());
     let ada = world.client("ada");

@@ -16,6 +16,7 @@ mod network;
 mod perform;
 mod plan;
 mod run;
+mod scenes;
 mod shrink;
 mod tap;
 mod world;

@@ -29,6 +29,8 @@ pub(crate) struct Line {
     pub(crate) interrupts: bool,
     /// What arrived before a reset can still be read.
     pub(crate) reads_before_reset: bool,
+    /// It is reset when so many bytes have been written to it, in the midst of a turn.
+    pub(crate) breaks_after: u64,
 }
 
 impl Line {
@@ -40,6 +42,7 @@ impl Line {
         write_bytes_max: usize::MAX,
         interrupts: false,
         reads_before_reset: true,
+        breaks_after: u64::MAX,
     };
 }
 
@@ -83,8 +86,11 @@ pub(crate) struct Wire {
     drained: bool,
     blocked: bool,
     readiness: Readiness,
-    /// The turn in which the relay was told of bytes that it has not read since.
-    pub(crate) told_in: Option<u64>,
+    /// The relay has read from it, or handled what it had read, since this was last looked at.
+    pub(crate) was_read: bool,
+    /// The last turn in which it was read or need not have been.
+    pub(crate) idle_since: u64,
+    has_blocked: bool,
     /// Calls that wrote or tried to.
     pub(crate) write_calls: u64,
 }
@@ -119,7 +125,9 @@ impl Peer {
             blocked: false,
             // A new socket is announced once, as ready for writing.
             readiness: Readiness { writable: true, ..Readiness::default() },
-            told_in: None,
+            was_read: false,
+            idle_since: 0,
+            has_blocked: false,
             write_calls: 0,
         }));
         (Self(Rc::clone(&wire)), Pipe(wire))
@@ -219,15 +227,12 @@ impl Peer {
     }
 
     /// What the poll would say, once.
-    pub(crate) fn announced(&self, turn: u64) -> Option<Readiness> {
+    pub(crate) fn announced(&self) -> Option<Readiness> {
         let mut wire = self.wire();
         if wire.is_cut {
             return None;
         }
         let readiness = std::mem::take(&mut wire.readiness);
-        if readiness.readable && wire.told_in.is_none() {
-            wire.told_in = Some(turn);
-        }
         (readiness.readable || readiness.writable || readiness.ends).then_some(readiness)
     }
 
@@ -270,6 +275,11 @@ impl Wire {
         !self.blocked && !self.is_reset && !self.is_cut && self.inbox.len() < self.line.window_bytes
     }
 
+    /// Whether everything that the relay has read has been consumed.
+    pub(crate) fn is_all_consumed(&self) -> bool {
+        self.unconsumed.len() == self.arrived.len() + self.road.iter().map(|(_, piece)| piece.len()).sum::<usize>()
+    }
+
     /// What the relay has written and its client has not read.
     pub(crate) fn taken(&self) -> Vec<u8> {
         self.inbox.iter().copied().collect()
@@ -281,6 +291,11 @@ impl Wire {
 }
 
 impl Pipe {
+    /// Whether it has ever had no room.
+    pub(crate) fn has_blocked(&self) -> bool {
+        self.0.borrow().has_blocked
+    }
+
     pub(crate) fn register(&self, conn: ConnId) {
         self.0.borrow_mut().conn = Some(conn);
     }
@@ -292,7 +307,7 @@ impl Transport for Pipe {
         if wire.is_interrupted() {
             return Err(ErrorKind::Interrupted.into());
         }
-        wire.told_in = None;
+        wire.was_read = true;
         if wire.is_reset && (wire.arrived.is_empty() || !wire.line.reads_before_reset) {
             return Err(ErrorKind::ConnectionReset.into());
         }
@@ -329,7 +344,7 @@ impl Transport for Pipe {
         }
         let room = wire.line.window_bytes.saturating_sub(wire.inbox.len());
         if room == 0 {
-            wire.blocked = true;
+            (wire.blocked, wire.has_blocked) = (true, true);
             return Err(ErrorKind::WouldBlock.into());
         }
         let mut left = room.min(wire.line.write_bytes_max);
@@ -349,6 +364,11 @@ impl Transport for Pipe {
             count += take;
         }
         wire.written += count as u64;
+        if wire.written >= wire.line.breaks_after && wire.conn.is_some() {
+            wire.is_reset = true;
+            wire.road.clear();
+            wire.readiness = Readiness { readable: true, writable: true, ends: true, failed: true };
+        }
         if let Some(conn) = wire.conn {
             let end = log.bytes.len();
             log.pieces.push((conn, end));

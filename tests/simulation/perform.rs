@@ -202,6 +202,17 @@ impl World {
                 let details = filling(correlation, length);
                 frame_of(correlation, flags, &Update(Profile { details: Some(&details), ..Profile::default() }))
             }
+            Ask::Station(number) => {
+                let text = number.to_string();
+                let station = Some(if number % 3 == 0 { "" } else { &text });
+                let endpoints = [Some(&*text), Some("elsewhere")].map(|endpoint| endpoint.filter(|_| number > 1));
+                let mut profile = Profile { station: station.filter(|_| number < 4), ..Profile::default() };
+                profile.endpoints[..2].copy_from_slice(&endpoints);
+                if number == 1 {
+                    profile.endpoints[0] = Some("");
+                }
+                frame_of(correlation, flags, &Update(profile))
+            }
             Ask::Ping(clock_us) => frame_of(correlation, flags, &Ping { clock_us }),
             Ask::JoinBadName => frame_of(correlation, flags, &Join { name: "" }),
             Ask::RenameBadly => frame_of(correlation, flags, &Update(Profile::named(" "))),

@@ -131,6 +131,8 @@ pub(crate) enum Ask {
     Leave(usize),
     Rename(usize),
     Details(usize),
+    /// A station and endpoints, or none.
+    Station(u8),
     /// With a clock, or without.
     Ping(Option<u64>),
     JoinBadName,
@@ -172,9 +174,9 @@ pub(crate) enum Reader {
 
 /// What a run is made of: each kind of step gets a weight, and many get none (swarm testing: Groce et al., ISSTA
 /// 2012), because what is mixed with everything never comes in a row.
-struct Swarm<'a> {
-    random: &'a mut fastrand::Rng,
-    clients: usize,
+pub(crate) struct Swarm<'a> {
+    pub(crate) random: &'a mut fastrand::Rng,
+    pub(crate) clients: usize,
     payload_bytes_max: u32,
     weights: [u32; 16],
     many: u8,
@@ -200,7 +202,7 @@ impl Plan {
         }
         weights[0] = weights[0].max(3); // connect
         weights[1] = weights[1].max(2) * 3; // send
-        let (payload_bytes_max, queue_bytes_max) = (settings.payload_bytes_max, settings.queue_bytes_max);
+        let Settings { payload_bytes_max, queue_bytes_max, queue_reserve_bytes, .. } = settings;
         let restless_poll = random.bool();
         let count = if crowd > 200 { crowd } else { random.usize(50..600) };
         let mut swarm = Swarm {
@@ -219,11 +221,13 @@ impl Plan {
             steps.push(Step { number: 0, client: 0, action: Action::Crowd { count: crowd, line }, turns: 20 });
         }
         // Once at most, and where it takes little.
-        let can_overrun = crowd <= 20 && queue_bytes_max <= 64 * 1024 && swarm.random.u8(..3) == 0;
-        let overrun = can_overrun.then(|| swarm.random.u64(1..=count as u64));
+        let may_play = crowd <= 20 && queue_bytes_max <= 64 * 1024 && swarm.random.bool();
+        let scene = may_play.then(|| (swarm.random.u64(1..=count as u64), swarm.scene()));
         for number in 1..=count as u64 {
-            if overrun == Some(number) {
-                swarm.overrun(number, queue_bytes_max, &mut steps);
+            if let Some((at, scene)) = scene
+                && at == number
+            {
+                swarm.play(scene, number, queue_bytes_max, queue_reserve_bytes, &mut steps);
             }
             let client = swarm.random.usize(..crowd);
             let action = swarm.action();
@@ -389,29 +393,6 @@ impl Swarm<'_> {
         Action::Connect { hello, payload_bytes_max, keepalive_ms, line: self.line(), reader }
     }
 
-    /// Somebody comes over a narrow line, does not read, misses what is said to all, and then leaves in order.
-    fn overrun(&mut self, number: u64, queue_bytes_max: usize, steps: &mut Vec<Step>) {
-        let (client, other) = (self.random.usize(..self.clients), self.random.usize(..self.clients));
-        let line = Line { window_bytes: 256 << self.random.u32(0..4), ..Line::PLAIN };
-        let (hello, payload_bytes_max, keepalive_ms) = (Greeting::Good, None, None);
-        let come = Action::Connect { hello, payload_bytes_max, keepalive_ms, line, reader: Reader::Prompt };
-        let payload_bytes = 4096;
-        // A third of them are that long, the others shorter.
-        let count = (queue_bytes_max / 2000 + 6) as u32;
-        let tell = Action::Send { to: Target::All, payload_bytes, count, flags: 8, kind: 0, type_number: 0x10 };
-        let leave = if self.random.bool() { Action::Goodbye } else { Action::HalfClose };
-        for (client, action) in [
-            (client, Action::Reset),
-            (client, come),
-            (client, Action::Read(Reader::Stalled)),
-            (other, tell),
-            (client, leave),
-            (client, Action::Read(Reader::Prompt)),
-        ] {
-            steps.push(Step { number, client, action, turns: 8 });
-        }
-    }
-
     fn line(&mut self) -> Line {
         if self.random.u8(..) > self.lines {
             return Line::PLAIN;
@@ -423,6 +404,7 @@ impl Swarm<'_> {
             write_bytes_max: if self.random.bool() { usize::MAX } else { 1 << self.random.u32(0..15) },
             interrupts: self.random.u8(..4) == 0,
             reads_before_reset: self.random.bool(),
+            breaks_after: if self.random.u8(..12) == 0 { 1 << self.random.u32(6..18) } else { u64::MAX },
         }
     }
 
@@ -500,7 +482,8 @@ impl Swarm<'_> {
             },
             9 => Ask::WhoRoom(self.random.usize(..ROOMS)),
             10 | 11 => Ask::Rename(self.random.usize(..self.clients * 2)),
-            12..=14 => Ask::Details(self.random.usize(..1024)),
+            12 | 13 => Ask::Details(self.random.usize(..1024)),
+            14 => Ask::Station(self.random.u8(..6)),
             15 => match self.random.u8(..5) {
                 0 => Ask::Unknown,
                 1 => Ask::Error,
@@ -522,4 +505,4 @@ impl Swarm<'_> {
 }
 
 /// Names of rooms that are used.
-const ROOMS: usize = 6;
+pub(crate) const ROOMS: usize = 6;

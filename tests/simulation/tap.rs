@@ -9,7 +9,7 @@ use switchboard::reactor::{CloseReason, ConnId, Connections, PeerAddr, Progress,
 use switchboard::server::RelayService;
 use switchboard::time::Time;
 
-use super::judge::{Facts, Judge, id_of};
+use super::judge::{End, Facts, Judge, id_of};
 use super::network::{Peer, Pipe};
 
 #[derive(Debug)]
@@ -45,6 +45,7 @@ impl Service<Pipe> for Tap {
     fn on_data(&mut self, io: &mut Connections<Pipe>, conn: ConnId, data: &mut [u8], now: Time) -> Progress {
         assert!(!data.is_empty() && io.is_reading(conn), "{conn:?} is shown although it is paused or closed");
         self.judge.watch_outputs();
+        self.judge.is_shown(id_of(conn), &Facts(io));
         let mut shown = std::mem::take(&mut self.shown);
         shown.clear();
         shown.extend_from_slice(data);
@@ -57,9 +58,7 @@ impl Service<Pipe> for Tap {
                 && front.iter().chain(back).zip(&shown).all(|(sent, shown)| sent == shown);
             assert!(is_what_was_sent, "{conn:?} is shown what its client has not sent, or not in this place");
             wire.unconsumed.drain(..progress.consumed);
-            if progress.consumed > 0 {
-                wire.told_in = wire.told_in.map(|_| self.turn);
-            }
+            wire.was_read |= progress.consumed > 0;
         }
         let has_rest = progress.consumed < shown.len();
         self.judge.shown(id_of(conn), &shown[..progress.consumed], has_rest, &Facts(io), now);
@@ -95,6 +94,7 @@ impl Service<Pipe> for Tap {
 
     fn on_written(&mut self, io: &mut Connections<Pipe>, conn: ConnId, written: u64, now: Time) {
         self.judge.watch_outputs();
+        self.judge.flushed(id_of(conn), &Facts(io));
         self.service.on_written(io, conn, written, now);
     }
 
@@ -102,13 +102,21 @@ impl Service<Pipe> for Tap {
         self.judge.watch_outputs();
         self.service.on_close(io, conn, reason, left, now);
         self.judge.handed_back(id_of(conn), left.cut, left.whole);
-        let is_reset = self.peers.borrow()[&conn].wire().is_reset;
-        self.judge.closed(id_of(conn), reason, left.written, is_reset, now);
+        let end = {
+            let peers = self.peers.borrow();
+            let wire = peers[&conn].wire();
+            let waited =
+                left.whole.len() + left.cut.first_chunk().map_or(0, |length| u32::from_be_bytes(*length) as usize + 4);
+            let held = (!wire.is_reset && wire.is_all_consumed()).then_some(waited);
+            End { written: left.written, is_reset: wire.is_reset, held }
+        };
+        self.judge.closed(id_of(conn), reason, &end, &Facts(io), now);
         self.compare();
     }
 
     fn on_turn_end(&mut self, io: &mut Connections<Pipe>, now: Time) {
         self.judge.watch_outputs();
+        self.judge.turn_ends();
         self.service.on_turn_end(io, now);
     }
 

@@ -299,7 +299,7 @@ impl World {
 
     fn events(&mut self) -> Vec<(ConnId, Readiness)> {
         let turn = self.turn;
-        let announced = |link: &mut Link| Some((link.conn()?, link.peer.announced(turn)?));
+        let announced = |link: &mut Link| Some((link.conn()?, link.peer.announced()?));
         let mut events: Vec<_> = self.links().filter_map(announced).collect();
         events.append(&mut self.late);
         if !self.is_restless {
@@ -333,10 +333,11 @@ impl World {
         while budget > 0 && self.engine.may_admit() {
             let Some((peer, pipe, address)) = self.backlog.pop_front() else { break };
             budget -= 1;
-            let wire = peer.clone();
+            let (wire, turn) = (peer.clone(), self.turn);
             let peers = Rc::clone(&self.tap.peers);
             let register = |pipe: &mut Pipe, conn| {
                 pipe.register(conn);
+                peer.wire().idle_since = turn;
                 peers.borrow_mut().insert(conn, peer);
                 Ok(())
             };
@@ -365,7 +366,7 @@ impl World {
     /// Turns until something is read of whoever has sent something: endings wait for each other, and others for them; and
     /// those who send more than anybody can take wait for their like.
     fn patience_turns(&self) -> u64 {
-        let clients = self.clients.len() as u64;
+        let clients = self.tap.peers.borrow().len() as u64;
         16 + clients + clients * 2 / self.endings_turn_max as u64
     }
 
@@ -379,15 +380,14 @@ impl World {
         let patience = self.patience_turns();
         for (conn, peer) in peers.iter() {
             let mut wire = peer.wire();
-            if io.queued_bytes(*conn) > 0 {
-                // It may be paused until all of that is written.
-                wire.told_in = wire.told_in.map(|_| self.turn);
+            let was_read = std::mem::take(&mut wire.was_read);
+            let may_wait =
+                !wire.has_unread() || wire.is_cut || !io.is_open(*conn) || self.tap.judge.may_be_stopped(*conn);
+            if was_read || may_wait {
+                wire.idle_since = self.turn;
             }
-            let waits = wire.told_in.is_some_and(|told| self.turn - told > patience);
-            assert!(
-                !waits || !wire.has_unread() || !io.is_open(*conn),
-                "{conn:?} has sent something, and nobody reads it"
-            );
+            let idle = self.turn - wire.idle_since;
+            assert!(idle <= patience, "{conn:?} has sent something, and nobody has read it for {idle} turns");
         }
     }
 }

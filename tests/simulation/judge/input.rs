@@ -1,16 +1,19 @@
 //! What must come of a frame, worked out from the specification when the relay has been shown it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use switchboard::time::Time;
-use switchboard::wire::control::{self, Body, Hello, Join, Leave, Ping, Unwatch, Update, Watch, Who};
+use switchboard::wire::control::{self, Body, Hello, Join, Leave, Ping, Profile, Unwatch, Update};
 use switchboard::wire::{BodyError, Code, Flags, Frames, HEADER_BYTES, Header, Id, IdKind, Tag, Type, is_valid_name};
+
+use crate::frames::{Change, Seen};
 
 use super::{Answer, Due, Facts, Fan, Fate, Judge, Outcome, Room, State, hash};
 
 impl Judge {
     /// The service has been shown bytes of a client, and has consumed these of them; `rest` if it was shown more.
     pub(crate) fn shown(&mut self, from: Id, consumed: &[u8], has_rest: bool, facts: &Facts<'_>, now: Time) {
+        self.look_at_memory(consumed.len(), facts);
         let mut rest = consumed;
         while !rest.is_empty() && !matches!(self.record(from).state, State::Leaving(_)) {
             let limit = self.record(from).payload_bytes_max;
@@ -45,6 +48,7 @@ impl Judge {
         if self.record(from).state == State::Greeting {
             return self.hello(from, &header, payload, facts, now);
         }
+        self.tick();
         self.tally.frames += 1;
         self.ledger.bytes_in += frame.len() as u64;
         self.record(from).life.hear(now);
@@ -96,15 +100,19 @@ impl Judge {
             hello.keepalive_ms.map_or(self.settings.keepalive.as_micros() as u64, |ms| u64::from(ms) * 1000);
         let (least_us, most_us) =
             (self.settings.keepalive_min.as_micros() as u64, self.settings.keepalive_max.as_micros() as u64);
+        let serial = self.tick();
         let record = self.record(from);
         record.state = State::Registered;
         self.registered.insert(from);
         let record = self.record(from);
-        hello.profile.name.unwrap_or_default().clone_into(&mut record.name);
+        record.card.amend(&hello.profile);
+        record.since = serial;
         record.payload_bytes_max = hello.payload_bytes_max.unwrap_or(65_536).max(4096).min(most) as usize;
         record.keepalive_us = keepalive_us.clamp(least_us, most_us);
         record.life.hear(now);
         record.welcomed = now;
+        let card = record.card.clone();
+        self.note(None, Change::Arrived(card));
         self.ledger.registered += 1;
         self.answer(from, header.correlation, Answer::Welcome);
     }
@@ -123,7 +131,7 @@ impl Judge {
             IdKind::All if is_fan => self.registered.iter().copied().collect(),
             IdKind::Room if is_fan => match self.rooms.values().find(|room| room.id == Some(header.destination)) {
                 None => return self.answer(from, header.correlation, Answer::Error(Code::NoSuchRoom)),
-                Some(room) if room.members.contains(&from) => room.members.iter().copied().collect(),
+                Some(room) if room.members.contains_key(&from) => room.members.keys().copied().collect(),
                 Some(_) => return self.answer(from, header.correlation, Answer::Error(Code::NotMember)),
             },
             _ => return self.answer(from, header.correlation, Answer::Error(Code::BadDestination)),
@@ -136,7 +144,7 @@ impl Judge {
             least += u64::from(facts.is_open(to));
             self.ledger.fans_due += 1;
             self.ledger.fans_doubtful += u64::from(!facts.is_open(to));
-            let may_lack_room = self.may_lack_room(to, frame.len(), facts);
+            let (serial, may_lack_room) = (self.serial, self.may_lack_room(to, frame.len(), facts));
             let record = self.record(to);
             let is_too_large = frame.len() - HEADER_BYTES > record.payload_bytes_max;
             record.due.push_back(Due {
@@ -146,8 +154,10 @@ impl Judge {
                 bytes: frame.len(),
                 fans_out: true,
                 may_lack_room,
+                may_be_gone: !facts.is_open(to),
                 is_too_large,
                 written: facts.written(to),
+                serial,
             });
         }
         if header.flags.has(Flags::RECEIPT) {
@@ -168,13 +178,14 @@ impl Judge {
         let may_lack_room = is_registered && self.may_lack_room(to, frame.len(), facts);
         let fate = Fate { state: Outcome::Open, must, may_lack_room, may_be_gone: !facts.is_open(to) };
         self.ledger.fates += 1;
+        self.ledger.fates_doubtful += u64::from(fate.may_be_gone && must.is_none());
         let key = (from, header.correlation, to);
         assert!(self.fates.insert(key, fate).is_none(), "the simulation sends the frame {key:?} twice");
         if must.is_some() {
             return;
         }
         let destination = if is_listed { Id::MANY } else { to };
-        let hash = hash(&stamped(header, from, destination, frame));
+        let (hash, serial) = (hash(&stamped(header, from, destination, frame)), self.serial);
         let record = self.record(to);
         record.receipts_pending += usize::from(receipt);
         record.due.push_back(Due {
@@ -184,8 +195,10 @@ impl Judge {
             bytes: frame.len(),
             fans_out: false,
             may_lack_room,
+            may_be_gone: !facts.is_open(to),
             is_too_large: false,
             written: facts.written(to),
+            serial,
         });
     }
 
@@ -194,9 +207,9 @@ impl Judge {
         let queued = facts.queued(to);
         let most = self.settings.queue_bytes_max;
         let receipts_max = most / 256;
-        let is_tight = self.is_tight();
+        let lacks_memory = self.may_lack_memory(to, facts);
         // While a GAP is open nothing is queued before half of the queue is free.
-        is_tight
+        lacks_memory
             || queued > most / 2
             || queued + bytes + 52 > most
             || self.record(to).receipts_pending >= receipts_max
@@ -267,30 +280,13 @@ impl Judge {
     }
 
     /// The scope of a request: everybody, or a room that the client is in.
-    fn scope(&self, from: Id, room: Option<u64>) -> Result<Option<Id>, Code> {
+    pub(super) fn scope(&self, from: Id, room: Option<u64>) -> Result<Option<Id>, Code> {
         let Some(id) = room.map(Id::from_bits).filter(|id| *id != Id::ALL) else { return Ok(None) };
         match self.rooms.values().find(|room| room.id == Some(id)) {
             None => Err(Code::NoSuchRoom),
-            Some(room) if room.members.contains(&from) => Ok(Some(id)),
+            Some(room) if room.members.contains_key(&from) => Ok(Some(id)),
             Some(_) => Err(Code::NotMember),
         }
-    }
-
-    /// An answer of several pages, for which an earlier one may still be under way.
-    fn listing(&mut self, from: Id) -> Answer {
-        let is_listing = |(_, answer): &(u32, Answer)| matches!(answer, Answer::Snapshot { .. });
-        Answer::Snapshot { may_be_busy: self.record(from).answers.iter().any(is_listing), who: None }
-    }
-
-    fn watch(&mut self, from: Id, correlation: u32, payload: &[u8]) -> Result<Option<Answer>, Code> {
-        let watch = Watch::parse(payload).map_err(|_| Code::BadBody)?;
-        let scope = self.scope(from, watch.room)?;
-        let answer = self.listing(from);
-        let record = self.record(from);
-        record.watches.insert(correlation, scope);
-        let directory = record.directories.entry(scope).or_default();
-        (directory.is_wanted, directory.over_at) = (true, None);
-        Ok(Some(answer))
     }
 
     fn unwatch(&mut self, from: Id, payload: &[u8], facts: &Facts<'_>) -> Result<(), Code> {
@@ -302,28 +298,14 @@ impl Judge {
 
     fn watch_no_more(&mut self, from: Id, scope: Option<Id>, facts: &Facts<'_>) {
         let end = facts.written(from) + facts.queued(from) as u64;
+        self.forsaken(scope, from);
         let record = self.record(from);
         if let Some(directory) = record.directories.get_mut(&scope) {
             directory.is_wanted = false;
             directory.over_at = Some(end);
+            directory.asked.clear();
             // How many DELTAs it has missed until here nobody will learn.
             record.is_exact = false;
-        }
-    }
-
-    fn who(&mut self, from: Id, payload: &[u8]) -> Result<Option<Answer>, Code> {
-        let found = |id: Id| Answer::Found(id, self.records[&id].name.clone(), self.records[&id].details.clone());
-        match Who::parse(payload).map_err(|_| Code::BadBody)? {
-            Who::Named(name) => self.named(name).map(|id| Some(found(id))).ok_or(Code::NoSuchClient),
-            Who::Client(id) => self.is_registered(id).then(|| Some(found(id))).ok_or(Code::NoSuchClient),
-            Who::Room(room) => {
-                self.scope(from, Some(room.bits()))?;
-                Ok(Some(self.listing(from)))
-            }
-            Who::Everybody => {
-                let Answer::Snapshot { may_be_busy, .. } = self.listing(from) else { unreachable!() };
-                Ok(Some(Answer::Snapshot { may_be_busy, who: Some(self.registered.clone()) }))
-            }
         }
     }
 
@@ -336,10 +318,19 @@ impl Judge {
             if self.named(name).is_some_and(|other| other != from) {
                 return Err(Code::NameTaken);
             }
-            name.clone_into(&mut self.record(from).name);
         }
-        if let Some(details) = profile.details {
-            self.record(from).details = Some(details.to_vec()).filter(|details| !details.is_empty());
+        let serial = self.tick();
+        let record = self.record(from);
+        let before = record.card.clone();
+        record.card.amend(&profile);
+        if record.card == before {
+            return Ok(());
+        }
+        record.former_cards.push((serial, before));
+        let card = record.card.clone();
+        let rooms = self.rooms.values().filter(|room| room.members.contains_key(&from)).filter_map(|room| room.id);
+        for scope in rooms.map(Some).chain([None]).collect::<Vec<_>>() {
+            self.note(scope, Change::Changed(card.clone()));
         }
         Ok(())
     }
@@ -349,21 +340,28 @@ impl Judge {
         if !is_valid_name(join.name) {
             return Err(Code::BadName);
         }
-        let memberships = self.rooms.values().filter(|room| room.members.contains(&from)).count();
+        let memberships = self.rooms.values().filter(|room| room.members.contains_key(&from)).count();
         let is_full = memberships >= self.settings.rooms_per_client_max;
-        let rooms = self.rooms.len();
+        let (rooms, serial) = (self.rooms.len(), self.tick());
+        let card = self.record(from).card.clone();
+        let mut entered = None;
         match self.rooms.get_mut(join.name) {
             None if rooms >= self.settings.rooms_max || is_full => return Err(Code::LimitReached),
             None => {
                 self.rooms_ever += 1;
-                let room = Room { number: self.rooms_ever, id: None, members: BTreeSet::from([from]) };
+                let members = BTreeMap::from([(from, serial)]);
+                let room = Room { number: self.rooms_ever, id: None, members, former: BTreeMap::new() };
                 self.rooms.insert(join.name.to_owned(), room);
             }
-            Some(room) if room.members.contains(&from) => {}
+            Some(room) if room.members.contains_key(&from) => {}
             Some(room) if is_full || room.members.len() >= self.settings.members_max => return Err(Code::LimitReached),
             Some(room) => {
-                room.members.insert(from);
+                room.members.insert(from, serial);
+                entered = room.id;
             }
+        }
+        if entered.is_some() {
+            self.note(entered, Change::Arrived(card));
         }
         let room = &self.rooms[join.name];
         Ok(Some(Answer::Joined(join.name.to_owned(), room.number, room.members.len() as u64)))
@@ -372,13 +370,37 @@ impl Judge {
     fn leave(&mut self, from: Id, payload: &[u8], facts: &Facts<'_>) -> Result<(), Code> {
         let leave = Leave::parse(payload).map_err(|_| Code::BadBody)?;
         let id = Id::from_bits(leave.room);
+        let serial = self.tick();
         let Some(room) = self.rooms.values_mut().find(|room| room.id == Some(id)) else { return Err(Code::NoSuchRoom) };
-        if !room.members.remove(&from) {
+        if room.members.remove(&from).is_none() {
             return Err(Code::NotMember);
         }
+        room.former.insert(from, serial);
         self.rooms.retain(|_, room| !room.members.is_empty());
         self.watch_no_more(from, Some(id), facts);
+        self.note(Some(id), Change::Departed(from, Code::Left));
+        let end = facts.written(from) + facts.queued(from) as u64;
+        self.record(from).end_listings(id, end);
         Ok(())
+    }
+}
+
+impl Seen {
+    /// Takes over what a client says of itself; what is absent stays, what is empty goes.
+    fn amend(&mut self, profile: &Profile<'_>) {
+        if let Some(name) = profile.name {
+            name.clone_into(&mut self.name);
+        }
+        if let Some(station) = profile.station {
+            self.station = Some(station.to_owned()).filter(|station| !station.is_empty());
+        }
+        if profile.endpoints.iter().any(Option::is_some) {
+            let given = profile.endpoints.iter().flatten().filter(|endpoint| !endpoint.is_empty());
+            self.endpoints = given.map(|&endpoint| endpoint.to_owned()).collect();
+        }
+        if let Some(details) = profile.details {
+            self.details = Some(details.to_vec()).filter(|details| !details.is_empty());
+        }
     }
 }
 

@@ -1,9 +1,13 @@
 //! Deadlines: that none comes early, and that each comes. The specification promises them to within 0.1 s.
 
+use std::collections::BTreeMap;
+
+use switchboard::reactor::ConnId;
 use switchboard::time::Time;
 use switchboard::wire::{Code, Id};
 
-use super::{Facts, GRAIN_US, Judge, Record, State};
+use super::scope::Scope;
+use super::{Facts, GRAIN_US, Judge, Record, State, id_of};
 
 /// What the deadlines of a connection depend on.
 #[derive(Debug)]
@@ -18,6 +22,8 @@ pub(super) struct Life {
     busy: Time,
     /// So much waited for it that the relay has stopped reading from it, and may not have gone on.
     is_stopped: bool,
+    /// That may be so, by what was queued and written in a turn.
+    pub(super) may_be_stopped: bool,
     /// When that was so for certain, and when it was possible.
     stopped_at: Time,
     may_have_stopped_at: Time,
@@ -32,6 +38,7 @@ impl Life {
             asked: None,
             busy: now,
             is_stopped: false,
+            may_be_stopped: false,
             stopped_at: Time::ZERO,
             may_have_stopped_at: Time::ZERO,
         }
@@ -40,6 +47,15 @@ impl Life {
     pub(super) fn hear(&mut self, now: Time) {
         self.heard = now;
         self.asked = None;
+    }
+
+    /// Whether so much may have waited for it that the relay does not read from it.
+    const fn guess(&mut self, queued: usize, taken: usize, stop_at: usize, go_on_at: usize) {
+        if queued <= go_on_at {
+            self.may_be_stopped = false;
+        } else if queued + taken > stop_at {
+            self.may_be_stopped = true;
+        }
     }
 
     /// Looks at how much waits for it.
@@ -113,6 +129,27 @@ impl Judge {
         }
     }
 
+    /// The service is about to be shown bytes of a client: not if its answers have used up half of the reserve, until half
+    /// of its queue has been written.
+    pub(crate) fn is_shown(&self, id: Id, facts: &Facts<'_>) {
+        let queued = facts.queued(id);
+        let is_stopped = self.records[&id].life.is_stopped && queued > self.settings.queue_bytes_max / 2;
+        assert!(!is_stopped, "{id} is read although {queued} bytes wait for it");
+    }
+
+    /// Something has been written to a client.
+    pub(crate) fn flushed(&mut self, id: Id, facts: &Facts<'_>) {
+        let go_on_at = self.settings.queue_bytes_max / 2;
+        if facts.queued(id) <= go_on_at {
+            self.record(id).life.is_stopped = false;
+        }
+    }
+
+    /// Whether the relay may have reason not to read from a client.
+    pub(crate) fn may_be_stopped(&self, conn: ConnId) -> bool {
+        self.records.get(&id_of(conn)).is_some_and(|record| record.life.may_be_stopped)
+    }
+
     pub(crate) fn overdue(&mut self, id: Id, facts: &Facts<'_>, now: Time) {
         let deadline = micros(self.limits.input_deadline);
         let life = &self.record(id).life;
@@ -132,14 +169,21 @@ impl Judge {
         let (hello_us, input_us) = (micros(self.settings.hello_deadline), micros(self.limits.input_deadline));
         let most = self.settings.queue_bytes_max;
         let stop_at = most + self.settings.queue_reserve_bytes / 2;
+        let is_tight = self.is_tight();
         for id in &self.alive {
             let Some(record) = self.records.get_mut(id) else { continue };
             record.receipts_pending =
                 record.receipts_pending.saturating_sub(std::mem::take(&mut record.receipts_written));
             let queued = facts.queued(*id);
             record.life.look(queued, stop_at, most / 2, now);
+            if queued == 0 && self.registered.contains(id) && !(is_tight && facts.has_blocked(*id)) {
+                record.has_been_told(*id, &self.scopes);
+            }
             record.check_life(*id, hello_us, input_us, now);
             let end = record.taken_bytes + queued as u64;
+            let taken = record.taken_bytes - record.taken_before;
+            record.life.guess(queued, taken as usize, stop_at, most / 2);
+            (record.end_before, record.taken_before) = (end, record.taken_bytes);
             while record.marks.front().is_some_and(|(end, _)| *end <= record.taken_bytes) {
                 record.marks.pop_front();
             }
@@ -156,6 +200,16 @@ impl Judge {
 }
 
 impl Record {
+    /// Whoever watches and has read everything has been told what has happened.
+    fn has_been_told(&self, id: Id, scopes: &BTreeMap<Option<Id>, Scope>) {
+        for (room, directory) in &self.directories {
+            let Some(scope) = scopes.get(room).filter(|scope| scope.watchers.contains(&id)) else { continue };
+            let Some(last) = directory.last.filter(|_| self.counted <= directory.counted) else { continue };
+            let untold = scope.untold(last);
+            assert!(untold.is_none(), "{id} watches {room:?}, has read all, and is not told of {untold:?}");
+        }
+    }
+
     /// Whether a deadline has passed, and nobody has noticed.
     fn check_life(&self, id: Id, hello_us: u64, input_us: u64, now: Time) {
         let life = &self.life;

@@ -8,16 +8,22 @@
 //! - `input` works out what must come of a frame,
 //! - `words` looks at what else stands in the relay's own frames,
 //! - `life` watches the deadlines, those that must come as well as those that must not,
+//! - `memory` looks at who goes when it is used up,
 //! - `ledger` holds the relay's own counters against what was seen,
 //! - `output` holds what is written to a client against that,
 //! - `presence` rebuilds what a client knows of the others,
+//! - `scope` knows what there is to be told of them, and which DELTA tells it,
+//! - `listing` looks at the answers to WATCH and WHO,
 //! - `verdict` looks at the whole once everything has come to rest.
 
 mod input;
 mod ledger;
 mod life;
+mod listing;
+mod memory;
 mod output;
 mod presence;
+mod scope;
 mod verdict;
 mod words;
 
@@ -31,16 +37,22 @@ use switchboard::relay::Settings;
 use switchboard::time::Time;
 use switchboard::wire::{Code, Id};
 
+use super::frames::{Change, Seen};
 use super::network::{Log, Pipe};
 pub(crate) use ledger::Codes;
 use ledger::Ledger;
 use life::Life;
+use listing::Listing;
+use memory::Memory;
 use presence::Directory;
+use scope::Scope;
 
 /// The grain of deadlines, and a little: the specification promises 0.1 s.
 pub(crate) const GRAIN_US: u64 = 100_000;
 /// A reserve that holds the answers to one input twice, as the command line demands it.
 const LAWFUL_RESERVE_BYTES: usize = 2 * 1024 * 120;
+/// A GAP and an ERROR with its text.
+const LAST_WORD_BYTES_MAX: usize = 512;
 /// The time of day, since 1970, at which the simulation's clock stands at zero.
 pub(crate) const EPOCH: Duration = Duration::from_hours(490_896);
 
@@ -64,9 +76,14 @@ pub(crate) struct Judge {
     fans: BTreeMap<(Id, u32), Fan>,
     /// Which of the rooms that there ever were has this id.
     room_ids: BTreeMap<Id, u64>,
+    /// Everybody, and the rooms that have an id.
+    scopes: BTreeMap<Option<Id>, Scope>,
+    /// Counts whatever happens.
+    serial: u64,
     ledger: Ledger,
     now: Time,
     stopping: bool,
+    memory: Memory,
     pub(crate) tally: Tally,
 }
 
@@ -112,9 +129,14 @@ enum State {
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Record {
     state: State,
-    name: String,
-    details: Option<Vec<u8>>,
-    address: String,
+    /// What others are told of it.
+    card: Seen,
+    /// What they were told before, and until when.
+    former_cards: Vec<(u64, Seen)>,
+    /// Since when it has been registered.
+    since: u64,
+    /// When it departed.
+    until: Option<u64>,
     payload_bytes_max: usize,
     keepalive_us: u64,
     /// When it was welcomed.
@@ -156,17 +178,21 @@ struct Record {
     directories: BTreeMap<Option<Id>, Directory>,
     /// WATCHes that were taken in, with their scope.
     watches: HashMap<u32, Option<Id>>,
+    /// Where its stream ended at the end of the last turn, and what of it had been written.
+    end_before: u64,
+    taken_before: u64,
     /// Up to which byte everything was queued when.
     marks: VecDeque<(u64, Time)>,
     /// Those of whose departure it has been told.
     departed: BTreeSet<Id>,
-    /// Who is in the answers to its WHOs, as far as they have come.
-    listed: HashMap<u32, BTreeSet<Id>>,
+    /// When the last change happened that it has been told of a client.
+    told: HashMap<Id, u64>,
     is_gone: bool,
 }
 
 /// A frame that is on its way to somebody.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Due {
     from: Id,
     correlation: u32,
@@ -175,10 +201,14 @@ struct Due {
     fans_out: bool,
     /// Its recipient's queue may have had no room.
     may_lack_room: bool,
+    /// Its recipient may have been lost with it. If a part of what was sent to it at once had been written by then, the
+    /// relay takes all of that for refused.
+    may_be_gone: bool,
     /// It is larger than its recipient takes.
     is_too_large: bool,
     /// What had been written to its recipient right after it was taken in.
     written: u64,
+    serial: u64,
 }
 
 /// What became of a frame for a room or for all, at its recipients.
@@ -222,14 +252,10 @@ enum Answer {
     Pong(Option<u64>, u64),
     /// Into this room, of all that have had the name, with so many members.
     Joined(String, u64, u64),
-    /// One that may be BUSY instead.
-    Snapshot {
-        may_be_busy: bool,
-        /// A WHO for everybody: those who must be in it if they stay.
-        who: Option<BTreeSet<Id>>,
-    },
-    /// A SNAPSHOT of one client, with its name and its details.
-    Found(Id, String, Option<Vec<u8>>),
+    /// Of one page or several.
+    Snapshot(Listing),
+    /// A SNAPSHOT of one client.
+    Found(Seen),
 }
 
 #[derive(Debug, Default)]
@@ -237,7 +263,10 @@ struct Room {
     /// Its number among all rooms that there ever were.
     number: u64,
     id: Option<Id>,
-    members: BTreeSet<Id>,
+    /// With the time since which they have been.
+    members: BTreeMap<Id, u64>,
+    /// When those who have left did so.
+    former: BTreeMap<Id, u64>,
 }
 
 /// What the engine says of a connection right after an input was handled.
@@ -255,6 +284,24 @@ impl Facts<'_> {
     fn written(&self, id: Id) -> u64 {
         self.0.written_bytes(conn_of(id))
     }
+
+    /// Whether its network has ever had no room.
+    fn has_blocked(&self, id: Id) -> bool {
+        self.0.transport(conn_of(id)).is_none_or(Pipe::has_blocked)
+    }
+
+    /// What waits for all.
+    fn held(&self) -> usize {
+        self.0.buffered_total_bytes()
+    }
+}
+
+/// How a connection has ended.
+pub(crate) struct End {
+    pub(crate) written: u64,
+    pub(crate) is_reset: bool,
+    /// Bytes that waited for it at most; unknown if the beginning of a frame of its own was held too.
+    pub(crate) held: Option<usize>,
 }
 
 pub(crate) fn id_of(conn: ConnId) -> Id {
@@ -284,9 +331,12 @@ impl Judge {
             owed: BTreeMap::new(),
             fans: BTreeMap::new(),
             room_ids: BTreeMap::new(),
+            scopes: BTreeMap::from([(None, Scope::default())]),
+            serial: 0,
             ledger: Ledger::default(),
             now: Time::ZERO,
             stopping: false,
+            memory: Memory::default(),
             tally: Tally::default(),
         }
     }
@@ -294,15 +344,17 @@ impl Judge {
     /// A turn begins.
     pub(crate) fn begin(&mut self, now: Time) {
         self.now = now;
+        self.memory.begin();
     }
 
     pub(crate) fn opened(&mut self, id: Id, address: String, now: Time) {
         self.tally.connections += 1;
         let record = Record {
             state: State::Greeting,
-            name: String::new(),
-            details: None,
-            address,
+            card: Seen { id, name: String::new(), station: None, endpoints: Vec::new(), details: None, address },
+            former_cards: Vec::new(),
+            since: 0,
+            until: None,
             payload_bytes_max: 4096,
             keepalive_us: 0,
             welcomed: now,
@@ -327,9 +379,11 @@ impl Judge {
             receipts_written: 0,
             directories: BTreeMap::new(),
             watches: HashMap::new(),
+            end_before: 0,
+            taken_before: 0,
             marks: VecDeque::new(),
             departed: BTreeSet::new(),
-            listed: HashMap::new(),
+            told: HashMap::new(),
             is_gone: false,
         };
         self.alive.insert(id);
@@ -362,7 +416,7 @@ impl Judge {
     }
 
     fn named(&self, name: &str) -> Option<Id> {
-        self.registered.iter().find(|id| self.records[id].name == name).copied()
+        self.registered.iter().find(|id| self.records[id].card.name == name).copied()
     }
 
     /// Nobody hears of this client any more.
@@ -373,11 +427,44 @@ impl Judge {
         }
         record.state = State::Leaving(code);
         self.ledger.closed[code.ordinal()] += 1;
-        self.registered.remove(&id);
-        self.rooms.retain(|_, room| {
+        let serial = self.tick();
+        self.record(id).until = Some(serial);
+        if !self.registered.remove(&id) {
+            return;
+        }
+        let mut left = vec![None];
+        for room in self.rooms.values_mut().filter(|room| room.members.contains_key(&id)) {
             room.members.remove(&id);
-            !room.members.is_empty()
-        });
+            room.former.insert(id, serial);
+            left.extend(room.id.map(Some));
+        }
+        self.rooms.retain(|_, room| !room.members.is_empty());
+        for scope in left {
+            self.forsaken(scope, id);
+            self.note(scope, Change::Departed(id, code));
+        }
+    }
+
+    /// Something happens: when, among all that happens.
+    const fn tick(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    /// Those who watch are to be told of a change.
+    fn note(&mut self, scope: Option<Id>, change: Change) {
+        let (serial, turn, now) = (self.tick(), self.tally.turns, self.now);
+        self.scopes.entry(scope).or_default().note(change, serial, turn, now);
+    }
+
+    fn forsaken(&mut self, scope: Option<Id>, id: Id) {
+        self.scopes.entry(scope).or_default().forsaken_by(id);
+    }
+
+    /// The relay is about to tell what has happened in this turn.
+    pub(crate) fn turn_ends(&mut self) {
+        let now = self.now;
+        self.scopes.values_mut().for_each(|scope| scope.end_turn(now));
     }
 
     /// The relay closes a connection with an ERROR that says why, and answers no frame.
@@ -387,20 +474,21 @@ impl Judge {
 
     /// The relay closes a connection with an ERROR that answers a frame.
     fn fail_for(&mut self, id: Id, correlation: u32, code: Code, facts: &Facts<'_>) {
-        let most = self.settings.queue_bytes_max;
-        let lacks_room = facts.queued(id) > most / 2 || self.is_tight();
+        let most = self.settings.queue_bytes_max + self.settings.queue_reserve_bytes;
+        let lacks_room = facts.queued(id) + LAST_WORD_BYTES_MAX > most;
         let record = self.record(id);
         record.may_lack_final = lacks_room;
         record.final_correlation = correlation;
         self.depart(id, code);
     }
 
-    /// The reserve holds the answers to one input twice, as the command line demands it, and nothing else lacks.
+    /// The reserve holds the answers to one input twice, as the command line demands it: then none is ever missing, however
+    /// little memory there is.
     fn is_lawful(&self) -> bool {
-        self.settings.queue_reserve_bytes >= LAWFUL_RESERVE_BYTES && !self.is_tight()
+        self.settings.queue_reserve_bytes >= LAWFUL_RESERVE_BYTES
     }
 
-    /// The budget for all queues is so small that anything may find no room.
+    /// The budget for all queues is so small that it can be used up.
     fn is_tight(&self) -> bool {
         self.limits.buffered_total_bytes_max < 64 << 20
     }
@@ -411,6 +499,7 @@ impl Judge {
 
     pub(crate) fn shut_down(&mut self, facts: &Facts<'_>) {
         self.stopping = true;
+        self.scopes.values_mut().for_each(Scope::close);
         let ids: Vec<Id> = self.records.keys().copied().collect();
         for id in ids {
             if !matches!(self.record(id).state, State::Leaving(_)) {
@@ -423,10 +512,14 @@ impl Judge {
     }
 
     /// The service has been told that a connection is gone.
-    pub(crate) fn closed(&mut self, id: Id, reason: CloseReason, written: u64, is_reset: bool, now: Time) {
+    pub(crate) fn closed(&mut self, id: Id, reason: CloseReason, end: &End, facts: &Facts<'_>, now: Time) {
+        let End { written, is_reset, held } = *end;
         let write_deadline = u64::try_from(self.limits.write_deadline.as_micros()).unwrap_or(u64::MAX);
         let (is_tight, is_lawful) = (self.is_tight(), self.is_lawful());
         self.ledger.reasons[reason as usize] += 1;
+        if reason == CloseReason::MemoryPressure {
+            self.has_gone_for_memory(id, held, facts);
+        }
         let record = self.record(id);
         assert!(!record.is_gone, "{id} is gone twice");
         assert_eq!(record.taken_bytes, written, "what was written to {id}");

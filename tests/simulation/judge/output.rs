@@ -1,10 +1,9 @@
 //! What is written to a client, held against what is due to it.
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use switchboard::wire::control::Stage;
-use switchboard::wire::{Code, Frames, Header, Id};
+use switchboard::wire::{Code, Frames, HEADER_BYTES, Header, Id};
 
 use super::input::whole;
 use super::{Answer, Judge, Outcome, Record, hash, id_of};
@@ -42,6 +41,8 @@ impl Judge {
 
     fn written(&mut self, id: Id, frame: &[u8]) {
         let got = Got::read(frame);
+        let is_own = !matches!(got, Got::Frame(_));
+        assert!(!is_own || frame.len() <= HEADER_BYTES + 4096, "a frame of the relay's own has {} bytes", frame.len());
         let record = self.record(id);
         assert!(!record.is_final, "{id} gets {got:?} behind its last frame");
         if !record.is_welcomed {
@@ -68,10 +69,7 @@ impl Judge {
             Got::Goodbye { .. } => self.last_word(id, frame),
             Got::Error { code, .. } if code.closes() => self.last_word(id, frame),
             Got::Error { correlation, code, client: Some(client) } => self.refused(id, correlation, code, client),
-            Got::Error { correlation, code: Code::Busy, .. } => {
-                record.busy(id, correlation);
-                self.ledger.refused[Code::Busy.ordinal()] += 1;
-            }
+            Got::Error { correlation, code: Code::Busy, .. } => self.busy(id, correlation),
             Got::Error { correlation, code, client: None } => record.settle(id, correlation, &Answer::Error(code)),
             Got::Pong { correlation, ping_clock_us, clock_us } => {
                 let clock_us = clock_us.unwrap_or_else(|| panic!("a PONG without a clock"));
@@ -90,19 +88,10 @@ impl Judge {
                 if record.settle_found(correlation, more, &members) {
                     return;
                 }
-                record.listed.entry(correlation).or_default().extend(members.iter().map(|member| member.id));
-                if !more {
-                    let must = record.settle_snapshot(id, correlation);
-                    let listed = record.listed.remove(&correlation).unwrap_or_default();
-                    let lacks = must.difference(&listed).find(|other| self.registered.contains(other));
-                    assert!(
-                        lacks.is_none() || !self.is_lawful(),
-                        "{lacks:?} is not in the answer to the WHO {correlation} of {id}"
-                    );
-                }
-                self.record(id).snapshot(id, correlation, more, room, sequence, members);
+                self.page(id, correlation, more, room, &members, frame.len());
+                self.snapshot(id, correlation, more, room, sequence, members);
             }
-            Got::Delta { room, sequence, changes } => self.delta(id, room, sequence, changes, frame.len()),
+            Got::Delta { room, sequence, changes } => self.delta(id, room, sequence, changes, frame),
         }
     }
 
@@ -112,7 +101,7 @@ impl Judge {
         let most = self.settings.queue_bytes_max as u64;
         let record = self.record(id);
         assert!(!record.departed.contains(&header.source), "{id} gets a frame of {}, which has left", header.source);
-        let end = record.stream_bytes;
+        let (end, changed) = (record.stream_bytes, record.told.get(&header.source).copied().unwrap_or_default());
         let mut passed = Vec::new();
         let due = loop {
             let Some(due) = record.due.pop_front() else {
@@ -128,6 +117,7 @@ impl Judge {
         };
         assert_eq!((due.hash, due.bytes), (hash(frame), frame.len()), "the frame {} is not intact", due.correlation);
         assert!(!due.is_too_large, "{id} gets a frame over its limit");
+        assert!(due.serial > changed, "{id} gets the frame {} behind the news of what came after it", due.correlation);
         let (waited, bytes) = (end.saturating_sub(due.written), due.bytes as u64);
         assert!(waited <= most.max(bytes), "{waited} bytes wait for {id} with the frame {}", due.correlation);
         assert!(
@@ -162,7 +152,11 @@ impl Judge {
         if due.fans_out {
             self.ledger.fans_delivered += 1;
             if let Some(fan) = self.fans.get_mut(&(due.from, due.correlation)) {
-                fan.delivered += 1;
+                if due.may_be_gone {
+                    fan.unknown += 1;
+                } else {
+                    fan.delivered += 1;
+                }
             }
             return;
         }
@@ -181,7 +175,10 @@ impl Judge {
         self.ledger.refused_fates[code.ordinal()] += 1;
         let fate = self.fates.get_mut(&(sender, correlation, client));
         let fate = fate.unwrap_or_else(|| panic!("{sender} never sent {correlation} to {client}, which is refused"));
-        assert_eq!(fate.state, Outcome::Open, "the frame {correlation} for {client} is refused after all");
+        let is_cut_off = fate.may_be_gone && code == Code::NoSuchClient;
+        let is_open = fate.state == Outcome::Open || is_cut_off && fate.state == Outcome::Delivered;
+        assert!(is_open, "the frame {correlation} for {client} is refused after all");
+        self.ledger.fates_delivered -= u64::from(fate.state == Outcome::Delivered);
         fate.state = Outcome::Refused;
         let is_right = match code {
             Code::QueueFull => fate.must.is_none_or(|must| must == Code::RecipientLost) && fate.may_lack_room,
@@ -247,15 +244,6 @@ impl Record {
         self.answers.remove(place);
     }
 
-    fn busy(&mut self, id: Id, correlation: u32) {
-        let may_be = |(other, answer): &(u32, Answer)| {
-            *other == correlation && matches!(answer, Answer::Snapshot { may_be_busy: true, .. })
-        };
-        let place = self.answers.iter().position(may_be);
-        self.answers.remove(place.unwrap_or_else(|| panic!("{id} is told to wait with {correlation}")));
-        self.watches.remove(&correlation);
-    }
-
     fn settle_joined(&mut self, id: Id, correlation: u32, name: &str, members: u64) -> u64 {
         for (place, (other, answer)) in self.answers.iter().enumerate() {
             if let Answer::Joined(expected, number, many) = answer
@@ -274,19 +262,9 @@ impl Record {
     fn settle_found(&mut self, correlation: u32, more: bool, members: &[Seen]) -> bool {
         let is_it = |(other, answer): &(u32, Answer)| *other == correlation && matches!(answer, Answer::Found(..));
         let Some(place) = self.answers.iter().position(is_it) else { return false };
-        let told = members.first().map(|one| Answer::Found(one.id, one.name.clone(), one.details.clone()));
+        let told = members.first().cloned().map(Answer::Found);
         let (_, found) = self.answers.remove(place);
         assert_eq!((told, members.len(), more), (Some(found), 1, false), "the answer to the WHO {correlation}");
         true
-    }
-
-    /// A listing is complete: says who must be in it.
-    fn settle_snapshot(&mut self, id: Id, correlation: u32) -> BTreeSet<Id> {
-        let is_it =
-            |(other, answer): &(u32, Answer)| *other == correlation && matches!(answer, Answer::Snapshot { .. });
-        let place = self.answers.iter().position(is_it);
-        let place = place.unwrap_or_else(|| panic!("{id} has not asked for the listing {correlation}"));
-        let (_, Answer::Snapshot { who, .. }) = self.answers.remove(place) else { unreachable!() };
-        who.unwrap_or_default()
     }
 }

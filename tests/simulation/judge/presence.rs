@@ -1,10 +1,10 @@
 //! What a client knows of who is here, rebuilt from its SNAPSHOTs and DELTAs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use switchboard::wire::{Code, Id};
+use switchboard::wire::{HEADER_BYTES, Id};
 
-use super::{Judge, Record, State};
+use super::{Judge, hash};
 use crate::frames::{Change, Seen};
 
 /// What a client knows of everybody, or of a room.
@@ -17,15 +17,17 @@ pub(super) struct Directory {
     pub(super) members: BTreeMap<Id, Seen>,
     /// The number of the last DELTA that is in it.
     pub(super) last: Option<u64>,
+    /// WATCHes since it last said that it wants no more.
+    pub(super) asked: BTreeSet<u32>,
     /// The WATCH whose answer is under way.
     pub(super) listing: Option<u32>,
     /// A DELTA is missing.
     pub(super) has_hole: bool,
     /// What its client's GAPs had counted at the last DELTA.
-    counted: u64,
+    pub(super) counted: u64,
 }
 
-impl Record {
+impl Judge {
     pub(super) fn snapshot(
         &mut self,
         id: Id,
@@ -35,13 +37,18 @@ impl Record {
         sequence: u64,
         members: Vec<Seen>,
     ) {
-        let Some(scope) = self.watches.get(&correlation) else { return }; // An answer to WHO.
-        assert_eq!(room, *scope, "the scope of a listing for {id}");
-        let (counted, directory) = (self.counted, self.directories.entry(room).or_default());
+        let record = self.records.get_mut(&id).expect("it has got something");
+        if !record.watches.contains_key(&correlation) {
+            return; // An answer to WHO.
+        }
+        let (counted, directory) = (record.counted, record.directories.entry(room).or_default());
+        if directory.is_wanted && directory.asked.contains(&correlation) && self.registered.contains(&id) {
+            self.scopes.entry(room).or_default().watchers.insert(id);
+        }
         if directory.listing != Some(correlation) {
             if let Some(last) = directory.last {
                 assert!(sequence >= last, "{id} has seen DELTA {last}, and gets a listing as of {sequence}");
-                self.missed += sequence - last;
+                record.missed += sequence - last;
             }
             directory.members.clear();
             directory.last = Some(sequence);
@@ -54,20 +61,15 @@ impl Record {
             directory.listing = None;
         }
     }
-}
 
-impl Judge {
-    pub(super) fn delta(&mut self, id: Id, room: Option<Id>, sequence: u64, changes: Vec<Change>, frame_bytes: usize) {
-        for change in &changes {
-            let Change::Departed(other, code) = change else { continue };
-            let state = self.records.get(other).map(|record| record.state);
-            let has_left_the_room = room.is_some() && *code == Code::Left;
-            assert!(
-                has_left_the_room || state == Some(State::Leaving(*code)),
-                "{id} is told that {other} has left {room:?} with {code}, and it is {state:?}"
-            );
-        }
+    pub(super) fn delta(&mut self, id: Id, room: Option<Id>, sequence: u64, changes: Vec<Change>, frame: &[u8]) {
+        let scope = self.scopes.entry(room).or_default();
+        let whose = scope.tell(sequence, &changes, hash(&frame[HEADER_BYTES..])).to_vec();
         let record = self.record(id);
+        for (other, serial) in whose {
+            let told = record.told.entry(other).or_default();
+            *told = serial.max(*told);
+        }
         if room.is_none() {
             let gone = changes.iter().filter_map(|change| match change {
                 Change::Departed(other, _) => Some(*other),
@@ -77,7 +79,7 @@ impl Judge {
         }
         let directory = record.directories.get_mut(&room);
         let directory = directory.unwrap_or_else(|| panic!("{id} does not watch {room:?}"));
-        let begins_at = record.stream_bytes - frame_bytes as u64;
+        let begins_at = record.stream_bytes - frame.len() as u64;
         assert!(directory.over_at.is_none_or(|end| begins_at < end), "{id} does not watch {room:?} any more");
         // A page of the listing may be missing, and then so is the beginning.
         let Some(last) = directory.last else { return };

@@ -21,7 +21,7 @@ impl Judge {
             queue_bytes_max: settings.queue_bytes_max as u64,
             clock_us: record.welcomed.micros(),
             epoch_us: EPOCH.as_micros() as u64,
-            address: &record.address,
+            address: &record.card.address,
             agent: &settings.agent,
         };
         assert_eq!(welcome, expected, "the WELCOME of {id}");
