@@ -1,7 +1,7 @@
 //! The connections, and what a service may do with them: send, close, pause, set a deadline.
 //!
-//! Nothing here reads or frees a connection: that is [`super::engine`], in the phases of a turn. Nor is anything
-//! written here, with one exception: what a copy would not make cheaper goes straight to an idle recipient.
+//! Nothing here reads or frees a connection: that is [`super::engine`]. Nor is anything written here, with one exception:
+//! what a copy would not make cheaper goes straight to an idle recipient.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -30,10 +30,9 @@ pub struct Connections<T = Stream> {
     pub(super) buffers: BufferPool,
     pub(super) blocks: BlockPool,
     pub(super) wheel: Wheel,
-    /// To be read in this turn or the next: budgets cut a read short, and no event would come again.
+    /// To be read in this turn or the next.
     pub(super) ready: Vec<ConnId>,
-    /// To be read on after a budget has cut their last read short: behind all others, and so many in a turn as use up one
-    /// budget together.
+    /// To be read on after a budget has cut their last read short: behind all others, who together use up one budget a turn.
     pub(super) heavy: VecDeque<ConnId>,
     /// To be read to their end, some in each turn.
     pub(super) ending: VecDeque<ConnId>,
@@ -43,8 +42,7 @@ pub struct Connections<T = Stream> {
     pub(super) condemned: Vec<(ConnId, CloseReason)>,
     pub(super) limits: Limits,
     pub(super) counters: Counters,
-    /// Bytes of memory in the queues and leases of all connections that are not condemned, shared messages
-    /// left out.
+    /// Bytes of memory in the queues and leases of all who are not condemned, shared messages left out.
     pub(super) buffered_total_bytes: usize,
     /// Nobody has more bytes waiting, in a queue or a lease: exact after a scan, and too large since.
     pub(super) heaviest_bytes: usize,
@@ -97,13 +95,11 @@ impl<T: Transport> Connections<T> {
         }
     }
 
-    /// Queues whole messages for `conn`, or writes them at once if nothing waits and they are long or most likely
-    /// the only ones of the turn. A queue that is empty takes what it is given, however long: a message above the
-    /// limit could never be sent.
+    /// Queues whole messages for `conn`, or writes them at once if nothing waits and they are long or most likely the only
+    /// ones of the turn. An empty queue takes what it is given: a message above the limit could never be sent else.
     ///
     /// # Errors
-    /// [`SendError::Gone`] if the connection has ended; [`SendError::Full`] if its queue has no room for all
-    /// of them. Nothing is queued then.
+    /// [`SendError::Gone`]: it has ended; [`SendError::Full`]: there is no room for all of them. Nothing is queued then.
     pub fn send(&mut self, conn: ConnId, outgoing: &mut Outgoing<'_>, lane: Lane) -> Result<(), SendError> {
         let Some(connection) = live(&mut self.slots, conn).filter(|c| c.phase == Phase::Open) else {
             return Err(SendError::Gone);
@@ -171,13 +167,13 @@ impl<T: Transport> Connections<T> {
         start: usize,
     ) -> Result<(), SendError> {
         let open = |connections: &Self| connections.slots[conn.index()].phase == Phase::Open;
-        // Nobody is ended for what others want to tell it unless it has let much of it wait. But the rest of a
-        // message that was begun cannot be refused any more: somebody has to go then.
+        // Nobody is ended for what others want to tell it unless it has let much of it wait. But what was begun cannot be
+        // refused any more: somebody has to go then.
         let least = if start > 0 { 0 } else { self.limits.queue_bytes_max / 4 };
         let fits = !open(self) || self.relieve(outgoing.cost(start), least);
         if !open(self) {
             // The write failed, or this queue was the largest.
-            return Err(SendError::Gone);
+            return self.hand_back(conn, outgoing, start);
         }
         if !fits && start == 0 {
             let connection = &self.slots[conn.index()];
@@ -200,17 +196,10 @@ impl<T: Transport> Connections<T> {
                 return Err(SendError::Gone);
             }
         }
-        let connection = &mut self.slots[conn.index()];
-        let was_empty = connection.queue().is_none();
-        let key = if let Some(key) = connection.queue() {
-            key
-        } else {
-            let mut queue = self.spare_queues.pop().unwrap_or_else(|| OutQueue::new(conn));
-            queue.owner = conn;
-            let key = self.queues.insert(queue);
-            connection.set_queue(Some(key));
-            key
-        };
+        let found = self.slots[conn.index()].queue();
+        let was_empty = found.is_none();
+        let key = found.unwrap_or_else(|| self.lease_queue(conn));
+        let connection = &self.slots[conn.index()];
         let queue = &mut self.queues[key];
         let before = queue.held_bytes();
         queue.push(outgoing, start, self.tick, &mut self.blocks, &self.meter, self.message_bytes);
@@ -225,15 +214,35 @@ impl<T: Transport> Connections<T> {
         Ok(())
     }
 
+    /// Messages for a connection that has been condemned: refused, unless the socket had taken a part of them. What it took
+    /// whole is written then, and the rest is handed back with the connection.
+    fn hand_back(&mut self, conn: ConnId, outgoing: &mut Outgoing<'_>, start: usize) -> Result<(), SendError> {
+        if start == 0 {
+            return Err(SendError::Gone);
+        }
+        let key = self.lease_queue(conn);
+        let queue = &mut self.queues[key];
+        queue.push(outgoing, start, self.tick, &mut self.blocks, &self.meter, self.message_bytes);
+        queue.forsake();
+        Ok(())
+    }
+
+    fn lease_queue(&mut self, conn: ConnId) -> usize {
+        let mut queue = self.spare_queues.pop().unwrap_or_else(|| OutQueue::new(conn));
+        queue.owner = conn;
+        let key = self.queues.insert(queue);
+        self.slots[conn.index()].set_queue(Some(key));
+        key
+    }
+
     /// Ends the connections for which the most waits, but none for which it is less than `least`, until `more` bytes fit
     /// the budget; says whether they do.
     ///
-    /// A scan is enough: it happens when hundreds of megabytes are held. It frees a 64th more than it must: a scan for each
-    /// message would take the time that others wait for, and more would end connections that hold next to nothing, where
-    /// nobody holds much. And it does not happen at all while nobody can have become large enough to go. What many wait
-    /// for together counts for each of them, though its memory comes back with the last: then whoever asks next goes on
-    /// from there. All memory of those who were ended counts as free though it is freed at the end of the turn, or in one
-    /// turn everybody would go for what is on its way back.
+    /// A scan is enough: it happens when hundreds of megabytes are held. It frees a 64th more than it must: not each message
+    /// should cost a scan, nor many go that hold next to nothing. And it does not happen at all while nobody can have become
+    /// large enough to go. What many wait for together counts for each of them, though its memory comes back with the last:
+    /// whoever asks next goes on from there. All memory of those who were ended counts as free though it is freed at the end
+    /// of the turn, or in one turn everybody would go for what is on its way back.
     fn relieve(&mut self, more: usize, least: usize) -> bool {
         let most = self.limits.buffered_total_bytes_max;
         if self.buffered_total_bytes() + more <= most {
@@ -302,8 +311,7 @@ impl<T: Transport> Connections<T> {
         }
     }
 
-    /// Closes a connection once its queue is written: reads no more, writes what waits, tells the peer that
-    /// nothing follows, and discards what still arrives for a while.
+    /// Closes a connection: reads no more, writes what waits, says that nothing follows, discards what still arrives.
     pub fn close(&mut self, conn: ConnId) {
         if let Some(connection) = self.get_mut(conn)
             && connection.phase == Phase::Open
@@ -367,7 +375,7 @@ impl<T: Transport> Connections<T> {
         }
     }
 
-    /// Shows the service no more bytes of `conn`, until [`Connections::resume`].
+    /// Shows the service no more bytes of `conn` until [`Connections::resume`].
     pub fn pause(&mut self, conn: ConnId) {
         if let Some(connection) = self.get_mut(conn) {
             connection.set(flag::PAUSED, true);
@@ -389,14 +397,12 @@ impl<T: Transport> Connections<T> {
         }
     }
 
-    /// Notes that the connection that is being read has caused as much work as so many messages would, beside those
-    /// that were sent.
+    /// Notes that the connection that is being read has caused as much work as so many more messages would.
     pub const fn charge(&mut self, messages: usize) {
         self.turn_work += messages;
     }
 
-    /// Whether a service should go on with the bytes of this connection that it has been shown: not if they
-    /// have caused as much work as one connection may in a turn. It is shown the rest in the next.
+    /// Whether a service should go on with the bytes that it has been shown, or has had its turn's work of them.
     #[must_use]
     pub fn is_reading(&self, conn: ConnId) -> bool {
         self.turn_work < self.limits.turn_work_max && self.may_read(conn)
@@ -424,7 +430,7 @@ impl<T: Transport> Connections<T> {
         self.get(conn).and_then(Connection::queue).map_or(0, |key| self.queues[key].len())
     }
 
-    /// Bytes handed to this connection's socket since it was opened; those that wait come on top.
+    /// Bytes handed to this connection's socket since it was opened.
     #[must_use]
     pub fn written_bytes(&self, conn: ConnId) -> u64 {
         self.get(conn).map_or(0, |c| c.written)
@@ -454,7 +460,7 @@ impl<T: Transport> Connections<T> {
         self.slots.is_empty()
     }
 
-    /// Bytes that wait in all queues, and buffers for messages that are incomplete; of those who are condemned none.
+    /// Bytes that wait in all queues and buffers for incomplete messages; of those who are condemned none.
     #[must_use]
     pub fn buffered_total_bytes(&self) -> usize {
         self.buffered_total_bytes + self.meter.bytes()
@@ -557,7 +563,7 @@ impl<T: Transport> Connections<T> {
         }
     }
 
-    /// Notes that the transport took `count` bytes of what waits; gives an empty queue back.
+    /// Notes that `count` bytes were taken; gives an empty queue back.
     pub(super) fn advance_queue(&mut self, conn: ConnId, key: usize, count: usize) {
         let queue = &mut self.queues[key];
         let before = queue.held_bytes();

@@ -81,6 +81,26 @@ fn only_so_many_linger() {
 }
 
 #[test]
+fn what_a_socket_took_before_it_failed_is_written_and_only_the_rest_comes_back() {
+    let mut bench = Bench::new(Limits { write_through_bytes_min: 64, ..small() }, Script::messages());
+    let (conn, peer) = bench.open();
+    bench.settle();
+    // The second of four has begun when the peer is gone.
+    peer.wire().breaks_after = 130;
+    let messages: Vec<_> = (1..=4).map(|filling| message(100, filling)).collect();
+    send(&mut bench, conn, &messages.concat()).expect("it had begun when it failed");
+    assert_eq!(send(&mut bench, conn, &message(100, 5)), Err(SendError::Gone), "this one had not");
+    assert_eq!(bench.io().written_bytes(conn), 130);
+    bench.settle();
+    let whole = messages[2..].concat();
+    assert_eq!(
+        bench.service.of(conn),
+        [Told::Close { reason: CloseReason::Reset, cut: messages[1][..32].to_vec(), whole }]
+    );
+    assert!(bench.io().is_empty() && bench.io().buffered_total_bytes() == 0);
+}
+
+#[test]
 fn a_reset_while_output_waits_hands_it_back() {
     for closing in [false, true] {
         for paused in [false, true] {

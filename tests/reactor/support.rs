@@ -28,6 +28,8 @@ pub(crate) struct Wire {
     pub(crate) write_max: usize,
     /// What was written.
     pub(crate) output: Vec<u8>,
+    /// The peer is gone when it has got so many bytes.
+    pub(crate) breaks_after: usize,
     /// The engine has said that it will write no more.
     pub(crate) shut: bool,
     /// The engine has given the transport up.
@@ -57,6 +59,7 @@ impl Peer {
             room: usize::MAX,
             write_max: usize::MAX,
             output: Vec::new(),
+            breaks_after: usize::MAX,
             shut: false,
             closed: false,
             read_calls: 0,
@@ -144,10 +147,10 @@ impl Transport for Pipe {
         let mut wire = self.0.borrow_mut();
         wire.write_calls += 1;
         assert!(!wire.shut, "a write after the end was announced");
-        if wire.failed {
+        if wire.failed || wire.output.len() >= wire.breaks_after {
             return Err(ErrorKind::BrokenPipe.into());
         }
-        let most = wire.room.min(wire.write_max);
+        let most = wire.room.min(wire.write_max).min(wire.breaks_after - wire.output.len());
         if most == 0 {
             wire.blocked = true;
             return Err(ErrorKind::WouldBlock.into());
