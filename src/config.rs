@@ -188,12 +188,15 @@ impl Settings {
                 bytes(QUEUE_RESERVE_MIN)
             ));
         }
-        if self.buffered_total_max < self.queue_max.saturating_add(self.queue_reserve) {
+        let full_queue = self.queue_max.saturating_add(self.queue_reserve);
+        if self.buffered_total_max < full_queue.saturating_add(payload + HEADER_BYTES) {
             return Err(format!(
-                "--buffered-total-max {} must hold one full queue: --queue-max {} and --queue-reserve {}",
+                "--buffered-total-max {} must hold one full queue (--queue-max {} and --queue-reserve {}) and a frame of \
+                 --payload-max {} that comes in",
                 bytes(self.buffered_total_max),
                 bytes(self.queue_max),
-                bytes(self.queue_reserve)
+                bytes(self.queue_reserve),
+                bytes(payload)
             ));
         }
         if !(self.keepalive_min <= self.keepalive && self.keepalive <= self.keepalive_max) {
@@ -410,7 +413,7 @@ mod tests {
     #[test]
     fn every_number_has_bounds_and_says_them() {
         for (flag, least, most) in [
-            ("--buffered-total-max", "1.25MiB", "1TiB"),
+            ("--buffered-total-max", "1.32MiB", "1TiB"),
             ("--user-timeout", "1ms", "24days"),
             ("--unsent-max", "16KiB", "1GiB"),
             ("--keepalive", "1s", "10m"),

@@ -138,6 +138,10 @@ impl Outbox for Void {
         0
     }
 
+    fn is_blocked(&self, _: Id) -> bool {
+        false
+    }
+
     fn is_receiving(&self, _: Id) -> bool {
         false
     }

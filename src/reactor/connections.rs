@@ -1,10 +1,8 @@
 //! The connections, and what a service may do with them: send, close, pause, set a deadline.
 //!
-//! Nothing here reads or frees a connection: that is [`super::engine`]. Nor is anything written here, with one exception:
-//! what a copy would not make cheaper goes straight to an idle recipient.
+//! Nothing here reads, writes or frees a connection: that is [`super::engine`], and sending is [`super::sending`].
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
 
 use slab::Slab;
 
@@ -13,7 +11,7 @@ use super::input::{BufferPool, Lease};
 use super::queue::{BlockPool, MessageBytes, OutQueue};
 use super::wheel::Wheel;
 use super::{Counters, Limits, PeerAddr, Stream, Transport};
-use crate::outgoing::{Lane, Meter, Outgoing, SendError};
+use crate::outgoing::Meter;
 use crate::planted::{self, Bug};
 use crate::time::{Tick, Time};
 
@@ -26,7 +24,7 @@ pub struct Connections<T = Stream> {
     /// What waits to be written; only connections for which something waits have one.
     pub(super) queues: Slab<OutQueue>,
     /// Queues that were emptied, with the memory of their lists.
-    spare_queues: Vec<OutQueue>,
+    pub(super) spare_queues: Vec<OutQueue>,
     pub(super) buffers: BufferPool,
     pub(super) blocks: BlockPool,
     pub(super) wheel: Wheel,
@@ -47,7 +45,7 @@ pub struct Connections<T = Stream> {
     /// Nobody has more bytes waiting, in a queue or a lease: exact after a scan, and too large since.
     pub(super) heaviest_bytes: usize,
     /// Bytes of the shared messages that somebody waits for.
-    meter: Meter,
+    pub(super) meter: Meter,
     /// Messages and kilobytes sent since the connection that is being read had its turn.
     pub(super) turn_work: usize,
     /// The service has been told of an end after its turn's end: it may have something to say.
@@ -60,8 +58,6 @@ pub struct Connections<T = Stream> {
     pub(super) message_bytes: MessageBytes,
 }
 
-/// So many bytes of a message count as much work as a message does.
-const WORK_BYTES: usize = 4096;
 /// Emptied queues that are kept for the next use.
 const SPARE_QUEUES_MAX: usize = 1024;
 
@@ -93,180 +89,6 @@ impl<T: Transport> Connections<T> {
             generation: 0,
             message_bytes,
         }
-    }
-
-    /// Queues whole messages for `conn`, or writes them at once if nothing waits and they are long or most likely the only
-    /// ones of the turn. An empty queue takes what it is given: a message above the limit could never be sent else.
-    ///
-    /// # Errors
-    /// [`SendError::Gone`]: it has ended; [`SendError::Full`]: there is no room for all of them. Nothing is queued then.
-    pub fn send(&mut self, conn: ConnId, outgoing: &mut Outgoing<'_>, lane: Lane) -> Result<(), SendError> {
-        let Some(connection) = live(&mut self.slots, conn).filter(|c| c.phase == Phase::Open) else {
-            return Err(SendError::Gone);
-        };
-        let length = outgoing.bytes().len();
-        if length == 0 {
-            return Ok(());
-        }
-        self.turn_work += 1 + length / WORK_BYTES;
-        let mut start = 0;
-        let is_swapped = planted::has(Bug::OrderSwapped) && length >= self.limits.write_through_bytes_min;
-        if let Some(key) = connection.queue().filter(|_| !is_swapped) {
-            let may_use_it = lane != Lane::Traffic || planted::has(Bug::ReserveForAll);
-            let reserve = if may_use_it { self.limits.queue_reserve_bytes } else { 0 };
-            if self.queues[key].len() + length > self.limits.queue_bytes_max + reserve {
-                self.counters.refused_sends += 1;
-                return Err(SendError::Full);
-            }
-        } else if !connection.has(flag::BLOCKED)
-            && (length >= self.limits.write_through_bytes_min
-                || connection.is_written_at_once(self.counters.turns as u8))
-        {
-            start = self.write_through(conn, outgoing.bytes());
-            if start == length {
-                return Ok(());
-            }
-        }
-        self.enqueue(conn, outgoing, lane, start)
-    }
-
-    /// Writes to a connection for which nothing waits; says how much was taken.
-    fn write_through(&mut self, conn: ConnId, bytes: &[u8]) -> usize {
-        let connection = &mut self.slots[conn.index()];
-        let mut start = 0;
-        while start < bytes.len() {
-            match connection.transport.write_vectored(&[IoSlice::new(&bytes[start..])]) {
-                Ok(count) => {
-                    self.counters.writes += 1;
-                    self.counters.written_bytes += count as u64;
-                    connection.written += count as u64;
-                    start += count;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    connection.set(flag::BLOCKED, true);
-                    break;
-                }
-                Err(_) => {
-                    self.condemn(conn, CloseReason::Reset);
-                    return start;
-                }
-            }
-        }
-        if start > 0 && connection.has(flag::NOTIFY) {
-            self.mark_dirty(conn);
-        }
-        start
-    }
-
-    fn enqueue(
-        &mut self,
-        conn: ConnId,
-        outgoing: &mut Outgoing<'_>,
-        lane: Lane,
-        start: usize,
-    ) -> Result<(), SendError> {
-        let open = |connections: &Self| connections.slots[conn.index()].phase == Phase::Open;
-        // Nobody is ended for what others want to tell it unless it has let much of it wait. But what was begun cannot be
-        // refused any more: somebody has to go then.
-        let least = if start > 0 { 0 } else { self.limits.queue_bytes_max / 4 };
-        let fits = !open(self) || self.relieve(outgoing.cost(start), least);
-        if !open(self) {
-            // The write failed, or this queue was the largest.
-            return self.hand_back(conn, outgoing, start);
-        }
-        if !fits && start == 0 {
-            let connection = &self.slots[conn.index()];
-            if connection.queue().is_none() && !connection.has(flag::BLOCKED) {
-                // What goes straight to the socket needs no memory: who keeps up is not refused for those who do not.
-                let start = self.write_through(conn, outgoing.bytes());
-                if start == outgoing.bytes().len() {
-                    return Ok(());
-                } else if start > 0 || !open(self) {
-                    return self.enqueue(conn, outgoing, lane, start);
-                }
-            }
-            if lane != Lane::Answer {
-                self.counters.refused_sends += 1;
-                return Err(SendError::Full);
-            }
-            // Nobody else would learn that it is missing.
-            self.relieve(outgoing.cost(0), 0);
-            if !open(self) {
-                return Err(SendError::Gone);
-            }
-        }
-        let found = self.slots[conn.index()].queue();
-        let was_empty = found.is_none();
-        let key = found.unwrap_or_else(|| self.lease_queue(conn));
-        let connection = &self.slots[conn.index()];
-        let queue = &mut self.queues[key];
-        let before = queue.held_bytes();
-        queue.push(outgoing, start, self.tick, &mut self.blocks, &self.meter, self.message_bytes);
-        self.buffered_total_bytes += queue.held_bytes() - before;
-        self.heaviest_bytes = self.heaviest_bytes.max(queue.weight_bytes());
-        if !connection.has(flag::BLOCKED) {
-            self.mark_dirty(conn);
-        } else if was_empty {
-            // The write just now found it out, and no flush will look before there is room again.
-            self.watch_queue(conn);
-        }
-        Ok(())
-    }
-
-    /// Messages for a connection that has been condemned: refused, unless the socket had taken a part of them. What it took
-    /// whole is written then, and the rest is handed back with the connection.
-    fn hand_back(&mut self, conn: ConnId, outgoing: &mut Outgoing<'_>, start: usize) -> Result<(), SendError> {
-        if start == 0 {
-            return Err(SendError::Gone);
-        }
-        let key = self.lease_queue(conn);
-        let queue = &mut self.queues[key];
-        queue.push(outgoing, start, self.tick, &mut self.blocks, &self.meter, self.message_bytes);
-        queue.forsake();
-        Ok(())
-    }
-
-    fn lease_queue(&mut self, conn: ConnId) -> usize {
-        let mut queue = self.spare_queues.pop().unwrap_or_else(|| OutQueue::new(conn));
-        queue.owner = conn;
-        let key = self.queues.insert(queue);
-        self.slots[conn.index()].set_queue(Some(key));
-        key
-    }
-
-    /// Ends the connections for which the most waits, but none for which it is less than `least`, until `more` bytes fit
-    /// the budget; says whether they do.
-    ///
-    /// A scan is enough: it happens when hundreds of megabytes are held. It frees a 64th more than it must: not each message
-    /// should cost a scan, nor many go that hold next to nothing. And it does not happen at all while nobody can have become
-    /// large enough to go. What many wait for together counts for each of them, though its memory comes back with the last:
-    /// whoever asks next goes on from there. All memory of those who were ended counts as free though it is freed at the end
-    /// of the turn, or in one turn everybody would go for what is on its way back.
-    fn relieve(&mut self, more: usize, least: usize) -> bool {
-        let most = self.limits.buffered_total_bytes_max;
-        if self.buffered_total_bytes() + more <= most {
-            return true;
-        }
-        if self.heaviest_bytes < least {
-            return false;
-        }
-        let queues = self.queues.iter().map(|(_, queue)| (queue.weight_bytes(), queue.owner));
-        let leases = self.leases.iter().map(|(_, lease)| (lease.accounted_bytes, lease.owner));
-        let is_alive = |(_, owner): &(usize, ConnId)| self.slots[owner.index()].phase != Phase::Condemned;
-        let mut heavy: Vec<_> = queues.chain(leases).filter(is_alive).collect();
-        heavy.sort_unstable_by(|a, b| b.cmp(a));
-        self.heaviest_bytes = heavy.first().map_or(0, |(weight, _)| *weight);
-        let mut expected = 0;
-        for (weight, owner) in heavy {
-            let before = self.buffered_total_bytes();
-            if weight < least || (before + more).saturating_sub(expected) <= most - most / 64 {
-                break;
-            }
-            self.condemn(owner, CloseReason::MemoryPressure);
-            expected += weight.saturating_sub(before - self.buffered_total_bytes());
-        }
-        self.buffered_total_bytes() + more <= most
     }
 
     /// Keeps the beginning of a message; `held` if the service has not been asked about it.
@@ -428,6 +250,12 @@ impl<T: Transport> Connections<T> {
     #[must_use]
     pub fn queued_bytes(&self, conn: ConnId) -> usize {
         self.get(conn).and_then(Connection::queue).map_or(0, |key| self.queues[key].len())
+    }
+
+    /// Whether bytes wait for this connection that its socket has not taken.
+    #[must_use]
+    pub fn is_blocked(&self, conn: ConnId) -> bool {
+        self.get(conn).is_some_and(|c| c.has(flag::BLOCKED) && c.queue().is_some())
     }
 
     /// Bytes handed to this connection's socket since it was opened.
@@ -594,7 +422,7 @@ impl<T: Transport> Connections<T> {
 }
 
 /// The connection in this slot if it is still the same one.
-fn live<T>(slots: &mut Slab<Connection<T>>, conn: ConnId) -> Option<&mut Connection<T>> {
+pub(super) fn live<T>(slots: &mut Slab<Connection<T>>, conn: ConnId) -> Option<&mut Connection<T>> {
     let is_same = |c: &&mut Connection<T>| c.generation == conn.generation() || planted::has(Bug::StaleGeneration);
     slots.get_mut(conn.index()).filter(is_same)
 }

@@ -74,6 +74,11 @@ impl Lease {
         pool.give(self.buffer);
     }
 
+    /// Whether its buffer is lent to the service, which is just being shown it.
+    pub(super) fn is_lent(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
     /// Bytes without which it makes no sense to ask the service again.
     pub(super) fn goal(&self) -> usize {
         self.wanted.max(self.filled + 1)

@@ -31,6 +31,7 @@ mod input;
 mod limits;
 mod listener;
 mod queue;
+mod sending;
 mod service;
 mod transport;
 mod wheel;

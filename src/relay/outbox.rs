@@ -16,6 +16,9 @@ pub trait Outbox {
     /// Bytes that wait for a client.
     fn queued_bytes(&self, to: Id) -> usize;
 
+    /// Whether bytes wait for a client because it takes no more, and not only until the end of the turn.
+    fn is_blocked(&self, to: Id) -> bool;
+
     /// Whether a frame of this client has begun and not ended.
     fn is_receiving(&self, from: Id) -> bool;
 

@@ -122,7 +122,7 @@ impl Relay {
         let Some(peer) = self.peers.get_mut(id) else { return };
         let keepalive = Duration::from_millis(peer.keepalive_ms.into());
         let (heard, idle) = (peer.last_heard(), now.since(peer.last_heard()));
-        if out.queued_bytes(id) > 0 || out.is_receiving(id) {
+        if out.is_blocked(id) || out.is_receiving(id) {
             // A PING would wait behind what it has not read yet; the write deadline watches that. One that is
             // on its way may wait there too, so it does not count.
             peer.is_asked = false;

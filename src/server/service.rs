@@ -195,6 +195,10 @@ impl<T: Transport> Outbox for Link<'_, T> {
         self.io.queued_bytes(conn_id(to))
     }
 
+    fn is_blocked(&self, to: Id) -> bool {
+        self.io.is_blocked(conn_id(to))
+    }
+
     fn is_receiving(&self, from: Id) -> bool {
         self.io.is_receiving(conn_id(from))
     }

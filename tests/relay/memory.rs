@@ -152,3 +152,26 @@ fn every_request_is_answered_though_the_memory_for_all_is_used_up() {
     let errors = (1..=100).map(|correlation| (Some(Type::Error), correlation));
     assert_eq!(told, [(Some(Type::Pong), 0)].into_iter().chain(errors).collect::<Vec<_>>());
 }
+
+#[test]
+fn whoever_sends_a_long_frame_does_not_go_for_the_memory_that_those_use_up_who_do_not_read() {
+    let limits = Limits { buffered_total_bytes_max: 200 * 1024, queue_bytes_max: 64 * 1024, ..Limits::default() };
+    let mut machine = Machine::new(limits);
+    let sender = machine.connect("sender");
+    let stuck: Vec<_> = (0..3).map(|number| machine.connect(&format!("stuck-{number}"))).collect();
+    for (one, correlation) in stuck.iter().zip(1..) {
+        one.wire().room = 0;
+        let frame = frame(Header::new(Type::Send).to(one.id).correlating(correlation), &[7; 60_000]);
+        // In pieces: all of it lies in a buffer of the sender's when it is whole.
+        for piece in frame.chunks(16_000) {
+            machine.send(&sender, piece);
+        }
+    }
+    assert!(machine.engine.connections.is_open(sender.conn), "it has done nothing but send");
+    let gone = stuck.iter().filter(|one| !machine.engine.connections.is_open(one.conn)).count();
+    assert_eq!(gone, 1, "the memory is that of two");
+    let told = machine.read(&sender);
+    let told: Vec<_> = told.iter().map(|(header, _)| (header.frame_type(), header.correlation)).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(matches!(told[0], (Some(Type::Error), 1..=3)), "{told:?}");
+}

@@ -131,6 +131,10 @@ impl Outbox for Net {
         self.wires.get(&to).filter(|wire| !wire.gone).map_or(0, |wire| wire.queued)
     }
 
+    fn is_blocked(&self, to: Id) -> bool {
+        self.queued_bytes(to) > 0
+    }
+
     fn is_receiving(&self, _: Id) -> bool {
         false
     }

@@ -260,11 +260,13 @@ fn limits(random: &mut fastrand::Rng, crowd: usize) -> (Limits, Settings) {
     let queue_bytes_max = (1_usize << random.u32(13..19)).max(frame_bytes_max);
     let queue_reserve_bytes = if random.bool() { 256 * 1024 } else { 1 << random.u32(13..16) };
     let tight = random.u8(..4) == 0;
-    let budget = if tight { (1 << random.u32(16..20)) + crowd * 512 } else { 256 << 20 };
+    let least = queue_bytes_max + queue_reserve_bytes + frame_bytes_max;
+    let budget = if tight { least.max(1 << random.u32(16..20)) + crowd * 512 } else { 256 << 20 };
     let small = Limits {
         connections_max: if random.u8(..8) == 0 { random.usize(1..=crowd) } else { crowd * 4 },
         accepts_turn_max: random.usize(1..9),
         endings_turn_max: random.usize(1..9),
+        expiries_turn_max: random.usize(1..9),
         read_scratch_bytes: 1 << random.u32(6..13),
         read_turn_bytes_max: 1 << random.u32(7..14),
         turn_work_max: 1 << random.u32(1..9),

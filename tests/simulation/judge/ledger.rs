@@ -130,8 +130,7 @@ impl Judge {
         let (least, most) = (seen.receipts + seen.receipts_written, seen.receipts + seen.receipts_owed);
         assert!((least..=most).contains(&relay.receipts), "receipts: {} counted, {least} to {most}", relay.receipts);
         // A refusal whose sender is gone is counted and never seen.
-        // So is one of a frame that had been written when its recipient was lost.
-        let unseen = seen.fates - seen.fates_delivered - seen.refused_fates.0.iter().sum::<u64>() + seen.fates_doubtful;
+        let unseen = seen.fates - seen.fates_delivered - seen.refused_fates.0.iter().sum::<u64>();
         for (place, code) in Code::ALL.iter().enumerate() {
             assert_eq!(relay.closed[place], seen.closed[place], "connections closed with {code}");
             let (counted, least) = (relay.refused[place], seen.refused[place] + seen.refused_fates[place]);
