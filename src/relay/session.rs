@@ -18,6 +18,9 @@ use crate::wire::{
     is_valid_name,
 };
 
+/// When to look again at what should be over by then: the next tick of the deadlines.
+const SOON: Duration = Duration::from_millis(1);
+
 impl Relay {
     pub(super) fn connected(&mut self, id: Id, now: Time, out: &mut impl Outbox) {
         self.peers.insert(id, now);
@@ -127,6 +130,9 @@ impl Relay {
             // on its way may wait there too, so it does not count.
             peer.is_asked = false;
             out.set_deadline(id, Some(now + keepalive));
+        } else if out.queued_bytes(id) > 0 {
+            // Only until the end of this turn, most likely.
+            out.set_deadline(id, Some(now + SOON));
         } else if peer.is_asked && idle >= keepalive * 2 {
             self.fail(id, Code::IdleTimeout, "", now, out);
         } else if idle >= keepalive * 9 / 10 {
