@@ -91,6 +91,11 @@ impl Scope {
     fn find(&self, sequence: u64, changes: &[Change], look: u64) -> Told {
         let before = self.told.range(..sequence).next_back();
         let (is_next, mut start) = before.map_or((sequence == 1, 0), |(last, told)| (last + 1 == sequence, told.end));
+        // A change that may not have been told can look like one that must be: that is the one then.
+        let sure = start + self.notes[start..].iter().take_while(|note| note.is_void).count();
+        if let Some((end, whose)) = self.match_at(sure, changes) {
+            return Told { end, look, whose };
+        }
         loop {
             if let Some((end, whose)) = self.match_at(start, changes) {
                 return Told { end, look, whose };
