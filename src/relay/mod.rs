@@ -91,9 +91,9 @@ impl Relay {
     pub fn new(settings: Settings, seed: u64, epoch: Duration) -> Self {
         let lost_log = Throttle::new(settings.log_lost_per_second_max);
         Self {
+            peers: Peers::new(settings.connections_max),
+            rooms: Rooms::new(settings.rooms_max),
             settings,
-            peers: Peers::new(),
-            rooms: Rooms::new(),
             counters: Counters::default(),
             random: fastrand::Rng::with_seed(seed),
             epoch,

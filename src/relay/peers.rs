@@ -153,6 +153,9 @@ fn name_of(card: &[u8]) -> &str {
     std::str::from_utf8(name).unwrap_or_default()
 }
 
+/// Names that the table is made for at most: about ten megabytes, of which those are touched that are used.
+const NAMES_MAX: usize = 1 << 20;
+
 /// All connections, by slot, and the names of the registered.
 #[derive(Debug)]
 pub(super) struct Peers {
@@ -163,8 +166,11 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    pub(super) fn new() -> Self {
-        Self { slots: Vec::new(), names: HashTable::new(), hasher: RandomState::new() }
+    /// Nobody, and a table of names for `most`, so that it need not grow while thousands come. It is less than half full
+    /// then, so that names that go leave hardly a trace for which it would have to be made anew.
+    pub(super) fn new(most: usize) -> Self {
+        let names = HashTable::with_capacity(most.min(NAMES_MAX) * 2);
+        Self { slots: Vec::new(), names, hasher: RandomState::new() }
     }
 
     /// Takes in a connection.

@@ -34,6 +34,9 @@ pub(super) struct Room {
     last_changed: Option<(Id, usize)>,
 }
 
+/// Names that the table is made for at most: about five megabytes, of which those are touched that are used.
+const NAMES_MAX: usize = 1 << 20;
+
 /// All rooms, by slot and by name.
 #[derive(Debug)]
 pub(super) struct Rooms {
@@ -48,13 +51,15 @@ pub(super) struct Rooms {
 }
 
 impl Rooms {
-    pub(super) fn new() -> Self {
+    /// No rooms, and a table of names for `most`: one that grows would have everybody wait until all names are in the new
+    /// one, for milliseconds.
+    pub(super) fn new(most: usize) -> Self {
         let mut slots = Slab::new();
         let everybody = slots.insert(Room::new(Id::ALL, ""));
         debug_assert_eq!(everybody, EVERYBODY as usize);
         Self {
             slots,
-            names: HashTable::new(),
+            names: HashTable::with_capacity(most.min(NAMES_MAX)),
             hasher: RandomState::new(),
             generation: 0,
             changed: Vec::new(),

@@ -9,6 +9,8 @@ use crate::wire::PAYLOAD_BYTES_DEFAULT;
 pub struct Settings {
     /// Software and version, as WELCOME says it.
     pub agent: String,
+    /// Connections at the same time: tables are made for as many.
+    pub connections_max: usize,
     /// The largest payload in bytes that a client may agree on.
     pub payload_bytes_max: u32,
     /// Bytes that may wait for a client, as WELCOME says it.
@@ -41,6 +43,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             agent: concat!("switchboard/", env!("CARGO_PKG_VERSION")).to_owned(),
+            connections_max: 1024,
             payload_bytes_max: PAYLOAD_BYTES_DEFAULT,
             queue_bytes_max: 1024 * 1024,
             queue_reserve_bytes: 256 * 1024,

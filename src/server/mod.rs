@@ -22,7 +22,7 @@ use signal_hook_mio::v1_0::Signals;
 use crate::config::Settings;
 use crate::descriptors::{RESERVED_DESCRIPTORS, raise_descriptor_limit};
 use crate::reactor::{Endpoint, Reactor};
-use crate::relay::Relay;
+use crate::relay::{self, Relay};
 use crate::time::Time;
 
 /// Why a relay could not start.
@@ -118,7 +118,8 @@ impl Server {
             let bound = reactor.listen(endpoint, settings.socket_options());
             endpoints.push(bound.map_err(|error| StartError::Listen { endpoint: endpoint.clone(), error })?);
         }
-        let relay = Relay::new(settings.relay(), fastrand::u64(..), reactor.clock().epoch());
+        let told = relay::Settings { connections_max: limits.connections_max, ..settings.relay() };
+        let relay = Relay::new(told, fastrand::u64(..), reactor.clock().epoch());
         Ok(Self {
             service: RelayService::new(relay, settings.log_frames),
             reactor,
