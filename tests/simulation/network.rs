@@ -8,14 +8,15 @@
 
 use std::cell::{RefCell, RefMut};
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::rc::Rc;
 
 use switchboard::reactor::{ConnId, Readiness, Transport};
 use switchboard::time::Time;
 
-/// What the network is like for one connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the network is like for one connection. In a story only its whims are told.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Line {
     /// Bytes of one piece that arrives at the relay.
     pub(crate) piece_bytes_max: usize,
@@ -44,6 +45,25 @@ impl Line {
         reads_before_reset: true,
         breaks_after: u64::MAX,
     };
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut whims = f.debug_struct("Line");
+        let mut tell = |name, is_whim: bool, value: &dyn fmt::Debug| {
+            if is_whim {
+                whims.field(name, value);
+            }
+        };
+        tell("piece_bytes_max", self.piece_bytes_max != Self::PLAIN.piece_bytes_max, &self.piece_bytes_max);
+        tell("delay_us_max", self.delay_us_max != Self::PLAIN.delay_us_max, &self.delay_us_max);
+        tell("window_bytes", self.window_bytes != Self::PLAIN.window_bytes, &self.window_bytes);
+        tell("write_bytes_max", self.write_bytes_max != Self::PLAIN.write_bytes_max, &self.write_bytes_max);
+        tell("interrupts", self.interrupts, &self.interrupts);
+        tell("reads_before_reset", !self.reads_before_reset, &self.reads_before_reset);
+        tell("breaks_after", self.breaks_after != Self::PLAIN.breaks_after, &self.breaks_after);
+        whims.finish()
+    }
 }
 
 /// Everything that the relay wrote and nobody has judged, in the order in which the network took it.
