@@ -161,7 +161,7 @@ fn whoever_sends_a_long_frame_does_not_go_for_the_memory_that_those_use_up_who_d
     let stuck: Vec<_> = (0..3).map(|number| machine.connect(&format!("stuck-{number}"))).collect();
     for (one, correlation) in stuck.iter().zip(1..) {
         one.wire().room = 0;
-        let frame = frame(Header::new(Type::Send).to(one.id).correlating(correlation), &[7; 60_000]);
+        let frame = frame(Header::new(Type::Send).to(one.id).correlating(correlation), &vec![7; 60_000]);
         // In pieces: all of it lies in a buffer of the sender's when it is whole.
         for piece in frame.chunks(16_000) {
             machine.send(&sender, piece);
