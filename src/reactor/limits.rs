@@ -18,8 +18,8 @@ pub struct Limits {
     /// Connections whose deadline has come and that are dealt with in a turn, however long it takes.
     pub expiries_turn_max: usize,
     /// Connections accepted, as many that have ended, and as many whose deadline has come, in a turn that is short: when
-    /// thousands come or are lost at once the others must not wait for more than a tenth of a millisecond of that. In longer turns they
-    /// are more, in proportion, so that a storm gets its share of a busy relay too.
+    /// thousands come or are lost at once the others must not wait for more than a tenth of a millisecond of that. In
+    /// longer turns they are more, in proportion, so that a storm gets its share of a busy relay too.
     pub storm_turn_min: usize,
     /// Bytes of the buffer that all connections share for reading: what one read can return. It should fit
     /// the second-level cache.
