@@ -38,8 +38,12 @@ impl Judge {
         }
         let record = self.record(from);
         record.watches.insert(correlation, scope);
+        let counted = record.counted;
         let directory = record.directories.entry(scope).or_default();
         (directory.is_wanted, directory.over_at) = (true, None);
+        if directory.last.is_none() && directory.asked.is_empty() {
+            directory.counted_before = counted;
+        }
         directory.asked.insert(correlation);
         Ok(Some(answer))
     }

@@ -23,6 +23,8 @@ pub(super) struct Directory {
     pub(super) listing: Option<u32>,
     /// A DELTA is missing.
     pub(super) has_hole: bool,
+    /// What its client's GAPs had counted when it asked.
+    pub(super) counted_before: u64,
     /// What its client's GAPs had counted at the last DELTA.
     pub(super) counted: u64,
 }
@@ -49,6 +51,9 @@ impl Judge {
             if let Some(last) = directory.last {
                 assert!(sequence >= last, "{id} has seen DELTA {last}, and gets a listing as of {sequence}");
                 record.missed += sequence - last;
+            } else if counted > directory.counted_before {
+                // How many DELTAs it has missed before the first page nobody will learn.
+                record.is_exact = false;
             }
             directory.members.clear();
             directory.last = Some(sequence);
