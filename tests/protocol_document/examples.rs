@@ -58,6 +58,8 @@ pub(crate) fn welcome(client: Id, address: &str, clock_us: u64) -> Vec<u8> {
         epoch_us: 1_767_225_600_000_000,
         address,
         agent: "switchboard/0.1.0",
+        user: None,
+        auth_data: None,
     };
     control(numbered(1).to(client), welcome)
 }
