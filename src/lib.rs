@@ -7,6 +7,7 @@ pub mod client;
 pub mod config;
 pub mod descriptors;
 pub mod harmless;
+pub mod origin;
 pub mod outgoing;
 pub mod planted;
 pub mod reactor;

@@ -6,8 +6,13 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
+use std::sync::Arc;
+
+use rustls::ServerConfig;
 
 use super::connection::{Connection, Phase, flag};
+use super::entering::Raw;
+use super::tls::Session;
 use super::wheel::Wheel;
 use super::{CloseReason, ConnId, Connections, Counters, Limits, Progress, Service, Transport, Unsent};
 use crate::planted::{self, Bug};
@@ -32,7 +37,12 @@ pub struct Readiness {
 pub struct Engine<T: Transport> {
     /// What services see.
     pub connections: Connections<T>,
-    scratch: Vec<u8>,
+    pub(super) scratch: Vec<u8>,
+    /// Ciphertext that has been read, and what it opens to; made when the first connection needs them.
+    pub(super) cipher: Vec<u8>,
+    pub(super) opened: Vec<u8>,
+    /// How TLS is spoken on each listener, by number, where it is.
+    pub(super) tls: Vec<Option<Arc<ServerConfig>>>,
     /// Swapped with the lists of [`Connections`], so that neither loses its memory.
     ready: Vec<ConnId>,
     dirty: Vec<ConnId>,
@@ -45,7 +55,7 @@ pub struct Engine<T: Transport> {
 
 /// What is left over from one connection's turn.
 #[derive(PartialEq, Eq)]
-enum Reading {
+pub(super) enum Reading {
     /// The socket is drained, or the connection takes no more.
     Over,
     /// There may be more.
@@ -59,6 +69,9 @@ impl<T: Transport> Engine<T> {
         Self {
             connections: Connections::new(limits, S::message_bytes),
             scratch: vec![0; limits.read_scratch_bytes],
+            cipher: Vec::new(),
+            opened: Vec::new(),
+            tls: Vec::new(),
             ready: Vec::new(),
             dirty: Vec::new(),
             due: VecDeque::new(),
@@ -80,6 +93,7 @@ impl<T: Transport> Engine<T> {
         let lists = [
             connections.ready.len(),
             connections.heavy.len(),
+            connections.entering.len(),
             connections.ending.len(),
             connections.dirty.len(),
             connections.condemned.len(),
@@ -96,6 +110,7 @@ impl<T: Transport> Engine<T> {
 
     /// Begins a turn: from here on it is `now`.
     pub fn begin_turn(&mut self, now: Time) {
+        self.connections.now = now;
         self.connections.tick = Tick::at(now);
         self.connections.told_late = false;
         self.connections.counters.turns += 1;
@@ -126,7 +141,7 @@ impl<T: Transport> Engine<T> {
             }
         }
         let connection = &mut self.connections.slots[conn.index()];
-        if readiness.failed && connection.phase != Phase::Lingering && connection.has(flag::PAUSED | flag::ENDED) {
+        if readiness.failed && connection.phase != Phase::Lingering && connection.has(flag::STOPPED | flag::ENDED) {
             // No read will find it out: none is made in a pause, or after the end.
             self.connections.condemn(conn, CloseReason::Reset);
         } else if readiness.readable || readiness.ends {
@@ -134,8 +149,8 @@ impl<T: Transport> Engine<T> {
             // Whoever is only written to is read from when it lingers. Until then each of its events says that it has
             // ended, and while that had to be dealt with nobody would be let in.
             let is_read = match connection.phase {
-                Phase::Open => !connection.has(flag::PAUSED),
-                Phase::Lingering => true,
+                Phase::Open => !connection.has(flag::STOPPED),
+                Phase::Entering | Phase::Lingering => true,
                 Phase::Flushing | Phase::Condemned => false,
             };
             if is_read {
@@ -161,6 +176,7 @@ impl<T: Transport> Engine<T> {
             let Some(conn) = self.connections.ending.pop_front() else { break };
             self.read_ready(service, conn, now);
         }
+        self.enter_some(service, now);
     }
 
     /// Goes on with the first `count` of those whose budget was used up, one after the other, until they have used up one
@@ -181,12 +197,13 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    fn read_ready<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, now: Time) {
+    pub(super) fn read_ready<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, now: Time) {
         let Some(connection) = self.connections.get_mut(conn) else { return };
         connection.set(flag::READY, false);
         match connection.phase {
-            Phase::Open if connection.has(flag::PAUSED | flag::ENDED) => {}
+            Phase::Open if connection.has(flag::STOPPED | flag::ENDED) => {}
             Phase::Open => self.read_connection(service, conn, now),
+            Phase::Entering => self.enter(service, conn, now),
             Phase::Lingering => self.discard(conn),
             Phase::Flushing | Phase::Condemned => {}
         }
@@ -195,7 +212,7 @@ impl<T: Transport> Engine<T> {
     fn read_connection<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, now: Time) {
         self.connections.turn_work = 0;
         if self.connections.slots[conn.index()].has(flag::HELD) {
-            self.offer_lease(service, conn, 0, now);
+            self.offer_lease(service, conn, 0, 0, now);
         }
         let mut budget = self.connections.limits.read_turn_bytes_max;
         while budget > 0 && self.connections.is_reading(conn) {
@@ -216,6 +233,9 @@ impl<T: Transport> Engine<T> {
     fn read_once<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, budget: &mut usize, now: Time) -> Reading {
         let connections = &mut self.connections;
         let connection = &mut connections.slots[conn.index()];
+        if connection.has(flag::FRONTED) {
+            return self.read_sealed(service, conn, budget, now);
+        }
         let mut lease_room = 0;
         let result = if let Some(key) = connection.lease() {
             let lease = &mut connections.leases[key];
@@ -253,7 +273,7 @@ impl<T: Transport> Engine<T> {
                 if let Some(key) = connection.lease() {
                     let in_lease = count.min(lease_room);
                     connections.leases[key].filled += in_lease;
-                    self.offer_lease(service, conn, count - in_lease, now);
+                    self.offer_lease(service, conn, 0, count - in_lease, now);
                 } else {
                     self.offer_scratch(service, conn, 0, count, now);
                 }
@@ -269,6 +289,93 @@ impl<T: Transport> Engine<T> {
                 Reading::Over
             }
         }
+    }
+
+    /// One read of a connection that speaks TLS: what it opens to is offered as if it had just been read.
+    fn read_sealed<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, budget: &mut usize, now: Time) -> Reading {
+        let Some(session) = self.connections.session(conn) else { return Reading::Over };
+        let (kept, has_ended) = (session.incoming_bytes(), session.has_ended());
+        if has_ended {
+            // The peer has said so, and everything before that has been shown.
+            let connection = &mut self.connections.slots[conn.index()];
+            connection.set(flag::ENDED, true);
+            connection.set(flag::READABLE, false);
+            service.on_end(&mut self.connections, conn, now);
+            return Reading::Over;
+        }
+        let (count, drained) = match self.read_raw(conn, kept) {
+            Raw::Bytes { count, drained } => (count, drained),
+            Raw::Nothing(reading) => return reading,
+            // An end that the peer has not announced may be anybody's doing: something may be missing.
+            Raw::End | Raw::Failed => {
+                self.connections.condemn(conn, CloseReason::Reset);
+                return Reading::Over;
+            }
+        };
+        *budget = budget.saturating_sub(count);
+        match self.open_sealed(conn, kept + count) {
+            None => return Reading::Over,
+            Some(Err(fault)) => {
+                self.break_off(conn, fault, now);
+                return Reading::Over;
+            }
+            Some(Ok(received)) => {
+                if received.has_established {
+                    // What has waited for that can be written now.
+                    self.connections.slots[conn.index()].set(flag::BLOCKED, false);
+                    self.connections.mark_dirty(conn);
+                }
+                if received.plain > 0 {
+                    self.offer_plain(service, conn, received.plain, now);
+                }
+            }
+        }
+        if drained && !self.note_end(conn) { Reading::Over } else { Reading::Goes }
+    }
+
+    /// Has the end of the stream read next, if TLS has announced it; no event does.
+    pub(super) fn note_end(&mut self, conn: ConnId) -> bool {
+        let has_ended = self.connections.session(conn).is_some_and(Session::has_ended);
+        if has_ended {
+            self.connections.slots[conn.index()].set(flag::READABLE, true);
+            if self.connections.may_read(conn) {
+                self.connections.mark_ready(conn);
+            }
+        }
+        has_ended
+    }
+
+    /// Shows the service the first `count` bytes of what ciphertext has opened to.
+    pub(super) fn offer_plain<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, count: usize, now: Time) {
+        // For as long as that takes they are what has just been read.
+        std::mem::swap(&mut self.scratch, &mut self.opened);
+        let connections = &mut self.connections;
+        if let Some(key) = connections.slots[conn.index()].lease() {
+            let lease = &mut connections.leases[key];
+            let pulled = lease.pull(&self.scratch[..count], false, &mut connections.buffers);
+            connections.account_lease(key);
+            if connections.slots[conn.index()].phase == Phase::Open {
+                self.offer_lease(service, conn, pulled, count, now);
+            }
+        } else {
+            self.offer_scratch(service, conn, 0, count, now);
+        }
+        std::mem::swap(&mut self.scratch, &mut self.opened);
+    }
+
+    /// Shows the service the first bytes of a connection, which have come behind something else.
+    pub(super) fn offer_opened<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, bytes: &[u8], now: Time) {
+        if bytes.is_empty() || !self.connections.is_open(conn) {
+            return;
+        }
+        if !self.connections.may_read(conn) {
+            self.connections.hold(conn, bytes, 0, true);
+            return;
+        }
+        self.opened.resize(self.opened.len().max(bytes.len()), 0);
+        self.opened[..bytes.len()].copy_from_slice(bytes);
+        self.connections.turn_work = 0;
+        self.offer_plain(service, conn, bytes.len(), now);
     }
 
     /// Shows the service bytes of the scratch, and keeps what it leaves in a lease.
@@ -288,10 +395,9 @@ impl<T: Transport> Engine<T> {
         connections.hold(conn, rest, wanted, paused);
     }
 
-    /// Shows the service what a lease holds, topping it up from the first `more` bytes of the scratch as far
-    /// as the service wants them, until the lease is empty or nothing is left.
-    fn offer_lease<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, more: usize, now: Time) {
-        let mut taken = 0;
+    /// Shows the service what a lease holds, topping it up from the bytes of the scratch between `taken` and `more` as
+    /// far as the service wants them, until the lease is empty or nothing is left.
+    fn offer_lease<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, mut taken: usize, more: usize, now: Time) {
         loop {
             let connections = &mut self.connections;
             let Some(key) = connections.slots[conn.index()].lease() else { return };
@@ -386,6 +492,19 @@ impl<T: Transport> Engine<T> {
         let connections = &mut self.connections;
         let tick = connections.tick;
         let connection = &mut connections.slots[conn.index()];
+        if connection.phase == Phase::Entering {
+            if connection.deadline <= tick {
+                self.turn_away(conn, CloseReason::HandshakeOverdue, now);
+                return true;
+            }
+            let deadline = connection.deadline;
+            connections.check_by(conn, deadline);
+            return false;
+        }
+        if connection.has(flag::THROTTLED) {
+            connections.unthrottle(conn);
+        }
+        let connection = &mut connections.slots[conn.index()];
         if connection.phase == Phase::Lingering {
             if connection.deadline <= tick || planted::has(Bug::LingerCutShort) {
                 connections.condemn(conn, CloseReason::Finished);
@@ -404,9 +523,18 @@ impl<T: Transport> Engine<T> {
         }
         let mut acted = false;
         if let Some(key) = connection.lease()
-            && !connection.has(flag::PAUSED)
+            && !connection.has(flag::STOPPED)
             && Tick::not_before(connections.leases[key].since.time() + connections.limits.input_deadline) <= tick
         {
+            acted = true;
+            service.on_input_overdue(connections, conn, now);
+        }
+        let is_record_overdue = connections.slots[conn.index()].phase == Phase::Open
+            && connections.session(conn).is_some_and(|session| {
+                session.since != Tick::NEVER
+                    && Tick::not_before(session.since.time() + connections.limits.input_deadline) <= tick
+            });
+        if is_record_overdue && !connections.slots[conn.index()].has(flag::STOPPED) {
             acted = true;
             service.on_input_overdue(connections, conn, now);
         }
@@ -420,8 +548,9 @@ impl<T: Transport> Engine<T> {
             let deadline = connections.slots[conn.index()].deadline;
             connections.check_by(conn, deadline);
             connections.watch_queue(conn);
-            if !connections.slots[conn.index()].has(flag::PAUSED) {
+            if !connections.slots[conn.index()].has(flag::STOPPED) {
                 connections.watch_lease(conn);
+                connections.watch_session(conn);
             }
         }
         acted
@@ -433,7 +562,7 @@ impl<T: Transport> Engine<T> {
         for conn in batch.drain(..) {
             let Some(connection) = self.connections.get_mut(conn) else { continue };
             connection.set(flag::DIRTY, false);
-            if matches!(connection.phase, Phase::Open | Phase::Flushing) {
+            if matches!(connection.phase, Phase::Entering | Phase::Open | Phase::Flushing) {
                 self.flush_connection(service, conn, now);
             }
         }
@@ -442,6 +571,9 @@ impl<T: Transport> Engine<T> {
 
     fn flush_connection<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, now: Time) {
         let connections = &mut self.connections;
+        if connections.slots[conn.index()].has(flag::FRONTED) && !connections.flush_front(conn) {
+            return;
+        }
         let mut budget = connections.limits.write_turn_bytes_max;
         loop {
             let connection = &mut connections.slots[conn.index()];
@@ -450,14 +582,14 @@ impl<T: Transport> Engine<T> {
                 connections.mark_dirty(conn);
                 break;
             }
-            match connections.queues[key].write_to(&mut connection.transport) {
+            match connections.transmit_queue(conn, key) {
                 Ok(count) => {
                     budget = budget.saturating_sub(count);
                     connections.advance_queue(conn, key, count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    connection.set(flag::BLOCKED, true);
+                    connections.slots[conn.index()].set(flag::BLOCKED, true);
                     connections.watch_queue(conn);
                 }
                 Err(_) => {
@@ -511,6 +643,7 @@ impl<T: Transport> Engine<T> {
             }
             self.connections.release_lease(conn);
             self.connections.release_queue(conn);
+            self.connections.release_front(conn);
             // The slot is taken out first: what the service says now cannot reach it.
             drop(self.connections.slots.remove(conn.index()));
             if !told {

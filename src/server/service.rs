@@ -74,8 +74,8 @@ impl RelayService {
             io.buffered_total_bytes(),
             reactor.accepted,
             reactor.silent,
-            reactor.refused_connections,
-            reactor.refused_descriptors,
+            reactor.refused(Refusal::Connections),
+            reactor.refused(Refusal::Descriptors),
         );
         for (what, table) in [("closed", &relay.closed), ("refused", &relay.refused)] {
             let parts: Vec<String> = Code::ALL
@@ -140,8 +140,15 @@ impl<T: Transport> Service<T> for RelayService {
 
     fn on_close(&mut self, io: &mut Connections<T>, conn: ConnId, reason: CloseReason, left: Unsent<'_>, now: Time) {
         let code = match reason {
-            CloseReason::Finished | CloseReason::Aborted => None,
-            CloseReason::Reset | CloseReason::Unreachable => Some(Code::Reset),
+            CloseReason::Finished
+            | CloseReason::Aborted
+            // Of these the relay has never heard.
+            | CloseReason::Abandoned
+            | CloseReason::Refused
+            | CloseReason::BadProxyHeader
+            | CloseReason::HandshakeOverdue
+            | CloseReason::CrowdedOut => None,
+            CloseReason::Reset | CloseReason::Unreachable | CloseReason::TlsFailed => Some(Code::Reset),
             CloseReason::InputOverdue => Some(Code::FrameTimeout),
             CloseReason::InputTooLarge => Some(Code::FrameTooLarge),
             CloseReason::WriteOverdue => Some(Code::SlowConsumer),
@@ -163,6 +170,8 @@ impl<T: Transport> Service<T> for RelayService {
         let code = match why {
             Refusal::Connections => Code::ConnectionsFull,
             Refusal::Descriptors => Code::DescriptorsOut,
+            // Until they have codes of their own.
+            Refusal::Denied | Refusal::AddressConnections | Refusal::AddressRate => Code::ConnectionsFull,
         };
         let reason = Reason { retry_ms: Some(self.relay.retry_ms()), ..Reason::new(code, code.meaning()) };
         self.refusal.clear();
