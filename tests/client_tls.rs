@@ -502,7 +502,7 @@ fn a_relay_that_wants_a_certificate_of_the_client_gets_it_or_says_so() {
         let (port, handle) = listen_tls(style.config(&pair), usize::MAX, |mut line| {
             if let Ok((header, _)) = line.try_read() {
                 assert!(line.0.conn.peer_certificates().is_some_and(|chain| chain.len() == 1));
-                line.write(Header::new(Type::Welcome).correlating(header.correlation), &tls_support::welcome());
+                line.welcome_to(header);
             }
         });
         let mut options = trusting(&file);

@@ -125,6 +125,14 @@ impl Default for Style {
 
 impl Style {
     pub(crate) fn config(&self, pair: &Pair) -> Arc<ServerConfig> {
+        self.config_of(pair.chain(), pair.key())
+    }
+
+    pub(crate) fn config_of(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Arc<ServerConfig> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&self.versions)
@@ -138,7 +146,7 @@ impl Style {
                 builder.with_client_cert_verifier(verifier.build().expect("a verifier"))
             }
         };
-        let mut config = builder.with_single_cert(pair.chain(), pair.key()).expect("a pair");
+        let mut config = builder.with_single_cert(chain, key).expect("a pair");
         config.alpn_protocols = self.protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Arc::new(config)
     }
@@ -206,7 +214,12 @@ impl Line {
     pub(crate) fn welcome(&mut self) {
         let (header, payload) = self.read();
         Hello::parse(&payload).expect("a HELLO");
-        self.write(Header::new(Type::Welcome).correlating(header.correlation), &welcome());
+        self.welcome_to(header);
+    }
+
+    /// Answers a HELLO that was read.
+    pub(crate) fn welcome_to(&mut self, hello: Header) {
+        self.write(Header::new(Type::Welcome).correlating(hello.correlation), &welcome());
     }
 
     /// Says that nothing more comes.

@@ -110,8 +110,7 @@ impl Identity {
 
 /// The certificates of a PEM file; never none.
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let certificates: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(path).and_then(|certificates| certificates.collect());
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
     match certificates {
         Ok(certificates) if certificates.is_empty() => {
             Err(TlsError::File { path: path.to_owned(), why: "it holds no certificate (PEM)".into() })
