@@ -90,6 +90,8 @@ impl Relay {
             epoch_us: self.epoch.as_micros() as u64,
             address: &address,
             agent: &settings.agent.clone(),
+            user: None,
+            auth_data: None,
         };
         let header = Header::new(Type::Welcome).to(id).correlating(header.correlation);
         self.say(id, out, |frame| welcome.write_frame(header, frame));

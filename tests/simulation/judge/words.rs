@@ -23,6 +23,8 @@ impl Judge {
             epoch_us: EPOCH.as_micros() as u64,
             address: &record.card.address,
             agent: &settings.agent,
+            user: None,
+            auth_data: None,
         };
         assert_eq!(welcome, expected, "the WELCOME of {id}");
     }
@@ -55,8 +57,7 @@ impl Judge {
     /// When to come back, and which versions to speak, is said where it should be.
     fn hint_is_lawful(&self, reason: &Reason<'_>) -> Code {
         let code = reason.code().expect("a known code");
-        let has_hint = matches!(code, Code::ShuttingDown | Code::ConnectionsFull);
-        assert_eq!(reason.retry_ms.is_some(), has_hint, "RETRY_MS with {code}");
+        assert_eq!(reason.retry_ms.is_some(), code.has_delay(), "RETRY_MS with {code}");
         if let Some(retry_ms) = reason.retry_ms {
             let mean = self.settings.retry_delay.as_millis() as u32;
             assert!((mean / 2..=mean * 3 / 2).contains(&retry_ms), "come back after {retry_ms} ms");
