@@ -135,9 +135,7 @@ impl<T: Transport> Engine<T> {
             }
             return;
         }
-        connections.counters.handshakes += 1;
-        connections.counters.handshakes_resumed +=
-            u64::from(connections.session(conn).is_some_and(Session::is_resumed));
+        connections.count_handshake(conn);
         let listener = connections.fronts.get(conn).map_or(0, |front| front.listener);
         self.introduce(service, conn, listener, now);
         if received.plain > 0 && self.connections.may_read(conn) {

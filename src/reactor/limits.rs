@@ -125,6 +125,12 @@ pub struct Counters {
     pub handshakes: u64,
     /// Of these, those that took up an earlier session.
     pub handshakes_resumed: u64,
+    /// Records of TLS that were opened, those of handshakes left out.
+    pub records_opened: u64,
+    /// Bytes that they held.
+    pub opened_bytes: u64,
+    /// Records of TLS that were sealed, those of handshakes left out.
+    pub records_sealed: u64,
     /// Peers with which no TLS could be spoken, in the order of [`TlsFault::ALL`].
     pub tls_faults: [u64; TlsFault::ALL.len()],
     /// Times that a connection had sent more than it may.

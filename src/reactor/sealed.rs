@@ -94,6 +94,14 @@ impl<T: Transport> Engine<T> {
                     // What has waited for that can be written now.
                     self.connections.slots[conn.index()].set(flag::BLOCKED, false);
                     self.connections.mark_dirty(conn);
+                    self.connections.count_handshake(conn);
+                    service.on_established(&mut self.connections, conn, now);
+                    if !self.connections.may_read(conn) {
+                        if received.plain > 0 && self.connections.is_open(conn) {
+                            self.connections.hold(conn, &self.opened[..received.plain], 0, true);
+                        }
+                        return Reading::Over;
+                    }
                 }
                 if received.plain > 0 {
                     self.offer_plain(service, conn, received.plain, now);
@@ -162,6 +170,10 @@ impl<T: Transport> Engine<T> {
         let received = session.receive(&mut self.cipher[..count], &mut self.opened[..count], tick);
         let has_outgoing = session.has_outgoing();
         let is_waiting = session.incoming_bytes() > 0;
+        if let Ok(received) = &received {
+            connections.counters.records_opened += received.records;
+            connections.counters.opened_bytes += received.plain as u64;
+        }
         connections.account_front(conn);
         connections.relieve(0, 0);
         if connections.slots[conn.index()].phase == Phase::Condemned {

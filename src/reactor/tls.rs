@@ -21,7 +21,7 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, UnbufferedConnectionCommon, UnbufferedStatus, WriteTraffic,
 };
-use rustls::{ClientConfig, Error, HandshakeKind, InvalidMessage, ServerConfig};
+use rustls::{CipherSuite, ClientConfig, Error, HandshakeKind, InvalidMessage, ProtocolVersion, ServerConfig};
 
 use super::{Transport, binding};
 use crate::time::Tick;
@@ -93,11 +93,24 @@ pub enum TlsRole {
     Client(Arc<ClientConfig>, ServerName<'static>),
 }
 
+/// What two ends have agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsTerms {
+    /// The version.
+    pub version: ProtocolVersion,
+    /// The cipher suite.
+    pub suite: CipherSuite,
+    /// Whether an earlier session was taken up, which spares a signature and the check of a certificate.
+    pub is_resumed: bool,
+}
+
 /// Memory that all sessions share: made when the first one needs it.
 #[derive(Debug, Default)]
 pub(super) struct Desk {
     plain: Vec<u8>,
     cipher: Vec<u8>,
+    /// Records that were sealed with its help.
+    pub(super) sealed: u64,
 }
 
 /// A record in `outgoing` that carries bytes of the queue.
@@ -144,6 +157,8 @@ pub(super) struct Session {
 pub(super) struct Received {
     /// Bytes of plaintext.
     pub(super) plain: usize,
+    /// Records that they came in.
+    pub(super) records: u64,
     /// The handshake has just been completed.
     pub(super) has_established: bool,
 }
@@ -207,6 +222,25 @@ impl Session {
         kind == Some(HandshakeKind::Resumed)
     }
 
+    /// Whether the handshake is over.
+    pub(super) const fn is_established(&self) -> bool {
+        self.is_established
+    }
+
+    /// What was agreed on in the handshake, once that is over.
+    pub(super) fn terms(&self) -> Option<TlsTerms> {
+        let (version, suite) = match &self.side {
+            Side::Server(side) => (side.protocol_version(), side.negotiated_cipher_suite()),
+            Side::Client(side) => (side.protocol_version(), side.negotiated_cipher_suite()),
+        };
+        let is_resumed = self.is_resumed();
+        version.zip(suite).filter(|_| self.is_established).map(|(version, suite)| TlsTerms {
+            version,
+            suite: suite.suite(),
+            is_resumed,
+        })
+    }
+
     /// The certificate that the peer has proved to have, in DER.
     pub(super) fn peer_certificate(&self) -> Option<&[u8]> {
         let chain = match &self.side {
@@ -236,7 +270,8 @@ impl Session {
     ) -> Result<Received, (TlsFault, Error)> {
         let was_established = self.is_established;
         let _ = binding::take();
-        let mut opened = Opened { consumed: 0, plain: 0, is_established: false, has_ended: self.has_ended };
+        let mut opened =
+            Opened { consumed: 0, plain: 0, records: 0, is_established: false, has_ended: self.has_ended };
         let outgoing = &mut self.outgoing;
         let done = match &mut self.side {
             Side::Server(side) => open(side, cipher, plain, outgoing, &mut opened),
@@ -259,7 +294,8 @@ impl Session {
             self.incoming.clear();
             self.incoming.extend_from_slice(rest);
         }
-        Ok(Received { plain: opened.plain, has_established: self.is_established && !was_established })
+        let has_established = self.is_established && !was_established;
+        Ok(Received { plain: opened.plain, records: opened.records, has_established })
     }
 
     /// Writes what waits in `outgoing`; says how many bytes of the queue have been written with that. Stops where the
@@ -347,6 +383,7 @@ impl Session {
                 Side::Client(side) => seal_record(side, piece, &mut desk.cipher, filled),
             }?;
             filled += count;
+            desk.sealed += 1;
             sealed.push(Sealed { end: filled, plain: piece.len() });
         }
         Ok(filled)
@@ -410,6 +447,7 @@ impl<'a> Pieces<'a> {
 struct Opened {
     consumed: usize,
     plain: usize,
+    records: u64,
     is_established: bool,
     has_ended: bool,
 }
@@ -459,6 +497,7 @@ where
                     // Ciphertext is longer than what it opens to, so there is room.
                     plain[opened.plain..opened.plain + record.payload.len()].copy_from_slice(record.payload);
                     opened.plain += record.payload.len();
+                    opened.records += 1;
                 }
             }
             Ok(ConnectionState::EncodeTlsData(mut message)) => {
