@@ -270,8 +270,7 @@ impl Session {
     ) -> Result<Received, (TlsFault, Error)> {
         let was_established = self.is_established;
         let _ = binding::take();
-        let mut opened =
-            Opened { consumed: 0, plain: 0, records: 0, is_established: false, has_ended: self.has_ended };
+        let mut opened = Opened { consumed: 0, plain: 0, records: 0, is_established: false, has_ended: self.has_ended };
         let outgoing = &mut self.outgoing;
         let done = match &mut self.side {
             Side::Server(side) => open(side, cipher, plain, outgoing, &mut opened),

@@ -51,8 +51,7 @@ impl Tls {
     /// One line: what is wrong with the file, the system's authorities or the host.
     pub fn to_host(host: &str, ca: Option<&Path>) -> Result<Self, String> {
         let provider = Arc::new(default_provider());
-        let name =
-            ServerName::try_from(host.to_owned()).map_err(|_| format!("no certificate can be for {host:?}"))?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| format!("no certificate can be for {host:?}"))?;
         let trust = match ca {
             Some(path) => Trust::of_file(path, &provider)?,
             None => Trust::of_system(&provider)?,
@@ -78,11 +77,8 @@ impl Tls {
     pub fn to_keys_alike(keys: &Keys) -> Result<Self, String> {
         const SUITES: [SupportedCipherSuite; 1] = [cipher_suite::TLS13_AES_256_GCM_SHA384];
         const GROUPS: [&dyn SupportedKxGroup; 1] = [kx_group::X25519];
-        let provider = CryptoProvider {
-            cipher_suites: SUITES.to_vec(),
-            kx_groups: GROUPS.to_vec(),
-            ..default_provider()
-        };
+        let provider =
+            CryptoProvider { cipher_suites: SUITES.to_vec(), kx_groups: GROUPS.to_vec(), ..default_provider() };
         let provider = Arc::new(provider);
         let trust = Trust::of(keys.certificate().clone(), &provider);
         Self::new(keys.name(), Arc::new(trust), provider, &[&TLS13])
