@@ -129,10 +129,6 @@ impl<T: Transport> Engine<T> {
         };
         let connections = &mut self.connections;
         if !received.has_established {
-            let most = connections.limits.handshake_bytes_max;
-            if connections.session(conn).is_some_and(|session| session.incoming_bytes() > most) {
-                self.break_off(conn, TlsFault::Broken, now);
-            }
             return;
         }
         connections.count_handshake(conn);
@@ -140,6 +136,8 @@ impl<T: Transport> Engine<T> {
         self.introduce(service, conn, listener, now);
         if received.plain > 0 && self.connections.may_read(conn) {
             self.offer_plain(service, conn, received.plain, now);
+        } else if received.plain > 0 && self.connections.is_open(conn) {
+            self.connections.hold(conn, &self.opened[..received.plain], 0, true);
         }
         self.note_end(conn);
     }

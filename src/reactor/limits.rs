@@ -29,7 +29,8 @@ pub struct Limits {
     pub handshakes_waiting_max: usize,
     /// Time to get through the handshake: a slow line makes it, an idle attacker is gone soon.
     pub handshake_deadline: Duration,
-    /// Bytes of a handshake's messages whose end has not come: room for a long chain of certificates.
+    /// Bytes of a handshake's messages whose end has not come, in whatever pieces: room for a long chain of certificates.
+    /// Not less than a record, which is 17 KiB.
     pub handshake_bytes_max: usize,
     /// Connections that the service has not settled ([`super::Connections::settle`]); one more, and the oldest of them has to
     /// go. By default there is no such limit: not every service settles anybody.

@@ -163,11 +163,12 @@ impl<T: Transport> Engine<T> {
             self.opened.resize(count, 0);
         }
         let connections = &mut self.connections;
-        let tick = connections.tick;
+        let (tick, most) = (connections.tick, connections.limits.handshake_bytes_max);
         let session = connections.session_mut(conn)?;
         let kept = session.incoming_bytes();
         session.put_incoming(&mut self.cipher[..kept]);
         let received = session.receive(&mut self.cipher[..count], &mut self.opened[..count], tick);
+        let is_too_long = session.incoming_bytes() > most;
         let has_outgoing = session.has_outgoing();
         let is_waiting = session.incoming_bytes() > 0;
         if let Ok(received) = &received {
@@ -184,6 +185,10 @@ impl<T: Transport> Engine<T> {
         }
         if is_waiting {
             connections.watch_session(conn);
+        }
+        if is_too_long {
+            // No record is, so it is a message of the handshake, in whatever pieces it comes.
+            return Some(Err(TlsFault::Broken));
         }
         Some(received.map_err(|(fault, error)| {
             debug!("TLS with {}: {error}", connections.slots[conn.index()].peer);
