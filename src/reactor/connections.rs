@@ -426,6 +426,12 @@ impl<T: Transport> Connections<T> {
         self.gatekeeper.gate = gate;
     }
 
+    /// Whether limits by address do not hold for this peer.
+    #[must_use]
+    pub fn is_exempt(&self, peer: PeerAddr) -> bool {
+        self.gatekeeper.gate.is_exempt(peer)
+    }
+
     /// What has been done so far.
     #[must_use]
     pub const fn counters(&self) -> &Counters {
