@@ -14,7 +14,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("throttle", &["time"]),
     ("wire", &["planted"]),
     ("reactor", &["outgoing", "planted", "time"]),
-    ("relay", &["outgoing", "planted", "throttle", "time", "wire"]),
+    ("relay", &["auth", "origin", "outgoing", "planted", "throttle", "time", "wire"]),
     ("config", &["reactor", "relay", "wire"]),
     ("descriptors", &[]),
     ("server", &["config", "descriptors", "outgoing", "reactor", "relay", "time", "wire"]),
