@@ -17,7 +17,7 @@ use super::connection::{Phase, flag};
 use super::engine::Reading;
 use super::sealed::Raw;
 use super::tls::Session;
-use super::{CloseReason, ConnId, Engine, PeerAddr, Service, TlsFault, Transport};
+use super::{CloseReason, ConnId, Engine, PeerAddr, Service, Transport};
 use crate::time::{Tick, Time};
 
 /// The longest header of a proxy: 536 bytes must be taken (its specification, section 2.2), and what proxies append to
