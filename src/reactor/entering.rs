@@ -41,6 +41,7 @@ impl<T: Transport> Engine<T> {
 
     /// Goes on with a connection that the service does not know yet.
     pub(super) fn enter<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, now: Time) {
+        self.connections.turn_work = 0;
         let Some(front) = self.connections.fronts.get(conn) else { return };
         let kept = front.tls.as_ref().map_or(0, Session::incoming_bytes);
         let (count, drained) = match self.read_raw(conn, kept) {
@@ -57,7 +58,9 @@ impl<T: Transport> Engine<T> {
         } else {
             self.shake_hands(service, conn, kept + count, now);
         }
-        if !drained {
+        // The work of its first messages may have been too much for one turn.
+        let is_held = self.connections.get(conn).is_some_and(|connection| connection.has(flag::HELD));
+        if !drained || is_held {
             self.go_on_reading(conn);
         }
     }

@@ -203,8 +203,12 @@ impl<T: Transport> Engine<T> {
         if let Some(front) = connections.fronts.get_mut(conn)
             && let Some(session) = &mut front.tls
         {
-            // The peer may be gone already.
-            let _ = session.flush(&mut connections.slots[conn.index()].transport);
+            // The peer may be gone already. What stands in front of the alert may get through with it, and is written then.
+            let connection = &mut connections.slots[conn.index()];
+            let written = session.flush(&mut connection.transport).unwrap_or(0);
+            if let Some(key) = connection.queue().filter(|_| written > 0) {
+                connections.advance_queue(conn, key, written);
+            }
         }
         if connections.slots[conn.index()].phase == Phase::Entering {
             self.turn_away(conn, CloseReason::TlsFailed, now);
