@@ -21,9 +21,9 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, UnbufferedConnectionCommon, UnbufferedStatus, WriteTraffic,
 };
-use rustls::{CipherSuite, ClientConfig, Error, HandshakeKind, InvalidMessage, ProtocolVersion, ServerConfig};
+use rustls::{ClientConfig, Error, HandshakeKind, ServerConfig};
 
-use super::{Transport, binding};
+use super::{TlsFault, TlsTerms, Transport, binding};
 use crate::time::Tick;
 
 /// Plaintext in one record, at most (RFC 8446, section 5.1).
@@ -36,54 +36,6 @@ const RECORDS_MAX: usize = 4;
 /// Ciphertext that is read at once: what it opens to is still in the second-level cache when the service sees it.
 pub(super) const CIPHER_BYTES: usize = 64 * 1024;
 
-/// Why a peer and this side could not speak TLS with each other, or no longer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsFault {
-    /// What the peer sent is no TLS: a port scan, or a client for plain connections.
-    NotTls,
-    /// There is no version, cipher or protocol (ALPN) that both have.
-    NoAgreement,
-    /// The peer's certificate is missing, or does not hold.
-    BadCertificate,
-    /// The peer broke it off by an alert: most often because it does not trust this side's certificate.
-    Rejected,
-    /// What the peer sent breaks the rules, or was changed on its way.
-    Broken,
-}
-
-impl TlsFault {
-    /// Every fault, in the order of the counters.
-    pub const ALL: [Self; 5] = [Self::NotTls, Self::NoAgreement, Self::BadCertificate, Self::Rejected, Self::Broken];
-
-    fn of(error: &Error, is_established: bool) -> Self {
-        match error {
-            Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion)
-                if !is_established =>
-            {
-                Self::NotTls
-            }
-            Error::PeerIncompatible(_) | Error::NoApplicationProtocol => Self::NoAgreement,
-            Error::InvalidCertificate(_) | Error::NoCertificatesPresented | Error::InvalidCertRevocationList(_) => {
-                Self::BadCertificate
-            }
-            Error::AlertReceived(_) => Self::Rejected,
-            _ => Self::Broken,
-        }
-    }
-}
-
-impl fmt::Display for TlsFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotTls => "not TLS",
-            Self::NoAgreement => "no agreement",
-            Self::BadCertificate => "bad certificate",
-            Self::Rejected => "rejected by the peer",
-            Self::Broken => "broken",
-        })
-    }
-}
-
 /// How this side takes part.
 #[derive(Clone, Debug)]
 pub enum TlsRole {
@@ -91,17 +43,6 @@ pub enum TlsRole {
     Server(Arc<ServerConfig>),
     /// It connects, to a server that must prove to have this name.
     Client(Arc<ClientConfig>, ServerName<'static>),
-}
-
-/// What two ends have agreed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TlsTerms {
-    /// The version.
-    pub version: ProtocolVersion,
-    /// The cipher suite.
-    pub suite: CipherSuite,
-    /// Whether an earlier session was taken up, which spares a signature and the check of a certificate.
-    pub is_resumed: bool,
 }
 
 /// Memory that all sessions share: made when the first one needs it.
@@ -150,6 +91,8 @@ pub(super) struct Session {
     sealed: Vec<Sealed>,
     is_established: bool,
     has_ended: bool,
+    /// It has failed: nothing is opened or sealed any more, only written.
+    is_broken: bool,
 }
 
 /// What came of received ciphertext.
@@ -179,6 +122,7 @@ impl Session {
             sealed: Vec::new(),
             is_established: false,
             has_ended: false,
+            is_broken: false,
         };
         // A client speaks first.
         session.receive(&mut [], &mut [], Tick::NEVER).map_err(|(_, error)| error)?;
@@ -276,7 +220,11 @@ impl Session {
             Side::Server(side) => open(side, cipher, plain, outgoing, &mut opened),
             Side::Client(side) => open(side, cipher, plain, outgoing, &mut opened),
         };
-        done.map_err(|error| (TlsFault::of(&error, was_established), error))?;
+        if let Err(error) = done {
+            // Where the library stands cannot be told from outside any more: it is not asked again.
+            (self.is_broken, self.incoming) = (true, Vec::new());
+            return Err((TlsFault::of(&error, was_established), error));
+        }
         if !was_established {
             self.binding = binding::take().or(self.binding);
         }
@@ -339,7 +287,7 @@ impl Session {
                     Err(error) => return if written > 0 { Ok(written) } else { Err(error) },
                 }
             }
-            let stopped = self.has_outgoing() || !self.is_established;
+            let stopped = self.has_outgoing() || !self.is_established || self.is_broken;
             if written == total || stopped {
                 return if written > 0 || total == 0 { Ok(written) } else { Err(io::ErrorKind::WouldBlock.into()) };
             }
@@ -369,7 +317,7 @@ impl Session {
     /// say in front of them; says how many bytes of ciphertext that makes.
     fn seal(&mut self, buffers: &[IoSlice<'_>], start: usize, desk: &mut Desk) -> io::Result<usize> {
         desk.cipher.resize(desk.cipher.len().max(RECORDS_MAX * (RECORD_BYTES_MAX + RECORD_OVERHEAD_MAX)), 0);
-        let Self { side, sealed, .. } = self;
+        let Self { side, sealed, incoming, .. } = self;
         let mut pieces = Pieces { buffers, skip: start };
         let mut filled = 0;
         for _ in 0..RECORDS_MAX {
@@ -378,8 +326,8 @@ impl Session {
                 break;
             }
             let count = match side {
-                Side::Server(side) => seal_record(side, piece, &mut desk.cipher, filled),
-                Side::Client(side) => seal_record(side, piece, &mut desk.cipher, filled),
+                Side::Server(side) => seal_record(side, incoming, piece, &mut desk.cipher, filled),
+                Side::Client(side) => seal_record(side, incoming, piece, &mut desk.cipher, filled),
             }?;
             filled += count;
             desk.sealed += 1;
@@ -390,12 +338,14 @@ impl Session {
 
     /// Has the peer told that nothing follows, as far as the socket takes it.
     pub(super) fn close<T: Transport>(&mut self, transport: &mut T) {
-        let mut alert = [0; 128];
-        let count = match &mut self.side {
-            Side::Server(side) => close_notify(side, &mut alert),
-            Side::Client(side) => close_notify(side, &mut alert),
-        };
-        self.outgoing.extend_from_slice(&alert[..count]);
+        if !self.is_broken {
+            let mut alert = [0; 128];
+            let count = match &mut self.side {
+                Side::Server(side) => close_notify(side, &mut self.incoming, &mut alert),
+                Side::Client(side) => close_notify(side, &mut self.incoming, &mut alert),
+            };
+            self.outgoing.extend_from_slice(&alert[..count]);
+        }
         let _ = self.flush(transport);
     }
 }
@@ -487,8 +437,11 @@ where
 {
     let mut failed = None;
     loop {
-        let incoming = if failed.is_none() { &mut cipher[opened.consumed..] } else { &mut [] };
-        let UnbufferedStatus { discard, state } = side.step(incoming);
+        // After an error nothing but the alert is asked for: else what stands behind it would be looked at.
+        if let Some(error) = failed.take_if(|_| !side.wants_write()) {
+            return Err(error);
+        }
+        let UnbufferedStatus { discard, state } = side.step(&mut cipher[opened.consumed..]);
         let mut is_over = false;
         match state {
             Ok(ConnectionState::ReadTraffic(mut records)) => {
@@ -526,6 +479,7 @@ where
 /// Appends a record with `piece` at `filled`; says how many bytes it and what had to stand in front of it take.
 fn seal_record<S>(
     side: &mut UnbufferedConnectionCommon<S>,
+    incoming: &mut [u8],
     piece: &[u8],
     cipher: &mut Vec<u8>,
     filled: usize,
@@ -533,15 +487,15 @@ fn seal_record<S>(
 where
     UnbufferedConnectionCommon<S>: Records<Data = S>,
 {
-    with_traffic(side, cipher, filled, |traffic, room| traffic.encrypt(piece, room))
+    with_traffic(side, incoming, cipher, filled, |traffic, room| traffic.encrypt(piece, room))
 }
 
-fn close_notify<S>(side: &mut UnbufferedConnectionCommon<S>, alert: &mut [u8; 128]) -> usize
+fn close_notify<S>(side: &mut UnbufferedConnectionCommon<S>, incoming: &mut [u8], alert: &mut [u8; 128]) -> usize
 where
     UnbufferedConnectionCommon<S>: Records<Data = S>,
 {
     let mut room = alert.to_vec();
-    let count = with_traffic(side, &mut room, 0, |traffic, room| {
+    let count = with_traffic(side, incoming, &mut room, 0, |traffic, room| {
         let alert: &mut [u8] = room;
         traffic.queue_close_notify(alert)
     })
@@ -551,9 +505,11 @@ where
     count
 }
 
-/// Has `act` write into `cipher` from `filled` on, which is made longer if need be.
+/// Has `act` write into `cipher` from `filled` on, which is made longer if need be. `incoming` is what has come and was not
+/// consumed: the library may know of a part of a message in it, and looks there also when it is only to write.
 fn with_traffic<S>(
     side: &mut UnbufferedConnectionCommon<S>,
+    incoming: &mut [u8],
     cipher: &mut Vec<u8>,
     filled: usize,
     mut act: impl FnMut(&mut WriteTraffic<'_, S>, &mut [u8]) -> Result<usize, EncryptError>,
@@ -564,7 +520,7 @@ where
     let broken = || io::Error::from(io::ErrorKind::ConnectionAborted);
     let mut at = filled;
     loop {
-        match side.step(&mut []).state {
+        match side.step(incoming).state {
             Ok(ConnectionState::WriteTraffic(mut traffic)) => match act(&mut traffic, &mut cipher[at..]) {
                 Ok(count) => return Ok(at + count - filled),
                 Err(EncryptError::InsufficientSize(least)) => cipher.resize(at + least.required_size, 0),
