@@ -177,7 +177,7 @@ fn subcommand(scenario: Scenario) -> Command {
         )
         .arg(switch(
             "resume",
-            "Take up earlier sessions where clients come back; by default each handshake is a whole one",
+            "Take up sessions of clients that were there before, each once; by default every handshake is a whole one",
         ))
         .next_help_heading("Output")
         .arg(switch("json", "Write the report as one JSON object"))

@@ -164,7 +164,8 @@ impl Judge {
         let least = alive + self.entry.entering.keys().filter(|conn| is_there(conn)).count();
         let is_full = least >= most;
         let may_be_full = alive + self.entry.entering.len() >= most;
-        let expected = if is_full { Ok(Some(Refusal::Connections)) } else { self.entry.verdict(arrival, &self.limits, now) };
+        let expected =
+            if is_full { Ok(Some(Refusal::Connections)) } else { self.entry.verdict(arrival, &self.limits, now) };
         match expected {
             Ok(expected) => {
                 let is_it = refused == expected || may_be_full && refused == Some(Refusal::Connections);
