@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("harmless", &[]),
+    ("origin", &[]),
     ("planted", &[]),
     ("outgoing", &[]),
     ("throttle", &["time"]),
     ("wire", &["planted"]),
-    ("reactor", &["outgoing", "planted", "time"]),
+    ("reactor", &["origin", "outgoing", "planted", "time"]),
     ("relay", &["outgoing", "planted", "throttle", "time", "wire"]),
     ("config", &["reactor", "relay", "wire"]),
     ("descriptors", &[]),

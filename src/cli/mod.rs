@@ -36,7 +36,7 @@ const TIME_MAX: Duration = Duration::from_hours(8766);
 #[derive(Debug, Parser)]
 #[command(name = "switchboard", version, arg_required_else_help = true, max_term_width = 100)]
 enum Cli {
-    Serve(serve::Arguments),
+    Serve(Box<serve::Arguments>),
     Join(join::Arguments),
     Send(send::Arguments),
     Listen(listen::Arguments),
@@ -89,7 +89,7 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match cli {
-        Cli::Serve(arguments) => serve::run(arguments),
+        Cli::Serve(arguments) => serve::run(*arguments),
         Cli::Join(arguments) => join::run(arguments),
         Cli::Send(arguments) => send::run(arguments),
         Cli::Listen(arguments) => listen::run(arguments),

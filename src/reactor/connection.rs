@@ -123,6 +123,41 @@ impl Refusal {
         [Self::Connections, Self::Descriptors, Self::Denied, Self::AddressConnections, Self::AddressRate];
 }
 
+/// As the counters in the log say it.
+impl std::fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Finished => "finished",
+            Self::Aborted => "aborted",
+            Self::Reset => "reset",
+            Self::Unreachable => "unreachable",
+            Self::Abandoned => "abandoned",
+            Self::Refused => "refused",
+            Self::BadProxyHeader => "bad proxy header",
+            Self::HandshakeOverdue => "handshake overdue",
+            Self::TlsFailed => "TLS failed",
+            Self::CrowdedOut => "crowded out",
+            Self::InputOverdue => "input overdue",
+            Self::InputTooLarge => "input too large",
+            Self::WriteOverdue => "write overdue",
+            Self::MemoryPressure => "memory pressure",
+        })
+    }
+}
+
+/// As the counters in the log say it.
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Connections => "as many as there may be",
+            Self::Descriptors => "no descriptor",
+            Self::Denied => "address denied",
+            Self::AddressConnections => "as many from the address as may be",
+            Self::AddressRate => "too often from the address",
+        })
+    }
+}
+
 /// Where a connection stands between its beginning and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {

@@ -79,7 +79,7 @@ const NEWCOMERS_MIN: usize = 64;
 const SPARE_QUEUES_MAX: usize = 1024;
 
 impl<T: Transport> Connections<T> {
-    pub(super) fn new(limits: Limits, message_bytes: MessageBytes) -> Self {
+    pub(super) fn new(limits: &Limits, message_bytes: MessageBytes) -> Self {
         Self {
             slots: Slab::new(),
             leases: Slab::new(),
@@ -99,7 +99,7 @@ impl<T: Transport> Connections<T> {
             ending: VecDeque::new(),
             dirty: Vec::new(),
             condemned: Vec::new(),
-            limits,
+            limits: *limits,
             counters: Counters::default(),
             buffered_total_bytes: 0,
             heaviest_bytes: 0,

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::connection::{Phase, flag};
+use super::gate::Gatekeeper;
 use super::tls::Session;
 use super::{ConnId, Connections, Transport};
 
@@ -88,7 +89,7 @@ impl<T: Transport> Connections<T> {
         );
         assert_eq!(lingering, self.lingering, "connections that linger");
         assert_eq!(front_count, self.fronts.iter().count(), "fronts without an owner");
-        if self.gatekeeper.counts(&self.limits) && self.gatekeeper.gate.exempt.is_empty() {
+        if Gatekeeper::counts(&self.limits) && self.gatekeeper.gate.exempt.is_empty() {
             assert!(self.gatekeeper.counted_connections() <= counted, "connections that count for an address");
         }
         self.check_newcomers();

@@ -11,9 +11,6 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 
 use super::connection::{Connection, Phase, flag};
-use super::entering::Raw;
-use super::tls::Session;
-use super::wheel::Wheel;
 use super::{CloseReason, ConnId, Connections, Counters, Limits, Progress, Service, Transport, Unsent};
 use crate::planted::{self, Bug};
 use crate::time::{Tick, Time};
@@ -47,7 +44,7 @@ pub struct Engine<T: Transport> {
     ready: Vec<ConnId>,
     dirty: Vec<ConnId>,
     /// Deadlines that have come, each with its slot of the wheel, of which this turn takes its share.
-    due: VecDeque<(u32, ConnId)>,
+    pub(super) due: VecDeque<(u32, ConnId)>,
     unsent: Vec<u8>,
     /// How many of those who come, and of those who go, this turn deals with: within the limits.
     pub(super) storm_share: usize,
@@ -67,7 +64,7 @@ impl<T: Transport> Engine<T> {
     #[must_use]
     pub fn new<S: Service<T>>(limits: Limits) -> Self {
         Self {
-            connections: Connections::new(limits, S::message_bytes),
+            connections: Connections::new(&limits, S::message_bytes),
             scratch: vec![0; limits.read_scratch_bytes],
             cipher: Vec::new(),
             opened: Vec::new(),
@@ -183,11 +180,13 @@ impl<T: Transport> Engine<T> {
     /// more together: what the others wait for does not grow with the number of those who send more than anybody can
     /// take.
     fn read_heavy<S: Service<T>>(&mut self, service: &mut S, count: usize, now: Time) {
-        let (limits, before) = (self.connections.limits, self.connections.counters.read_bytes);
+        let limits = &self.connections.limits;
+        let (work_max, bytes_max) = (limits.turn_work_max, limits.read_turn_bytes_max as u64);
+        let before = self.connections.counters.read_bytes;
         let mut work = 0;
         for _ in 0..count {
             let bytes = self.connections.counters.read_bytes - before;
-            if work >= limits.turn_work_max || bytes >= limits.read_turn_bytes_max as u64 {
+            if work >= work_max || bytes >= bytes_max {
                 break;
             }
             let Some(conn) = self.connections.heavy.pop_front() else { break };
@@ -291,95 +290,15 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// One read of a connection that speaks TLS: what it opens to is offered as if it had just been read.
-    fn read_sealed<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, budget: &mut usize, now: Time) -> Reading {
-        let Some(session) = self.connections.session(conn) else { return Reading::Over };
-        let (kept, has_ended) = (session.incoming_bytes(), session.has_ended());
-        if has_ended {
-            // The peer has said so, and everything before that has been shown.
-            let connection = &mut self.connections.slots[conn.index()];
-            connection.set(flag::ENDED, true);
-            connection.set(flag::READABLE, false);
-            service.on_end(&mut self.connections, conn, now);
-            return Reading::Over;
-        }
-        let (count, drained) = match self.read_raw(conn, kept) {
-            Raw::Bytes { count, drained } => (count, drained),
-            Raw::Nothing(reading) => return reading,
-            // An end that the peer has not announced may be anybody's doing: something may be missing.
-            Raw::End | Raw::Failed => {
-                self.connections.condemn(conn, CloseReason::Reset);
-                return Reading::Over;
-            }
-        };
-        *budget = budget.saturating_sub(count);
-        match self.open_sealed(conn, kept + count) {
-            None => return Reading::Over,
-            Some(Err(fault)) => {
-                self.break_off(conn, fault, now);
-                return Reading::Over;
-            }
-            Some(Ok(received)) => {
-                if received.has_established {
-                    // What has waited for that can be written now.
-                    self.connections.slots[conn.index()].set(flag::BLOCKED, false);
-                    self.connections.mark_dirty(conn);
-                }
-                if received.plain > 0 {
-                    self.offer_plain(service, conn, received.plain, now);
-                }
-            }
-        }
-        if drained && !self.note_end(conn) { Reading::Over } else { Reading::Goes }
-    }
-
-    /// Has the end of the stream read next, if TLS has announced it; no event does.
-    pub(super) fn note_end(&mut self, conn: ConnId) -> bool {
-        let has_ended = self.connections.session(conn).is_some_and(Session::has_ended);
-        if has_ended {
-            self.connections.slots[conn.index()].set(flag::READABLE, true);
-            if self.connections.may_read(conn) {
-                self.connections.mark_ready(conn);
-            }
-        }
-        has_ended
-    }
-
-    /// Shows the service the first `count` bytes of what ciphertext has opened to.
-    pub(super) fn offer_plain<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, count: usize, now: Time) {
-        // For as long as that takes they are what has just been read.
-        std::mem::swap(&mut self.scratch, &mut self.opened);
-        let connections = &mut self.connections;
-        if let Some(key) = connections.slots[conn.index()].lease() {
-            let lease = &mut connections.leases[key];
-            let pulled = lease.pull(&self.scratch[..count], false, &mut connections.buffers);
-            connections.account_lease(key);
-            if connections.slots[conn.index()].phase == Phase::Open {
-                self.offer_lease(service, conn, pulled, count, now);
-            }
-        } else {
-            self.offer_scratch(service, conn, 0, count, now);
-        }
-        std::mem::swap(&mut self.scratch, &mut self.opened);
-    }
-
-    /// Shows the service the first bytes of a connection, which have come behind something else.
-    pub(super) fn offer_opened<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, bytes: &[u8], now: Time) {
-        if bytes.is_empty() || !self.connections.is_open(conn) {
-            return;
-        }
-        if !self.connections.may_read(conn) {
-            self.connections.hold(conn, bytes, 0, true);
-            return;
-        }
-        self.opened.resize(self.opened.len().max(bytes.len()), 0);
-        self.opened[..bytes.len()].copy_from_slice(bytes);
-        self.connections.turn_work = 0;
-        self.offer_plain(service, conn, bytes.len(), now);
-    }
-
     /// Shows the service bytes of the scratch, and keeps what it leaves in a lease.
-    fn offer_scratch<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, start: usize, end: usize, now: Time) {
+    pub(super) fn offer_scratch<S: Service<T>>(
+        &mut self,
+        service: &mut S,
+        conn: ConnId,
+        start: usize,
+        end: usize,
+        now: Time,
+    ) {
         let data = &mut self.scratch[start..end];
         let Progress { consumed, wanted } = service.on_data(&mut self.connections, conn, data, now);
         let connections = &mut self.connections;
@@ -397,7 +316,14 @@ impl<T: Transport> Engine<T> {
 
     /// Shows the service what a lease holds, topping it up from the bytes of the scratch between `taken` and `more` as
     /// far as the service wants them, until the lease is empty or nothing is left.
-    fn offer_lease<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, mut taken: usize, more: usize, now: Time) {
+    pub(super) fn offer_lease<S: Service<T>>(
+        &mut self,
+        service: &mut S,
+        conn: ConnId,
+        mut taken: usize,
+        more: usize,
+        now: Time,
+    ) {
         loop {
             let connections = &mut self.connections;
             let Some(key) = connections.slots[conn.index()].lease() else { return };
@@ -462,98 +388,6 @@ impl<T: Transport> Engine<T> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => self.connections.mark_ready(conn),
             _ => self.connections.condemn(conn, CloseReason::Finished),
         }
-    }
-
-    /// Acts on the deadlines that have come: on so many at most that the others do not wait for them, as thousands may
-    /// come at once.
-    pub fn expire<S: Service<T>>(&mut self, service: &mut S, now: Time) {
-        let tick = self.connections.tick;
-        self.connections.wheel.advance(tick, &mut self.due);
-        let mut budget = self.storm_budget(self.connections.limits.expiries_turn_max);
-        while budget > 0 {
-            let Some((slot, conn)) = self.due.pop_front() else { break };
-            let Some(connection) = self.connections.get_mut(conn) else { continue };
-            if connection.check_at > tick {
-                // The entry is for a later round of the wheel, or an earlier one has replaced it. The latter
-                // is dropped: put in again, it would stay as long as its connection, with all its like.
-                let check_at = connection.check_at;
-                if check_at != Tick::NEVER && slot == Wheel::slot(check_at) && !planted::has(Bug::LaterRoundLost) {
-                    self.connections.wheel.insert(check_at, conn);
-                }
-                continue;
-            }
-            connection.check_at = Tick::NEVER;
-            budget -= usize::from(self.expire_connection(service, conn, now));
-        }
-    }
-
-    /// Whether anything was done but to look when to look again.
-    fn expire_connection<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, now: Time) -> bool {
-        let connections = &mut self.connections;
-        let tick = connections.tick;
-        let connection = &mut connections.slots[conn.index()];
-        if connection.phase == Phase::Entering {
-            if connection.deadline <= tick {
-                self.turn_away(conn, CloseReason::HandshakeOverdue, now);
-                return true;
-            }
-            let deadline = connection.deadline;
-            connections.check_by(conn, deadline);
-            return false;
-        }
-        if connection.has(flag::THROTTLED) {
-            connections.unthrottle(conn);
-        }
-        let connection = &mut connections.slots[conn.index()];
-        if connection.phase == Phase::Lingering {
-            if connection.deadline <= tick || planted::has(Bug::LingerCutShort) {
-                connections.condemn(conn, CloseReason::Finished);
-            } else {
-                let deadline = connection.deadline;
-                connections.check_by(conn, deadline);
-            }
-            return false;
-        }
-        if let Some(key) = connection.queue()
-            && let Some(oldest) = connections.queues[key].oldest()
-            && Tick::not_before(oldest.time() + connections.limits.write_deadline) <= tick
-        {
-            connections.condemn(conn, CloseReason::WriteOverdue);
-            return true;
-        }
-        let mut acted = false;
-        if let Some(key) = connection.lease()
-            && !connection.has(flag::STOPPED)
-            && Tick::not_before(connections.leases[key].since.time() + connections.limits.input_deadline) <= tick
-        {
-            acted = true;
-            service.on_input_overdue(connections, conn, now);
-        }
-        let is_record_overdue = connections.slots[conn.index()].phase == Phase::Open
-            && connections.session(conn).is_some_and(|session| {
-                session.since != Tick::NEVER
-                    && Tick::not_before(session.since.time() + connections.limits.input_deadline) <= tick
-            });
-        if is_record_overdue && !connections.slots[conn.index()].has(flag::STOPPED) {
-            acted = true;
-            service.on_input_overdue(connections, conn, now);
-        }
-        let connection = &mut connections.slots[conn.index()];
-        if connection.deadline <= tick && matches!(connection.phase, Phase::Open | Phase::Flushing) {
-            connection.deadline = Tick::NEVER;
-            acted = true;
-            service.on_deadline(connections, conn, now);
-        }
-        if matches!(connections.slots[conn.index()].phase, Phase::Open | Phase::Flushing) {
-            let deadline = connections.slots[conn.index()].deadline;
-            connections.check_by(conn, deadline);
-            connections.watch_queue(conn);
-            if !connections.slots[conn.index()].has(flag::STOPPED) {
-                connections.watch_lease(conn);
-                connections.watch_session(conn);
-            }
-        }
-        acted
     }
 
     /// Writes each connection for which something waits, once.
@@ -655,66 +489,5 @@ impl<T: Transport> Engine<T> {
         if self.unsent.capacity() > self.connections.limits.queue_bytes_max / 4 {
             self.unsent = Vec::new();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::reactor::PeerAddr;
-
-    /// Nothing comes and nothing goes.
-    struct Silence;
-
-    impl Transport for Silence {
-        fn read_vectored(&mut self, _: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-            Err(io::ErrorKind::WouldBlock.into())
-        }
-
-        fn write_vectored(&mut self, _: &[io::IoSlice<'_>]) -> io::Result<usize> {
-            Err(io::ErrorKind::WouldBlock.into())
-        }
-
-        fn shutdown_write(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    /// Sets a far deadline whenever a near one has come.
-    struct Idle(u32);
-
-    impl Service<Silence> for Idle {
-        fn on_data(&mut self, _: &mut Connections<Silence>, _: ConnId, data: &mut [u8], _: Time) -> Progress {
-            Progress::all(data)
-        }
-
-        fn on_deadline(&mut self, io: &mut Connections<Silence>, conn: ConnId, now: Time) {
-            self.0 += 1;
-            io.set_deadline(conn, Some(now + Duration::from_mins(5)));
-        }
-    }
-
-    #[test]
-    fn entries_that_earlier_ones_replaced_do_not_pile_up_in_the_wheel() {
-        let mut engine = Engine::new::<Idle>(Limits::default());
-        let conn = engine.open(Silence, PeerAddr::UNIX, |_, _| Ok(())).expect("a slot");
-        let mut service = Idle(0);
-        let mut now = Time::ZERO;
-        for round in 0..5000 {
-            // An idle deadline far away, and again and again one that comes before it.
-            engine.connections.set_deadline(conn, Some(now + Duration::from_mins(5)));
-            engine.connections.set_deadline(conn, Some(now + Duration::from_secs(2)));
-            let end = now + Duration::from_secs(3);
-            while let Some(wait) = engine.wait(now).filter(|wait| now + *wait <= end) {
-                now += wait;
-                engine.begin_turn(now);
-                engine.expire(&mut service, now);
-            }
-            now = end;
-            assert!(engine.connections.wheel.len() < 200, "{} in round {round}", engine.connections.wheel.len());
-        }
-        assert_eq!(service.0, 5000, "every deadline came");
     }
 }

@@ -8,34 +8,21 @@
 //! A handshake costs as much as a thousand frames, so a turn deals with a few of them, behind those who are in already.
 //! Whoever does not get through in time, or breaks the rules, ends here, counted, and the service never hears of it.
 
-use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 
-use log::debug;
 use ppp::{HeaderResult, PartialResult, v1, v2};
 
 use super::admission::tell;
 use super::connection::{Phase, flag};
 use super::engine::Reading;
-use super::tls::{CIPHER_BYTES, Session};
+use super::sealed::Raw;
+use super::tls::Session;
 use super::{CloseReason, ConnId, Engine, PeerAddr, Service, TlsFault, Transport};
 use crate::time::{Tick, Time};
 
 /// The longest header of a proxy: 536 bytes must be taken (its specification, section 2.2), and what proxies append to
 /// say more of a connection has stayed far below this.
 const PROXY_HEADER_BYTES_MAX: usize = 4096;
-
-/// What was read from a socket whose bytes are not the service's yet.
-pub(super) enum Raw {
-    /// So many bytes, behind what was kept; `drained` if nothing more is there.
-    Bytes { count: usize, drained: bool },
-    /// Nothing is there, or it is to be tried again.
-    Nothing(Reading),
-    /// The peer will send no more.
-    End,
-    /// The connection has failed.
-    Failed,
-}
 
 impl<T: Transport> Engine<T> {
     /// Goes on with some of those who are not in yet.
@@ -50,35 +37,6 @@ impl<T: Transport> Engine<T> {
     #[must_use]
     pub fn may_shake_hands(&self) -> bool {
         self.connections.entering.len() < self.connections.limits.handshakes_waiting_max
-    }
-
-    /// Reads from a socket into the shared memory for ciphertext, from `offset` on.
-    pub(super) fn read_raw(&mut self, conn: ConnId, offset: usize) -> Raw {
-        if self.cipher.len() < offset + CIPHER_BYTES {
-            self.cipher.resize(offset + CIPHER_BYTES, 0);
-        }
-        let connections = &mut self.connections;
-        let connection = &mut connections.slots[conn.index()];
-        let room = &mut self.cipher[offset..offset + CIPHER_BYTES];
-        match connection.transport.read_vectored(&mut [IoSliceMut::new(room)]) {
-            Ok(0) => Raw::End,
-            Ok(count) => {
-                connection.set(flag::HEARD, true);
-                connections.counters.reads += 1;
-                connections.counters.read_bytes += count as u64;
-                let drained = count < CIPHER_BYTES && !connection.has(flag::READ_TO_END);
-                if drained {
-                    connection.set(flag::READABLE, false);
-                }
-                Raw::Bytes { count, drained }
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Raw::Nothing(Reading::Goes),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                connection.set(flag::READABLE, false);
-                Raw::Nothing(Reading::Over)
-            }
-            Err(_) => Raw::Failed,
-        }
     }
 
     /// Goes on with a connection that the service does not know yet.
@@ -188,54 +146,6 @@ impl<T: Transport> Engine<T> {
         self.note_end(conn);
     }
 
-    /// Opens the `count` bytes that lie in the memory for ciphertext, behind the beginning that was kept; `None` if that
-    /// has ended the connection.
-    pub(super) fn open_sealed(&mut self, conn: ConnId, count: usize) -> Option<Result<super::tls::Received, TlsFault>> {
-        if self.opened.len() < count {
-            self.opened.resize(count, 0);
-        }
-        let connections = &mut self.connections;
-        let tick = connections.tick;
-        let session = connections.session_mut(conn)?;
-        let kept = session.incoming_bytes();
-        session.put_incoming(&mut self.cipher[..kept]);
-        let received = session.receive(&mut self.cipher[..count], &mut self.opened[..count], tick);
-        let has_outgoing = session.has_outgoing();
-        let is_waiting = session.incoming_bytes() > 0;
-        connections.account_front(conn);
-        connections.relieve(0, 0);
-        if connections.slots[conn.index()].phase == Phase::Condemned {
-            return None;
-        }
-        if has_outgoing {
-            connections.mark_dirty(conn);
-        }
-        if is_waiting {
-            connections.watch_session(conn);
-        }
-        Some(received.map_err(|(fault, error)| {
-            debug!("TLS with {}: {error}", connections.slots[conn.index()].peer);
-            fault
-        }))
-    }
-
-    /// Ends a connection with which no TLS can be spoken; it is told why, as far as TLS has words for it.
-    pub(super) fn break_off(&mut self, conn: ConnId, fault: TlsFault, now: Time) {
-        let connections = &mut self.connections;
-        connections.counters.tls_faults[fault as usize] += 1;
-        if let Some(front) = connections.fronts.get_mut(conn)
-            && let Some(session) = &mut front.tls
-        {
-            // The peer may be gone already.
-            let _ = session.flush(&mut connections.slots[conn.index()].transport);
-        }
-        if connections.slots[conn.index()].phase == Phase::Entering {
-            self.turn_away(conn, CloseReason::TlsFailed, now);
-        } else {
-            connections.condemn(conn, CloseReason::TlsFailed);
-        }
-    }
-
     /// Has the service know a connection from now on.
     fn introduce<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, listener: usize, now: Time) {
         let connection = &mut self.connections.slots[conn.index()];
@@ -255,6 +165,8 @@ impl<T: Transport> Engine<T> {
     }
 }
 
+const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+const V1: &[u8] = b"PROXY ";
 /// The longest line that version 1 allows (its specification, section 2.1).
 const V1_BYTES_MAX: usize = 107;
 
@@ -269,8 +181,6 @@ enum Header {
 fn read_header(bytes: &[u8]) -> Header {
     let whole = |length, peer: Option<SocketAddr>| Header::Whole { length, peer: peer.map(PeerAddr::from) };
     // The first bytes decide which of the two it is; fewer could be either.
-    const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-    const V1: &[u8] = b"PROXY ";
     let begins = |signature: &[u8]| bytes.starts_with(signature) || signature.starts_with(bytes);
     if !begins(V1) && !begins(V2) {
         return Header::Bad;

@@ -87,7 +87,7 @@ impl Gatekeeper {
     pub(super) fn pause(&self, limits: &Limits, now: Time) -> Option<Duration> {
         let rate = limits.accepts_per_second_max?;
         let ahead = self.busy_until.since(now);
-        (ahead >= BURST).then(|| (ahead - BURST).max(interval(rate)).max(Duration::from_millis(1)))
+        (ahead >= BURST).then(|| ahead.saturating_sub(BURST).max(interval(rate)).max(Duration::from_millis(1)))
     }
 
     /// Notes that one has been accepted.
@@ -138,14 +138,14 @@ impl Gatekeeper {
 
     /// The origin of a peer for which the limits by address hold, if there are any.
     fn counted(&self, peer: PeerAddr, limits: &Limits) -> Option<Origin> {
-        if !self.counts(limits) {
+        if !Self::counts(limits) {
             return None;
         }
         if contains(&self.gate.exempt, peer) { None } else { peer.origin() }
     }
 
     /// Whether there are limits by address.
-    pub(super) const fn counts(&self, limits: &Limits) -> bool {
+    pub(super) const fn counts(limits: &Limits) -> bool {
         limits.connections_per_address_max < usize::MAX || limits.accepts_per_address_per_second_max.is_some()
     }
 
@@ -177,8 +177,8 @@ impl PeerAddr {
         Some(match self.socket_addr()?.ip() {
             IpAddr::V4(ip) => Origin::v4(ip.octets()),
             IpAddr::V6(ip) => {
-                let [a, b, c, d, e, f, g, h, ..] = ip.octets();
-                Origin::v6_network([a, b, c, d, e, f, g, h])
+                let network = u128::from(ip) >> 64;
+                Origin::v6_network((network as u64).to_be_bytes())
             }
         })
     }
@@ -261,12 +261,11 @@ mod tests {
         let limits = Limits { accepts_per_second_max: Some(100), ..Limits::default() };
         let (mut now, mut accepted) = (second(1), 0);
         while now < second(3) {
-            match keeper.pause(&limits, now) {
-                Some(pause) => now += pause,
-                None => {
-                    accepted += 1;
-                    keeper.accepted(&limits, now);
-                }
+            if let Some(pause) = keeper.pause(&limits, now) {
+                now += pause;
+            } else {
+                accepted += 1;
+                keeper.accepted(&limits, now);
             }
         }
         assert!((290..=310).contains(&accepted), "a burst of a second, and two seconds: {accepted}");

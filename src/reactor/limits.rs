@@ -154,6 +154,12 @@ impl Counters {
         self.refused[why as usize] += 1;
     }
 
+    /// How many connections ended for this reason.
+    #[must_use]
+    pub const fn closed(&self, why: CloseReason) -> u64 {
+        self.closed[why as usize]
+    }
+
     /// How many connections were refused for this reason.
     #[must_use]
     pub const fn refused(&self, why: Refusal) -> u64 {

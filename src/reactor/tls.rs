@@ -503,7 +503,11 @@ where
     UnbufferedConnectionCommon<S>: Records<Data = S>,
 {
     let mut room = alert.to_vec();
-    let count = with_traffic(side, &mut room, 0, |traffic, room| traffic.queue_close_notify(room)).unwrap_or(0);
+    let count = with_traffic(side, &mut room, 0, |traffic, room| {
+        let alert: &mut [u8] = room;
+        traffic.queue_close_notify(alert)
+    })
+    .unwrap_or(0);
     let count = if count <= alert.len() { count } else { 0 };
     alert[..count].copy_from_slice(&room[..count]);
     count
@@ -525,14 +529,14 @@ where
         match side.step(&mut []).state {
             Ok(ConnectionState::WriteTraffic(mut traffic)) => match act(&mut traffic, &mut cipher[at..]) {
                 Ok(count) => return Ok(at + count - filled),
-                Err(EncryptError::InsufficientSize(size)) => cipher.resize(at + size.required_size, 0),
+                Err(EncryptError::InsufficientSize(least)) => cipher.resize(at + least.required_size, 0),
                 Err(EncryptError::EncryptExhausted) => return Err(broken()),
             },
             // Something of the session's own comes first: an answer to a new key.
             Ok(ConnectionState::EncodeTlsData(mut message)) => match message.encode(&mut cipher[at..]) {
                 Ok(count) => at += count,
-                Err(EncodeError::InsufficientSize(size)) => {
-                    cipher.resize(at + size.required_size, 0);
+                Err(EncodeError::InsufficientSize(least)) => {
+                    cipher.resize(at + least.required_size, 0);
                     at += message.encode(&mut cipher[at..]).map_err(|_| broken())?;
                 }
                 Err(EncodeError::AlreadyEncoded) => return Err(broken()),
