@@ -338,8 +338,7 @@ fn look_at(address: &Address, ca: Option<PathBuf>) -> Result<Session, Trouble> {
     let name = passing_name("bench");
     let mut options = Options { payload_bytes_max: PAYLOAD_BYTES_CEILING, ..Options::named(name) };
     options.tls.ca = ca;
-    let client =
-        Client::connect(address, &options).map_err(|error| link::cannot_connect(address, &options.name, &error))?;
+    let client = Client::connect(address, &options).map_err(|error| link::cannot_connect(address, &options, &error))?;
     let session = client.session().clone();
     let (sender, mut receiver) = client.split();
     // Its end should not fall into what is measured.

@@ -11,6 +11,7 @@ mod join;
 mod link;
 mod listen;
 mod log_sink;
+mod login;
 mod output;
 mod send;
 mod serve;
