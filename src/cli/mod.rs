@@ -11,6 +11,7 @@ mod link;
 mod listen;
 mod log_sink;
 mod output;
+mod passwd;
 mod send;
 mod serve;
 mod signals;
@@ -40,6 +41,7 @@ enum Cli {
     Send(send::Arguments),
     Listen(listen::Arguments),
     Bench(bench::Arguments),
+    Passwd(passwd::Arguments),
 }
 
 /// Why a command ended other than as it should.
@@ -92,6 +94,7 @@ pub fn main() -> ExitCode {
         Cli::Send(arguments) => send::run(arguments),
         Cli::Listen(arguments) => listen::run(arguments),
         Cli::Bench(arguments) => bench::run(arguments),
+        Cli::Passwd(arguments) => passwd::run(arguments),
     };
     let (line, code) = match done {
         Ok(()) | Err(Trouble::BrokenPipe) => return ExitCode::SUCCESS,

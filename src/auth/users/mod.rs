@@ -21,7 +21,7 @@ use std::hash::{BuildHasher, RandomState};
 use aws_lc_rs::hmac;
 use hashbrown::HashTable;
 
-pub use load::{FileError, Loader, Progress};
+pub use load::{FileError, Loader, Progress, text_of};
 
 use super::access::Access;
 use super::crypto::{KEY_BYTES, hmac_key, hmac_with};
