@@ -1,12 +1,14 @@
 //! switchboard: a lightweight message relay on one thread and one poll.
 #![forbid(unsafe_code)]
 
+pub mod auth;
 pub mod bench;
 pub mod cli;
 pub mod client;
 pub mod config;
 pub mod descriptors;
 pub mod harmless;
+pub mod origin;
 pub mod outgoing;
 pub mod planted;
 pub mod reactor;

@@ -11,6 +11,7 @@ mod link;
 mod listen;
 mod log_sink;
 mod output;
+mod passwd;
 mod send;
 mod serve;
 mod signals;
@@ -35,11 +36,12 @@ const TIME_MAX: Duration = Duration::from_hours(8766);
 #[derive(Debug, Parser)]
 #[command(name = "switchboard", version, arg_required_else_help = true, max_term_width = 100)]
 enum Cli {
-    Serve(serve::Arguments),
+    Serve(Box<serve::Arguments>),
     Join(join::Arguments),
     Send(send::Arguments),
     Listen(listen::Arguments),
     Bench(bench::Arguments),
+    Passwd(passwd::Arguments),
 }
 
 /// Why a command ended other than as it should.
@@ -87,11 +89,12 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match cli {
-        Cli::Serve(arguments) => serve::run(arguments),
+        Cli::Serve(arguments) => serve::run(*arguments),
         Cli::Join(arguments) => join::run(arguments),
         Cli::Send(arguments) => send::run(arguments),
         Cli::Listen(arguments) => listen::run(arguments),
         Cli::Bench(arguments) => bench::run(arguments),
+        Cli::Passwd(arguments) => passwd::run(arguments),
     };
     let (line, code) = match done {
         Ok(()) | Err(Trouble::BrokenPipe) => return ExitCode::SUCCESS,

@@ -83,8 +83,8 @@ const fn end_with(_parent: i32) -> Result<(), Trouble> {
 /// Says where the relay can be reached, one line each on standard output, the first as soon as it listens.
 fn announce(server: &Server) {
     let mut lines = String::new();
-    for endpoint in server.endpoints() {
-        for one in reachable(endpoint) {
+    for listen in server.listening() {
+        for one in reachable(listen) {
             let local = if one.is_local { " (from this machine only)" } else { "" };
             let _ = writeln!(lines, "listening on {}{local}", one.address);
         }

@@ -1,4 +1,4 @@
-//! The address of a peer in twenty bytes: a `SocketAddr` would take 32 of a connection's 64.
+//! The address of a peer in nineteen bytes: a `SocketAddr` would take 32 of a connection's 64.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -7,7 +7,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PeerAddr {
     ip: [u8; 16],
-    port: u16,
+    /// In the order of the network: nothing here wants to stand at an even address.
+    port: [u8; 2],
     family: Family,
 }
 
@@ -19,7 +20,7 @@ enum Family {
 
 impl PeerAddr {
     /// A peer on this machine that came through a Unix socket.
-    pub const UNIX: Self = Self { ip: [0; 16], port: 0, family: Family::Unix };
+    pub const UNIX: Self = Self { ip: [0; 16], port: [0; 2], family: Family::Unix };
 
     /// The peer's address and port, unless it came through a Unix socket. An IPv4 peer of a listener for
     /// both families is an IPv4 peer.
@@ -27,7 +28,9 @@ impl PeerAddr {
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         match self.family {
             Family::Unix => None,
-            Family::Ip => Some(SocketAddr::new(IpAddr::V6(Ipv6Addr::from(self.ip)).to_canonical(), self.port)),
+            Family::Ip => {
+                Some(SocketAddr::new(IpAddr::V6(Ipv6Addr::from(self.ip)).to_canonical(), u16::from_be_bytes(self.port)))
+            }
         }
     }
 }
@@ -38,7 +41,7 @@ impl From<SocketAddr> for PeerAddr {
             IpAddr::V4(ip) => ip.to_ipv6_mapped(),
             IpAddr::V6(ip) => ip,
         };
-        Self { ip: ip.octets(), port: address.port(), family: Family::Ip }
+        Self { ip: ip.octets(), port: address.port().to_be_bytes(), family: Family::Ip }
     }
 }
 

@@ -60,6 +60,18 @@ pub enum CloseReason {
     Reset,
     /// It could not be made: nobody listens there, or nobody answers.
     Unreachable,
+    /// Its peer closed it before it had got to the service: a port scan, a health check.
+    Abandoned,
+    /// Its address may not come in, or not so often. Only of one for whom a proxy speaks: others do not get as far.
+    Refused,
+    /// It did not begin as a connection from a proxy must.
+    BadProxyHeader,
+    /// The handshake, or the header of a proxy, was not completed in time.
+    HandshakeOverdue,
+    /// TLS could not be agreed on, or was broken.
+    TlsFailed,
+    /// It was the oldest of too many that the service had not settled.
+    CrowdedOut,
     /// A message stayed incomplete for too long.
     InputOverdue,
     /// A message is larger than may be held.
@@ -72,11 +84,17 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 14] = [
         Self::Finished,
         Self::Aborted,
         Self::Reset,
         Self::Unreachable,
+        Self::Abandoned,
+        Self::Refused,
+        Self::BadProxyHeader,
+        Self::HandshakeOverdue,
+        Self::TlsFailed,
+        Self::CrowdedOut,
         Self::InputOverdue,
         Self::InputTooLarge,
         Self::WriteOverdue,
@@ -91,11 +109,60 @@ pub enum Refusal {
     Connections,
     /// The system has no file descriptor left.
     Descriptors,
+    /// Its address may not come in.
+    Denied,
+    /// There are as many from its address as there may be.
+    AddressConnections,
+    /// As many have come from its address in this second as may.
+    AddressRate,
+}
+
+impl Refusal {
+    /// Every reason, in the order of the counters.
+    pub const ALL: [Self; 5] =
+        [Self::Connections, Self::Descriptors, Self::Denied, Self::AddressConnections, Self::AddressRate];
+}
+
+/// As the counters in the log say it.
+impl std::fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Finished => "finished",
+            Self::Aborted => "aborted",
+            Self::Reset => "reset",
+            Self::Unreachable => "unreachable",
+            Self::Abandoned => "abandoned",
+            Self::Refused => "refused",
+            Self::BadProxyHeader => "bad proxy header",
+            Self::HandshakeOverdue => "handshake overdue",
+            Self::TlsFailed => "TLS failed",
+            Self::CrowdedOut => "crowded out",
+            Self::InputOverdue => "input overdue",
+            Self::InputTooLarge => "input too large",
+            Self::WriteOverdue => "write overdue",
+            Self::MemoryPressure => "memory pressure",
+        })
+    }
+}
+
+/// As the counters in the log say it.
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Connections => "as many as there may be",
+            Self::Descriptors => "no descriptor",
+            Self::Denied => "address denied",
+            Self::AddressConnections => "as many from the address as may be",
+            Self::AddressRate => "too often from the address",
+        })
+    }
 }
 
 /// Where a connection stands between its beginning and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// The service does not know it yet: a proxy's header or a handshake comes first.
+    Entering,
     /// Bytes flow in both directions.
     Open,
     /// No more is read; what is queued is being written.
@@ -134,6 +201,14 @@ pub(super) mod flag {
     pub(in crate::reactor) const TOLD: u16 = 1 << 9;
     /// More than one message came for it in a turn, so the next ones are worth waiting for.
     pub(in crate::reactor) const GATHERS: u16 = 1 << 12;
+    /// Something stands between its socket and its service.
+    pub(in crate::reactor) const FRONTED: u16 = 1 << 13;
+    /// The service has not settled it: too many of these, and the oldest has to go.
+    pub(in crate::reactor) const NEWCOMER: u16 = 1 << 14;
+    /// It has sent more than it may, and is not read from for a while.
+    pub(in crate::reactor) const THROTTLED: u16 = 1 << 15;
+    /// Nothing is read from it for now.
+    pub(in crate::reactor) const STOPPED: u16 = PAUSED | THROTTLED;
 }
 
 const NONE: u32 = u32::MAX;
@@ -154,6 +229,8 @@ pub(super) struct Connection<T> {
     pub(super) check_at: Tick,
     pub(super) flags: u16,
     pub(super) phase: Phase,
+    /// It counts for its address.
+    pub(super) is_counted: bool,
     /// The turn in which a short message was last written at once, modulo 256: taken for another one, it only has
     /// one message wait for the end of its turn.
     pub(super) wrote_in: u8,
@@ -177,6 +254,7 @@ impl<T> Connection<T> {
             check_at: Tick::NEVER,
             flags: 0,
             phase: Phase::Open,
+            is_counted: false,
             wrote_in: 0,
         }
     }

@@ -7,8 +7,11 @@ use std::collections::VecDeque;
 use slab::Slab;
 
 use super::connection::{CloseReason, ConnId, Connection, Phase, flag};
+use super::front::Fronts;
+use super::gate::{Gate, Gatekeeper};
 use super::input::{BufferPool, Lease};
 use super::queue::{BlockPool, MessageBytes, OutQueue};
+use super::rates::Buckets;
 use super::wheel::Wheel;
 use super::{Counters, Limits, PeerAddr, Stream, Transport};
 use crate::outgoing::Meter;
@@ -23,6 +26,11 @@ pub struct Connections<T = Stream> {
     pub(super) leases: Slab<Lease>,
     /// What waits to be written; only connections for which something waits have one.
     pub(super) queues: Slab<OutQueue>,
+    /// What stands between some sockets and their service.
+    pub(super) fronts: Fronts,
+    /// What each has sent in this second, by slot: empty where nobody is limited.
+    pub(super) buckets: Vec<Buckets>,
+    pub(super) gatekeeper: Gatekeeper,
     /// Queues that were emptied, with the memory of their lists.
     pub(super) spare_queues: Vec<OutQueue>,
     pub(super) buffers: BufferPool,
@@ -32,6 +40,11 @@ pub struct Connections<T = Stream> {
     pub(super) ready: Vec<ConnId>,
     /// To be read on after a budget has cut their last read short: behind all others, who together use up one budget a turn.
     pub(super) heavy: VecDeque<ConnId>,
+    /// To go on with their handshake, some in each turn.
+    pub(super) entering: VecDeque<ConnId>,
+    /// Those that have not been settled, oldest first, and others that have been or are gone.
+    newcomers: VecDeque<ConnId>,
+    newcomer_count: usize,
     /// To be read to their end, some in each turn.
     pub(super) ending: VecDeque<ConnId>,
     /// To be written at the end of the turn, once each.
@@ -52,31 +65,41 @@ pub struct Connections<T = Stream> {
     pub(super) told_late: bool,
     pub(super) lingering: usize,
     pub(super) listening: bool,
-    /// The time of this turn, in the grain of deadlines.
+    /// The time of this turn, and the same in the grain of deadlines.
+    pub(super) now: Time,
     pub(super) tick: Tick,
     generation: u64,
     pub(super) message_bytes: MessageBytes,
 }
 
+/// Newcomers that were settled and are still on their list, before it is cleared of them.
+const NEWCOMERS_MIN: usize = 64;
+
 /// Emptied queues that are kept for the next use.
 const SPARE_QUEUES_MAX: usize = 1024;
 
 impl<T: Transport> Connections<T> {
-    pub(super) fn new(limits: Limits, message_bytes: MessageBytes) -> Self {
+    pub(super) fn new(limits: &Limits, message_bytes: MessageBytes) -> Self {
         Self {
             slots: Slab::new(),
             leases: Slab::new(),
             queues: Slab::new(),
+            fronts: Fronts::default(),
+            buckets: Vec::new(),
+            gatekeeper: Gatekeeper::new(),
             spare_queues: Vec::new(),
             buffers: BufferPool::default(),
             blocks: BlockPool::default(),
             wheel: Wheel::new(),
             ready: Vec::new(),
             heavy: VecDeque::new(),
+            entering: VecDeque::new(),
+            newcomers: VecDeque::new(),
+            newcomer_count: 0,
             ending: VecDeque::new(),
             dirty: Vec::new(),
             condemned: Vec::new(),
-            limits,
+            limits: *limits,
             counters: Counters::default(),
             buffered_total_bytes: 0,
             heaviest_bytes: 0,
@@ -85,6 +108,7 @@ impl<T: Transport> Connections<T> {
             told_late: false,
             lingering: 0,
             listening: true,
+            now: Time::ZERO,
             tick: Tick::at(Time::ZERO),
             generation: 0,
             message_bytes,
@@ -156,9 +180,13 @@ impl<T: Transport> Connections<T> {
         if connection.phase == Phase::Condemned {
             return;
         }
-        if connection.phase == Phase::Lingering {
-            self.lingering -= 1;
+        match connection.phase {
+            Phase::Lingering => self.lingering -= 1,
+            // The service will not be told of it.
+            Phase::Entering => self.count_end(conn, reason),
+            _ => {}
         }
+        let connection = &mut self.slots[conn.index()];
         let unreachable = reason == CloseReason::Reset && connection.has(flag::CONNECTING);
         let reason = if unreachable { CloseReason::Unreachable } else { reason };
         connection.phase = Phase::Condemned;
@@ -169,6 +197,11 @@ impl<T: Transport> Connections<T> {
         if let Some(key) = connection.lease() {
             self.buffered_total_bytes -= self.leases[key].accounted_bytes;
         }
+        if connection.has(flag::FRONTED)
+            && let Some(front) = self.fronts.get(conn)
+        {
+            self.buffered_total_bytes -= front.accounted_bytes;
+        }
         self.condemned.push((conn, reason));
     }
 
@@ -178,6 +211,53 @@ impl<T: Transport> Connections<T> {
         connection.set(flag::TOLD, true);
         self.counters.closed[reason as usize] += 1;
         self.counters.silent += u64::from(!connection.has(flag::HEARD));
+        if std::mem::replace(&mut connection.is_counted, false) {
+            self.gatekeeper.left(connection.peer, &self.limits);
+        }
+        self.settle(conn);
+    }
+
+    /// Takes a connection for one that belongs here: it is not among those any more of whom the oldest has to go when there
+    /// are too many.
+    pub fn settle(&mut self, conn: ConnId) {
+        if let Some(connection) = live(&mut self.slots, conn).filter(|c| c.has(flag::NEWCOMER)) {
+            connection.set(flag::NEWCOMER, false);
+            self.newcomer_count -= 1;
+        }
+    }
+
+    /// Has a connection count among those who have not been settled, where they are counted.
+    pub(super) fn note_newcomer(&mut self, conn: ConnId) {
+        if self.limits.newcomers_max < usize::MAX {
+            self.slots[conn.index()].set(flag::NEWCOMER, true);
+            self.newcomer_count += 1;
+            self.newcomers.push_back(conn);
+        }
+    }
+
+    pub(super) fn check_newcomers(&self) {
+        let count = self.slots.iter().filter(|(_, connection)| connection.has(flag::NEWCOMER)).count();
+        assert_eq!(count, self.newcomer_count, "those who have not been settled");
+    }
+
+    /// Of too many who have not been settled, the oldest that is still to be had.
+    pub(super) fn next_crowded_out(&mut self) -> Option<ConnId> {
+        while self.newcomer_count > self.limits.newcomers_max {
+            let conn = self.newcomers.pop_front()?;
+            let is_there =
+                |c: &Connection<T>| c.has(flag::NEWCOMER) && matches!(c.phase, Phase::Entering | Phase::Open);
+            if self.get(conn).is_some_and(is_there) {
+                return Some(conn);
+            }
+        }
+        // Most have been settled long since. Behind one that is slow they must not pile up.
+        if self.newcomers.len() > 2 * self.newcomer_count + NEWCOMERS_MIN {
+            let slots = &self.slots;
+            self.newcomers.retain(|conn| {
+                slots.get(conn.index()).is_some_and(|c| c.generation == conn.generation() && c.has(flag::NEWCOMER))
+            });
+        }
+        None
     }
 
     /// Has [`super::Service::on_deadline`] called at `at`, or not at all; replaces what was set before.
@@ -206,9 +286,18 @@ impl<T: Transport> Connections<T> {
 
     /// Goes on where [`Connections::pause`] stopped, with what has arrived meanwhile.
     pub fn resume(&mut self, conn: ConnId) {
-        let tick = self.tick;
         let Some(connection) = live(&mut self.slots, conn).filter(|c| c.has(flag::PAUSED)) else { return };
         connection.set(flag::PAUSED, false);
+        self.read_on(conn);
+    }
+
+    /// Has a connection read from again that was not for a while, unless there is another reason not to.
+    pub(super) fn read_on(&mut self, conn: ConnId) {
+        let tick = self.tick;
+        let connection = &mut self.slots[conn.index()];
+        if connection.has(flag::STOPPED) {
+            return;
+        }
         if let Some(key) = connection.lease() {
             self.leases[key].since = tick;
             self.watch_lease(conn);
@@ -231,7 +320,7 @@ impl<T: Transport> Connections<T> {
     }
 
     pub(super) fn may_read(&self, conn: ConnId) -> bool {
-        self.get(conn).is_some_and(|c| c.phase == Phase::Open && !c.has(flag::PAUSED))
+        self.get(conn).is_some_and(|c| c.phase == Phase::Open && !c.has(flag::STOPPED))
     }
 
     /// Whether a message of this connection has begun and not ended.
@@ -294,6 +383,29 @@ impl<T: Transport> Connections<T> {
         self.buffered_total_bytes + self.meter.bytes()
     }
 
+    /// What a password exchange over this connection is bound to (RFC 9266); `None` without TLS.
+    #[must_use]
+    pub fn channel_binding(&self, conn: ConnId) -> Option<[u8; 32]> {
+        self.session(conn)?.binding()
+    }
+
+    /// The certificate that the peer has proved to have, in DER; `None` if it has shown none.
+    #[must_use]
+    pub fn peer_certificate(&self, conn: ConnId) -> Option<&[u8]> {
+        self.session(conn)?.peer_certificate()
+    }
+
+    /// Whether nobody on the way can read what passes over this connection.
+    #[must_use]
+    pub fn is_encrypted(&self, conn: ConnId) -> bool {
+        self.session(conn).is_some()
+    }
+
+    /// Who is let in, by address: holds for those who come from now on.
+    pub fn set_gate(&mut self, gate: Gate) {
+        self.gatekeeper.gate = gate;
+    }
+
     /// What has been done so far.
     #[must_use]
     pub const fn counters(&self) -> &Counters {
@@ -319,7 +431,9 @@ impl<T: Transport> Connections<T> {
         }
         self.generation = self.generation % ConnId::GENERATION_MAX + 1;
         self.slots.insert(Connection::new(transport, peer, self.generation));
-        Some(ConnId::new(index, self.generation))
+        let conn = ConnId::new(index, self.generation);
+        self.reset_buckets(conn);
+        Some(conn)
     }
 
     pub(super) fn get(&self, conn: ConnId) -> Option<&Connection<T>> {
@@ -335,7 +449,11 @@ impl<T: Transport> Connections<T> {
         let connection = &mut self.slots[conn.index()];
         if !connection.has(flag::READY) {
             connection.set(flag::READY, true);
-            self.ready.push(conn);
+            if connection.phase == Phase::Entering {
+                self.entering.push_back(conn);
+            } else {
+                self.ready.push(conn);
+            }
         }
     }
 
@@ -387,6 +505,16 @@ impl<T: Transport> Connections<T> {
     pub(super) fn watch_lease(&mut self, conn: ConnId) {
         if let Some(key) = self.slots[conn.index()].lease() {
             let due = self.leases[key].since.time() + self.limits.input_deadline;
+            self.check_by(conn, Tick::not_before(due));
+        }
+    }
+
+    /// Has the deadline watched of a record, or of a message of the handshake, that is incomplete.
+    pub(super) fn watch_session(&mut self, conn: ConnId) {
+        if let Some(since) = self.session(conn).map(|session| session.since)
+            && since != Tick::NEVER
+        {
+            let due = since.time() + self.limits.input_deadline;
             self.check_by(conn, Tick::not_before(due));
         }
     }

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 
 use super::connection::{Phase, flag};
+use super::gate::Gatekeeper;
+use super::tls::Session;
 use super::{ConnId, Connections, Transport};
 
 impl<T: Transport> Connections<T> {
@@ -13,6 +15,7 @@ impl<T: Transport> Connections<T> {
     pub fn check_consistency(&self) {
         let mut buffered = 0;
         let (mut lease_count, mut queue_count, mut lingering) = (0, 0, 0);
+        let (mut front_count, mut counted) = (0, 0);
         let once = |list: &mut dyn Iterator<Item = ConnId>, what: &str| {
             let mut listed = HashSet::new();
             for conn in list {
@@ -21,7 +24,7 @@ impl<T: Transport> Connections<T> {
             listed
         };
         let ready = once(
-            &mut self.ready.iter().chain(&self.heavy).chain(&self.ending).copied(),
+            &mut self.ready.iter().chain(&self.heavy).chain(&self.entering).chain(&self.ending).copied(),
             "the lists of what is to be read",
         );
         let dirty = once(&mut self.dirty.iter().copied(), "the dirty list");
@@ -35,6 +38,21 @@ impl<T: Transport> Connections<T> {
             assert_eq!(connection.has(flag::DIRTY), dirty.contains(&conn), "{conn:?} and the dirty list");
             let is_condemned = condemned.contains(&conn);
             assert_eq!(connection.phase == Phase::Condemned, is_condemned, "{conn:?} and the list of the condemned");
+            counted += usize::from(connection.is_counted);
+            if let Some(front) = self.fronts.get(conn).filter(|_| connection.has(flag::FRONTED)) {
+                front_count += 1;
+                if connection.phase != Phase::Condemned {
+                    assert_eq!(front.accounted_bytes, front.held_bytes(), "the account of {conn:?}'s front");
+                    assert!(front.accounted_bytes <= self.heaviest_bytes, "{conn:?} is heavier than the heaviest");
+                    buffered += front.accounted_bytes;
+                    let sealed = front.tls.as_ref().map_or(0, Session::sealed_bytes);
+                    let queued = connection.queue().map_or(0, |key| self.queues[key].len());
+                    assert!(sealed <= queued, "{conn:?} has sealed what does not wait for it");
+                }
+            } else {
+                assert!(!connection.has(flag::FRONTED), "{conn:?} has no front");
+                assert_ne!(connection.phase, Phase::Entering, "{conn:?} has nothing to wait for");
+            }
             if connection.has(flag::HELD) {
                 assert!(connection.lease().is_some(), "{conn:?} holds bytes without a lease");
             }
@@ -70,5 +88,10 @@ impl<T: Transport> Connections<T> {
             "leases and queues without an owner"
         );
         assert_eq!(lingering, self.lingering, "connections that linger");
+        assert_eq!(front_count, self.fronts.iter().count(), "fronts without an owner");
+        if Gatekeeper::counts(&self.limits) && self.gatekeeper.gate.exempt.is_empty() {
+            assert!(self.gatekeeper.counted_connections() <= counted, "connections that count for an address");
+        }
+        self.check_newcomers();
     }
 }

@@ -6,9 +6,11 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
+use std::sync::Arc;
+
+use rustls::ServerConfig;
 
 use super::connection::{Connection, Phase, flag};
-use super::wheel::Wheel;
 use super::{CloseReason, ConnId, Connections, Counters, Limits, Progress, Service, Transport, Unsent};
 use crate::planted::{self, Bug};
 use crate::time::{Tick, Time};
@@ -32,12 +34,17 @@ pub struct Readiness {
 pub struct Engine<T: Transport> {
     /// What services see.
     pub connections: Connections<T>,
-    scratch: Vec<u8>,
+    pub(super) scratch: Vec<u8>,
+    /// Ciphertext that has been read, and what it opens to; made when the first connection needs them.
+    pub(super) cipher: Vec<u8>,
+    pub(super) opened: Vec<u8>,
+    /// How TLS is spoken on each listener, by number, where it is.
+    pub(super) tls: Vec<Option<Arc<ServerConfig>>>,
     /// Swapped with the lists of [`Connections`], so that neither loses its memory.
     ready: Vec<ConnId>,
     dirty: Vec<ConnId>,
     /// Deadlines that have come, each with its slot of the wheel, of which this turn takes its share.
-    due: VecDeque<(u32, ConnId)>,
+    pub(super) due: VecDeque<(u32, ConnId)>,
     unsent: Vec<u8>,
     /// How many of those who come, and of those who go, this turn deals with: within the limits.
     pub(super) storm_share: usize,
@@ -45,7 +52,7 @@ pub struct Engine<T: Transport> {
 
 /// What is left over from one connection's turn.
 #[derive(PartialEq, Eq)]
-enum Reading {
+pub(super) enum Reading {
     /// The socket is drained, or the connection takes no more.
     Over,
     /// There may be more.
@@ -57,8 +64,11 @@ impl<T: Transport> Engine<T> {
     #[must_use]
     pub fn new<S: Service<T>>(limits: Limits) -> Self {
         Self {
-            connections: Connections::new(limits, S::message_bytes),
+            connections: Connections::new(&limits, S::message_bytes),
             scratch: vec![0; limits.read_scratch_bytes],
+            cipher: Vec::new(),
+            opened: Vec::new(),
+            tls: Vec::new(),
             ready: Vec::new(),
             dirty: Vec::new(),
             due: VecDeque::new(),
@@ -80,6 +90,7 @@ impl<T: Transport> Engine<T> {
         let lists = [
             connections.ready.len(),
             connections.heavy.len(),
+            connections.entering.len(),
             connections.ending.len(),
             connections.dirty.len(),
             connections.condemned.len(),
@@ -96,6 +107,7 @@ impl<T: Transport> Engine<T> {
 
     /// Begins a turn: from here on it is `now`.
     pub fn begin_turn(&mut self, now: Time) {
+        self.connections.now = now;
         self.connections.tick = Tick::at(now);
         self.connections.told_late = false;
         self.connections.counters.turns += 1;
@@ -126,7 +138,7 @@ impl<T: Transport> Engine<T> {
             }
         }
         let connection = &mut self.connections.slots[conn.index()];
-        if readiness.failed && connection.phase != Phase::Lingering && connection.has(flag::PAUSED | flag::ENDED) {
+        if readiness.failed && connection.phase != Phase::Lingering && connection.has(flag::STOPPED | flag::ENDED) {
             // No read will find it out: none is made in a pause, or after the end.
             self.connections.condemn(conn, CloseReason::Reset);
         } else if readiness.readable || readiness.ends {
@@ -134,8 +146,8 @@ impl<T: Transport> Engine<T> {
             // Whoever is only written to is read from when it lingers. Until then each of its events says that it has
             // ended, and while that had to be dealt with nobody would be let in.
             let is_read = match connection.phase {
-                Phase::Open => !connection.has(flag::PAUSED),
-                Phase::Lingering => true,
+                Phase::Open => !connection.has(flag::STOPPED),
+                Phase::Entering | Phase::Lingering => true,
                 Phase::Flushing | Phase::Condemned => false,
             };
             if is_read {
@@ -161,17 +173,20 @@ impl<T: Transport> Engine<T> {
             let Some(conn) = self.connections.ending.pop_front() else { break };
             self.read_ready(service, conn, now);
         }
+        self.enter_some(service, now);
     }
 
     /// Goes on with the first `count` of those whose budget was used up, one after the other, until they have used up one
     /// more together: what the others wait for does not grow with the number of those who send more than anybody can
     /// take.
     fn read_heavy<S: Service<T>>(&mut self, service: &mut S, count: usize, now: Time) {
-        let (limits, before) = (self.connections.limits, self.connections.counters.read_bytes);
+        let limits = &self.connections.limits;
+        let (work_max, bytes_max) = (limits.turn_work_max, limits.read_turn_bytes_max as u64);
+        let before = self.connections.counters.read_bytes;
         let mut work = 0;
         for _ in 0..count {
             let bytes = self.connections.counters.read_bytes - before;
-            if work >= limits.turn_work_max || bytes >= limits.read_turn_bytes_max as u64 {
+            if work >= work_max || bytes >= bytes_max {
                 break;
             }
             let Some(conn) = self.connections.heavy.pop_front() else { break };
@@ -181,12 +196,13 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    fn read_ready<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, now: Time) {
+    pub(super) fn read_ready<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, now: Time) {
         let Some(connection) = self.connections.get_mut(conn) else { return };
         connection.set(flag::READY, false);
         match connection.phase {
-            Phase::Open if connection.has(flag::PAUSED | flag::ENDED) => {}
+            Phase::Open if connection.has(flag::STOPPED | flag::ENDED) => {}
             Phase::Open => self.read_connection(service, conn, now),
+            Phase::Entering => self.enter(service, conn, now),
             Phase::Lingering => self.discard(conn),
             Phase::Flushing | Phase::Condemned => {}
         }
@@ -195,7 +211,7 @@ impl<T: Transport> Engine<T> {
     fn read_connection<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, now: Time) {
         self.connections.turn_work = 0;
         if self.connections.slots[conn.index()].has(flag::HELD) {
-            self.offer_lease(service, conn, 0, now);
+            self.offer_lease(service, conn, 0, 0, now);
         }
         let mut budget = self.connections.limits.read_turn_bytes_max;
         while budget > 0 && self.connections.is_reading(conn) {
@@ -216,6 +232,9 @@ impl<T: Transport> Engine<T> {
     fn read_once<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, budget: &mut usize, now: Time) -> Reading {
         let connections = &mut self.connections;
         let connection = &mut connections.slots[conn.index()];
+        if connection.has(flag::FRONTED) {
+            return self.read_sealed(service, conn, budget, now);
+        }
         let mut lease_room = 0;
         let result = if let Some(key) = connection.lease() {
             let lease = &mut connections.leases[key];
@@ -253,7 +272,7 @@ impl<T: Transport> Engine<T> {
                 if let Some(key) = connection.lease() {
                     let in_lease = count.min(lease_room);
                     connections.leases[key].filled += in_lease;
-                    self.offer_lease(service, conn, count - in_lease, now);
+                    self.offer_lease(service, conn, 0, count - in_lease, now);
                 } else {
                     self.offer_scratch(service, conn, 0, count, now);
                 }
@@ -272,7 +291,14 @@ impl<T: Transport> Engine<T> {
     }
 
     /// Shows the service bytes of the scratch, and keeps what it leaves in a lease.
-    fn offer_scratch<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, start: usize, end: usize, now: Time) {
+    pub(super) fn offer_scratch<S: Service<T>>(
+        &mut self,
+        service: &mut S,
+        conn: ConnId,
+        start: usize,
+        end: usize,
+        now: Time,
+    ) {
         let data = &mut self.scratch[start..end];
         let Progress { consumed, wanted } = service.on_data(&mut self.connections, conn, data, now);
         let connections = &mut self.connections;
@@ -288,10 +314,16 @@ impl<T: Transport> Engine<T> {
         connections.hold(conn, rest, wanted, paused);
     }
 
-    /// Shows the service what a lease holds, topping it up from the first `more` bytes of the scratch as far
-    /// as the service wants them, until the lease is empty or nothing is left.
-    fn offer_lease<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, more: usize, now: Time) {
-        let mut taken = 0;
+    /// Shows the service what a lease holds, topping it up from the bytes of the scratch between `taken` and `more` as
+    /// far as the service wants them, until the lease is empty or nothing is left.
+    pub(super) fn offer_lease<S: Service<T>>(
+        &mut self,
+        service: &mut S,
+        conn: ConnId,
+        mut taken: usize,
+        more: usize,
+        now: Time,
+    ) {
         loop {
             let connections = &mut self.connections;
             let Some(key) = connections.slots[conn.index()].lease() else { return };
@@ -358,82 +390,13 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// Acts on the deadlines that have come: on so many at most that the others do not wait for them, as thousands may
-    /// come at once.
-    pub fn expire<S: Service<T>>(&mut self, service: &mut S, now: Time) {
-        let tick = self.connections.tick;
-        self.connections.wheel.advance(tick, &mut self.due);
-        let mut budget = self.storm_budget(self.connections.limits.expiries_turn_max);
-        while budget > 0 {
-            let Some((slot, conn)) = self.due.pop_front() else { break };
-            let Some(connection) = self.connections.get_mut(conn) else { continue };
-            if connection.check_at > tick {
-                // The entry is for a later round of the wheel, or an earlier one has replaced it. The latter
-                // is dropped: put in again, it would stay as long as its connection, with all its like.
-                let check_at = connection.check_at;
-                if check_at != Tick::NEVER && slot == Wheel::slot(check_at) && !planted::has(Bug::LaterRoundLost) {
-                    self.connections.wheel.insert(check_at, conn);
-                }
-                continue;
-            }
-            connection.check_at = Tick::NEVER;
-            budget -= usize::from(self.expire_connection(service, conn, now));
-        }
-    }
-
-    /// Whether anything was done but to look when to look again.
-    fn expire_connection<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, now: Time) -> bool {
-        let connections = &mut self.connections;
-        let tick = connections.tick;
-        let connection = &mut connections.slots[conn.index()];
-        if connection.phase == Phase::Lingering {
-            if connection.deadline <= tick || planted::has(Bug::LingerCutShort) {
-                connections.condemn(conn, CloseReason::Finished);
-            } else {
-                let deadline = connection.deadline;
-                connections.check_by(conn, deadline);
-            }
-            return false;
-        }
-        if let Some(key) = connection.queue()
-            && let Some(oldest) = connections.queues[key].oldest()
-            && Tick::not_before(oldest.time() + connections.limits.write_deadline) <= tick
-        {
-            connections.condemn(conn, CloseReason::WriteOverdue);
-            return true;
-        }
-        let mut acted = false;
-        if let Some(key) = connection.lease()
-            && !connection.has(flag::PAUSED)
-            && Tick::not_before(connections.leases[key].since.time() + connections.limits.input_deadline) <= tick
-        {
-            acted = true;
-            service.on_input_overdue(connections, conn, now);
-        }
-        let connection = &mut connections.slots[conn.index()];
-        if connection.deadline <= tick && matches!(connection.phase, Phase::Open | Phase::Flushing) {
-            connection.deadline = Tick::NEVER;
-            acted = true;
-            service.on_deadline(connections, conn, now);
-        }
-        if matches!(connections.slots[conn.index()].phase, Phase::Open | Phase::Flushing) {
-            let deadline = connections.slots[conn.index()].deadline;
-            connections.check_by(conn, deadline);
-            connections.watch_queue(conn);
-            if !connections.slots[conn.index()].has(flag::PAUSED) {
-                connections.watch_lease(conn);
-            }
-        }
-        acted
-    }
-
     /// Writes each connection for which something waits, once.
     pub fn flush<S: Service<T>>(&mut self, service: &mut S, now: Time) {
         let mut batch = std::mem::replace(&mut self.connections.dirty, std::mem::take(&mut self.dirty));
         for conn in batch.drain(..) {
             let Some(connection) = self.connections.get_mut(conn) else { continue };
             connection.set(flag::DIRTY, false);
-            if matches!(connection.phase, Phase::Open | Phase::Flushing) {
+            if matches!(connection.phase, Phase::Entering | Phase::Open | Phase::Flushing) {
                 self.flush_connection(service, conn, now);
             }
         }
@@ -442,6 +405,9 @@ impl<T: Transport> Engine<T> {
 
     fn flush_connection<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, now: Time) {
         let connections = &mut self.connections;
+        if connections.slots[conn.index()].has(flag::FRONTED) && !connections.flush_front(conn) {
+            return;
+        }
         let mut budget = connections.limits.write_turn_bytes_max;
         loop {
             let connection = &mut connections.slots[conn.index()];
@@ -450,14 +416,14 @@ impl<T: Transport> Engine<T> {
                 connections.mark_dirty(conn);
                 break;
             }
-            match connections.queues[key].write_to(&mut connection.transport) {
+            match connections.transmit_queue(conn, key) {
                 Ok(count) => {
                     budget = budget.saturating_sub(count);
                     connections.advance_queue(conn, key, count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    connection.set(flag::BLOCKED, true);
+                    connections.slots[conn.index()].set(flag::BLOCKED, true);
                     connections.watch_queue(conn);
                 }
                 Err(_) => {
@@ -511,6 +477,7 @@ impl<T: Transport> Engine<T> {
             }
             self.connections.release_lease(conn);
             self.connections.release_queue(conn);
+            self.connections.release_front(conn);
             // The slot is taken out first: what the service says now cannot reach it.
             drop(self.connections.slots.remove(conn.index()));
             if !told {
@@ -522,66 +489,5 @@ impl<T: Transport> Engine<T> {
         if self.unsent.capacity() > self.connections.limits.queue_bytes_max / 4 {
             self.unsent = Vec::new();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::reactor::PeerAddr;
-
-    /// Nothing comes and nothing goes.
-    struct Silence;
-
-    impl Transport for Silence {
-        fn read_vectored(&mut self, _: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-            Err(io::ErrorKind::WouldBlock.into())
-        }
-
-        fn write_vectored(&mut self, _: &[io::IoSlice<'_>]) -> io::Result<usize> {
-            Err(io::ErrorKind::WouldBlock.into())
-        }
-
-        fn shutdown_write(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    /// Sets a far deadline whenever a near one has come.
-    struct Idle(u32);
-
-    impl Service<Silence> for Idle {
-        fn on_data(&mut self, _: &mut Connections<Silence>, _: ConnId, data: &mut [u8], _: Time) -> Progress {
-            Progress::all(data)
-        }
-
-        fn on_deadline(&mut self, io: &mut Connections<Silence>, conn: ConnId, now: Time) {
-            self.0 += 1;
-            io.set_deadline(conn, Some(now + Duration::from_mins(5)));
-        }
-    }
-
-    #[test]
-    fn entries_that_earlier_ones_replaced_do_not_pile_up_in_the_wheel() {
-        let mut engine = Engine::new::<Idle>(Limits::default());
-        let conn = engine.open(Silence, PeerAddr::UNIX, |_, _| Ok(())).expect("a slot");
-        let mut service = Idle(0);
-        let mut now = Time::ZERO;
-        for round in 0..5000 {
-            // An idle deadline far away, and again and again one that comes before it.
-            engine.connections.set_deadline(conn, Some(now + Duration::from_mins(5)));
-            engine.connections.set_deadline(conn, Some(now + Duration::from_secs(2)));
-            let end = now + Duration::from_secs(3);
-            while let Some(wait) = engine.wait(now).filter(|wait| now + *wait <= end) {
-                now += wait;
-                engine.begin_turn(now);
-                engine.expire(&mut service, now);
-            }
-            now = end;
-            assert!(engine.connections.wheel.len() < 200, "{} in round {round}", engine.connections.wheel.len());
-        }
-        assert_eq!(service.0, 5000, "every deadline came");
     }
 }

@@ -2,19 +2,22 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use log::warn;
 use mio::event::{Event, Source};
 use mio::{Events, Interest, Poll, Registry, Token};
+use rustls::ServerConfig;
 
 use super::admission::{Admitted, tell};
 use super::connection::flag;
 use super::connector::{self, Outbound};
 use super::listener::{Listener, Reserve, concerns_one_connection, is_out_of_descriptors};
+use super::tls::Session;
 use super::{
     Clock, ConnId, Connections, Endpoint, Engine, Limits, PeerAddr, Readiness, Refusal, Service, SocketOptions, Stream,
-    Transport,
+    TlsRole, Transport,
 };
 use crate::time::Time;
 
@@ -114,6 +117,22 @@ impl Reactor {
             self.engine.connections.slots[conn.index()].set(flag::BLOCKED | flag::CONNECTING, true);
         }
         Ok(conn)
+    }
+
+    /// As [`Reactor::connect`], with TLS: what is sent waits until it is agreed on.
+    ///
+    /// # Errors
+    /// As [`Reactor::connect`], and those of a configuration with which TLS cannot begin.
+    pub fn connect_tls(&mut self, endpoint: &Endpoint, source: Option<IpAddr>, role: TlsRole) -> io::Result<ConnId> {
+        let session = Session::new(role).map_err(io::Error::other)?;
+        let conn = self.connect(endpoint, source)?;
+        self.engine.connections.put_session(conn, session);
+        Ok(conn)
+    }
+
+    /// How TLS is spoken with those who come to a listener from now on, by the number of [`Reactor::listen`].
+    pub fn set_tls(&mut self, listener: usize, config: Option<Arc<ServerConfig>>) {
+        self.engine.set_tls(listener, config);
     }
 
     /// The clock of the loop.
@@ -226,6 +245,13 @@ impl Reactor {
             }
             let mut budget = self.engine.storm_budget(self.engine.connections.limits.accepts_turn_max);
             while budget > 0 && self.listeners[number].pending && self.listeners[number].retry_at.is_none() {
+                if self.engine.tls.get(number).is_some_and(Option::is_some) && !self.engine.may_shake_hands() {
+                    break;
+                }
+                if let Some(pause) = self.engine.accept_pause(now) {
+                    self.listeners[number].retry_at = Some(now + pause);
+                    break;
+                }
                 budget -= 1;
                 self.accept_one(service, number, now);
             }
@@ -263,9 +289,21 @@ impl Reactor {
         let Self { poll, engine, .. } = self;
         let register = |stream: &mut Stream, conn| register(poll.registry(), stream, conn);
         let admitted = engine.admit(service, stream, peer, number, now, register)?;
-        if admitted == Admitted::Refused {
-            let most = self.engine.connections.limits.connections_max;
-            self.warn(now, &format!("connections are refused: there are {most}, as many as there may be"));
+        if let Admitted::Refused(why) = admitted {
+            let limits = &self.engine.connections.limits;
+            let text = match why {
+                Refusal::Connections => {
+                    format!("connections are refused: there are {}, as many as there may be", limits.connections_max)
+                }
+                Refusal::AddressConnections => format!(
+                    "connections from {peer} are refused: there are {} from its address, as many as there may be",
+                    limits.connections_per_address_max
+                ),
+                Refusal::AddressRate => format!("connections from {peer} are refused: too many come in a second"),
+                // Whoever put it on the list knows; it may try as often as it likes.
+                Refusal::Denied | Refusal::Descriptors => return Ok(()),
+            };
+            self.warn(now, &text);
         }
         Ok(())
     }
@@ -275,8 +313,10 @@ impl Reactor {
     fn shed<S: Service>(&mut self, service: &mut S, number: usize, now: Time) {
         let accepted = if self.reserve.give_up() { self.listeners[number].accept().ok() } else { None };
         if let Some((mut stream, _)) = accepted {
-            self.engine.connections.counters.refused_descriptors += 1;
-            tell(&mut stream, service.refusal(Refusal::Descriptors));
+            self.engine.connections.counters.refuse(Refusal::Descriptors);
+            if self.engine.tls.get(number).is_none_or(Option::is_none) {
+                tell(&mut stream, service.refusal(Refusal::Descriptors));
+            }
             let _ = stream.shutdown_write();
             drop(stream);
         } else {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::CloseReason;
+use super::{CloseReason, RateLimit, Refusal, TlsFault};
 
 /// What a reactor may use. Each default's reason stands with it.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +21,27 @@ pub struct Limits {
     /// thousands come or are lost at once the others must not wait for more than a tenth of a millisecond of that. In
     /// longer turns they are more, in proportion, so that a storm gets its share of a busy relay too.
     pub storm_turn_min: usize,
+    /// Reads of handshakes (TLS, or a proxy's header) in a turn, however long it takes: one can cost as much as a thousand
+    /// frames, which the connected must not wait for. In a short turn they are fewer: see `storm_turn_min`.
+    pub handshakes_turn_max: usize,
+    /// Handshakes that may wait for their turn before listeners for TLS accept no more: whoever comes then waits in the
+    /// system's backlog, where it costs nothing.
+    pub handshakes_waiting_max: usize,
+    /// Time to get through the handshake: a slow line makes it, an idle attacker is gone soon.
+    pub handshake_deadline: Duration,
+    /// Bytes of a handshake's messages whose end has not come: room for a long chain of certificates.
+    pub handshake_bytes_max: usize,
+    /// Connections that the service has not settled ([`super::Connections::settle`]); one more, and the oldest of them has to
+    /// go. By default there is no such limit: not every service settles anybody.
+    pub newcomers_max: usize,
+    /// Connections from one address, or one IPv6 network of 64 bits. By default there is no such limit.
+    pub connections_per_address_max: usize,
+    /// Connections accepted in a second, from all addresses; others wait in the system's backlog.
+    pub accepts_per_second_max: Option<u32>,
+    /// Connections accepted in a second from one address; others are refused.
+    pub accepts_per_address_per_second_max: Option<u32>,
+    /// What each connection may send in a second. By default whatever the loop's budgets leave to it.
+    pub rate: RateLimit,
     /// Bytes of the buffer that all connections share for reading: what one read can return. It should fit
     /// the second-level cache.
     pub read_scratch_bytes: usize,
@@ -66,6 +87,15 @@ impl Default for Limits {
             endings_turn_max: 64,
             expiries_turn_max: 64,
             storm_turn_min: 4,
+            handshakes_turn_max: 16,
+            handshakes_waiting_max: 64,
+            handshake_deadline: Duration::from_secs(10),
+            handshake_bytes_max: 64 * 1024,
+            newcomers_max: usize::MAX,
+            connections_per_address_max: usize::MAX,
+            accepts_per_second_max: None,
+            accepts_per_address_per_second_max: None,
+            rate: RateLimit::default(),
             read_scratch_bytes: 256 * 1024,
             read_turn_bytes_max: 256 * 1024,
             turn_work_max: 4096,
@@ -89,10 +119,16 @@ impl Default for Limits {
 pub struct Counters {
     /// Connections accepted and handed to the service.
     pub accepted: u64,
-    /// Connections refused because [`Limits::connections_max`] was reached.
-    pub refused_connections: u64,
-    /// Connections refused because the system had no file descriptor for them.
-    pub refused_descriptors: u64,
+    /// Connections refused, in the order of [`Refusal::ALL`].
+    pub refused: [u64; Refusal::ALL.len()],
+    /// Handshakes that were completed.
+    pub handshakes: u64,
+    /// Of these, those that took up an earlier session.
+    pub handshakes_resumed: u64,
+    /// Peers with which no TLS could be spoken, in the order of [`TlsFault::ALL`].
+    pub tls_faults: [u64; TlsFault::ALL.len()],
+    /// Times that a connection had sent more than it may.
+    pub rate_exceeded: u64,
     /// Connections that ended without having sent a byte: port scans and health checks.
     pub silent: u64,
     /// Failures to accept for any other reason.
@@ -111,4 +147,22 @@ pub struct Counters {
     pub closed: [u64; CloseReason::ALL.len()],
     /// Turns of the loop.
     pub turns: u64,
+}
+
+impl Counters {
+    pub(super) const fn refuse(&mut self, why: Refusal) {
+        self.refused[why as usize] += 1;
+    }
+
+    /// How many connections ended for this reason.
+    #[must_use]
+    pub const fn closed(&self, why: CloseReason) -> u64 {
+        self.closed[why as usize]
+    }
+
+    /// How many connections were refused for this reason.
+    #[must_use]
+    pub const fn refused(&self, why: Refusal) -> u64 {
+        self.refused[why as usize]
+    }
 }

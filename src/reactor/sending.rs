@@ -3,7 +3,7 @@
 //! Every limit on what waits is enforced here and nowhere else. Queues are written in [`super::engine`]; only what a copy
 //! would not make cheaper goes from here straight to an idle recipient.
 
-use std::io::{self, IoSlice};
+use std::io;
 
 use super::connection::{Phase, flag};
 use super::connections::live;
@@ -53,19 +53,18 @@ impl<T: Transport> Connections<T> {
 
     /// Writes to a connection for which nothing waits; says how much was taken.
     fn write_through(&mut self, conn: ConnId, bytes: &[u8]) -> usize {
-        let connection = &mut self.slots[conn.index()];
         let mut start = 0;
         while start < bytes.len() {
-            match connection.transport.write_vectored(&[IoSlice::new(&bytes[start..])]) {
+            match self.transmit(conn, &bytes[start..]) {
                 Ok(count) => {
                     self.counters.writes += 1;
                     self.counters.written_bytes += count as u64;
-                    connection.written += count as u64;
+                    self.slots[conn.index()].written += count as u64;
                     start += count;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    connection.set(flag::BLOCKED, true);
+                    self.slots[conn.index()].set(flag::BLOCKED, true);
                     break;
                 }
                 Err(_) => {
@@ -74,7 +73,7 @@ impl<T: Transport> Connections<T> {
                 }
             }
         }
-        if start > 0 && connection.has(flag::NOTIFY) {
+        if start > 0 && self.slots[conn.index()].has(flag::NOTIFY) {
             self.mark_dirty(conn);
         }
         start
@@ -90,20 +89,21 @@ impl<T: Transport> Connections<T> {
         let open = |connections: &Self| connections.slots[conn.index()].phase == Phase::Open;
         // Nobody is ended for what others want to tell it unless it has let much of it wait. But what was begun cannot be
         // refused any more: somebody has to go then.
-        let least = if start > 0 { 0 } else { self.limits.queue_bytes_max / 4 };
+        let is_begun = start > 0 || self.has_sealed(conn);
+        let least = if is_begun { 0 } else { self.limits.queue_bytes_max / 4 };
         let fits = !open(self) || self.relieve(outgoing.cost(start), least);
         if !open(self) {
             // The write failed, or this queue was the largest.
             return self.hand_back(conn, outgoing, start);
         }
-        if !fits && start == 0 {
+        if !fits && !is_begun {
             let connection = &self.slots[conn.index()];
             if connection.queue().is_none() && !connection.has(flag::BLOCKED) {
                 // What goes straight to the socket needs no memory: who keeps up is not refused for those who do not.
                 let start = self.write_through(conn, outgoing.bytes());
                 if start == outgoing.bytes().len() {
                     return Ok(());
-                } else if start > 0 || !open(self) {
+                } else if start > 0 || self.has_sealed(conn) || !open(self) {
                     return self.enqueue(conn, outgoing, lane, start);
                 }
             }
@@ -174,10 +174,13 @@ impl<T: Transport> Connections<T> {
         }
         let queues = self.queues.iter().map(|(_, queue)| (queue.weight_bytes(), queue.owner));
         let leases = self.leases.iter().map(|(_, lease)| (lease.accounted_bytes, lease.owner));
+        let slots = &self.slots;
+        let owner = |index: usize| ConnId::new(index, slots.get(index).map_or(1, |connection| connection.generation));
+        let fronts = self.fronts.iter().map(|(index, front)| (front.accounted_bytes, owner(index)));
         // A message that the service is just being shown is on its way out; its sender is not to blame for that.
         let is_shown = |owner: ConnId| self.slots[owner.index()].lease().is_some_and(|key| self.leases[key].is_lent());
         let is_alive = |(_, owner): &(usize, ConnId)| self.slots[owner.index()].phase != Phase::Condemned;
-        let mut heavy: Vec<_> = queues.chain(leases).filter(is_alive).collect();
+        let mut heavy: Vec<_> = queues.chain(leases).chain(fronts).filter(is_alive).collect();
         heavy.sort_unstable_by(|a, b| b.cmp(a));
         self.heaviest_bytes = heavy.first().map_or(0, |(weight, _)| *weight);
         let mut expected = 0;

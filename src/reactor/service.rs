@@ -27,7 +27,7 @@ impl Progress {
 /// and closing is told in [`Service::on_close`], once for each connection that was opened. Time is told,
 /// never asked for.
 pub trait Service<T: Transport = Stream> {
-    /// A connection was accepted on the listener with this number.
+    /// A connection was accepted on the listener with this number, and is through its handshake if there is one.
     fn on_open(&mut self, io: &mut Connections<T>, conn: ConnId, peer: PeerAddr, listener: usize, now: Time) {
         let _ = (io, conn, peer, listener, now);
     }
@@ -50,6 +50,13 @@ pub trait Service<T: Transport = Stream> {
     fn on_input_overdue(&mut self, io: &mut Connections<T>, conn: ConnId, now: Time) {
         let _ = now;
         io.abort(conn, CloseReason::InputOverdue);
+    }
+
+    /// A connection that was not settled ([`Connections::settle`]) has to go, because too many newer ones have come. By
+    /// default it ends.
+    fn on_crowded_out(&mut self, io: &mut Connections<T>, conn: ConnId, now: Time) {
+        let _ = now;
+        io.abort(conn, CloseReason::CrowdedOut);
     }
 
     /// The time set by [`Connections::set_deadline`] has come.

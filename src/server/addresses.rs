@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::config::Listen;
 use crate::reactor::Endpoint;
 
 /// An address to connect to.
@@ -13,9 +14,19 @@ pub struct Listening {
     pub is_local: bool,
 }
 
-/// Every address at which an endpoint can be reached: for a wildcard, each of the machine's.
+/// Every address at which a listener can be reached, as clients write it: for a wildcard, each of the machine's.
 #[must_use]
-pub fn reachable(endpoint: &Endpoint) -> Vec<Listening> {
+pub fn reachable(listen: &Listen) -> Vec<Listening> {
+    let mut found = addresses(&listen.endpoint);
+    if listen.tls {
+        for one in &mut found {
+            one.address.insert_str(0, "tls://");
+        }
+    }
+    found
+}
+
+fn addresses(endpoint: &Endpoint) -> Vec<Listening> {
     let Endpoint::Tcp(address) = endpoint else {
         return vec![Listening { address: endpoint.to_string(), is_local: true }];
     };
@@ -50,10 +61,11 @@ mod tests {
 
     #[test]
     fn a_wildcard_is_shown_as_addresses_that_one_can_connect_to() {
-        let all = reachable(&Endpoint::Tcp("0.0.0.0:7".parse().expect("an address")));
+        let listen = |text: &str, tls| Listen { endpoint: Endpoint::Tcp(text.parse().expect("an address")), tls };
+        let all = reachable(&listen("0.0.0.0:7", false));
         assert!(all.iter().any(|one| one.address == "127.0.0.1:7" && one.is_local), "{all:?}");
         assert!(all.iter().all(|one| !one.address.starts_with("0.0.0.0")), "{all:?}");
-        let one = reachable(&Endpoint::Tcp("[::1]:8".parse().expect("an address")));
-        assert_eq!(one, [Listening { address: "[::1]:8".to_owned(), is_local: true }]);
+        let one = reachable(&listen("[::1]:8", true));
+        assert_eq!(one, [Listening { address: "tls://[::1]:8".to_owned(), is_local: true }]);
     }
 }

@@ -6,20 +6,22 @@
 mod addresses;
 mod frame_log;
 mod service;
+mod tls;
 
 pub use addresses::{Listening, reachable};
 pub use service::RelayService;
+pub use tls::{ALPN, KeyError, TlsKeys, TlsLoaded};
 
 use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use log::{info, warn};
+use log::{error, info, warn};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::low_level::signal_name;
 use signal_hook_mio::v1_0::Signals;
 
-use crate::config::Settings;
+use crate::config::{Listen, Settings};
 use crate::descriptors::{RESERVED_DESCRIPTORS, raise_descriptor_limit};
 use crate::reactor::{Endpoint, Reactor};
 use crate::relay::{self, Relay};
@@ -37,12 +39,15 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// The keys for TLS cannot be used.
+    Keys(KeyError),
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (endpoint, error) = match self {
             Self::System(error) => return write!(f, "the system does not let the relay start: {error}"),
+            Self::Keys(error) => return error.fmt(f),
             Self::Listen { endpoint, error } => (endpoint, error),
         };
         write!(f, "cannot listen on {endpoint}: ")?;
@@ -84,7 +89,8 @@ pub struct Server {
     service: RelayService,
     signals: Signals,
     /// Where it really listens, in the order of the settings.
-    endpoints: Vec<Endpoint>,
+    listening: Vec<Listen>,
+    keys: Option<TlsKeys>,
     connections_max: usize,
     drain_deadline: Duration,
     stats_interval: Option<Duration>,
@@ -96,6 +102,8 @@ impl Server {
     /// # Errors
     /// The first endpoint that cannot be listened on, and why.
     pub fn bind(settings: &Settings) -> Result<Self, StartError> {
+        let keys = settings.access.tls_files().map(TlsKeys::new).transpose().map_err(StartError::Keys)?;
+        let loaded = keys.as_ref().map(TlsKeys::load).transpose().map_err(StartError::Keys)?;
         let descriptors = raise_descriptor_limit();
         let mut limits = settings.reactor_limits();
         let available = descriptors.saturating_sub(RESERVED_DESCRIPTORS + settings.listen.len()).max(1);
@@ -113,28 +121,68 @@ impl Server {
         let mut reactor = Reactor::new::<RelayService>(limits).map_err(StartError::System)?;
         let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1]).map_err(StartError::System)?;
         reactor.watch(&mut signals).map_err(StartError::System)?;
-        let mut endpoints = Vec::new();
-        for endpoint in &settings.listen {
+        reactor.connections().set_gate(settings.access.gate());
+        let mut listening = Vec::new();
+        for Listen { endpoint, tls } in &settings.listen {
             let bound = reactor.listen(endpoint, settings.socket_options());
-            endpoints.push(bound.map_err(|error| StartError::Listen { endpoint: endpoint.clone(), error })?);
+            let endpoint = bound.map_err(|error| StartError::Listen { endpoint: endpoint.clone(), error })?;
+            listening.push(Listen { endpoint, tls: *tls });
         }
         let told = relay::Settings { connections_max: limits.connections_max, ..settings.relay() };
         let relay = Relay::new(told, fastrand::u64(..), reactor.clock().epoch());
-        Ok(Self {
+        let mut server = Self {
             service: RelayService::new(relay, settings.log_frames),
             reactor,
             signals,
-            endpoints,
+            listening,
+            keys,
             connections_max: limits.connections_max,
             drain_deadline: settings.drain_deadline,
             stats_interval: settings.stats_interval,
-        })
+        };
+        if let Some(loaded) = loaded {
+            server.use_keys(loaded);
+        }
+        Ok(server)
+    }
+
+    /// Has TLS be spoken with these keys from now on; connections that stand stay as they are.
+    fn use_keys(&mut self, loaded: TlsLoaded) {
+        if let Some(days) = loaded.ends_in_days {
+            warn!("the certificate for TLS ends in {days} days");
+        }
+        for (number, listen) in self.listening.iter().enumerate() {
+            self.reactor.set_tls(number, listen.tls.then(|| loaded.config.clone()));
+        }
+    }
+
+    /// SIGHUP: has the log and the keys read anew; says whether there was anything to do.
+    fn hang_up(&mut self, reload_log: &mut impl FnMut() -> bool) -> bool {
+        let has_log = reload_log();
+        if has_log {
+            info!("SIGHUP: the log file has been opened anew");
+        }
+        self.reload() || has_log
+    }
+
+    /// Reads again what can change while the relay runs; says whether there is anything of that kind. What cannot be used
+    /// leaves everything as it was, and is said in the log.
+    fn reload(&mut self) -> bool {
+        let Some(keys) = &self.keys else { return false };
+        match keys.load() {
+            Ok(loaded) => {
+                self.use_keys(loaded);
+                info!("SIGHUP: the keys for TLS have been read anew");
+            }
+            Err(error) => error!("SIGHUP: TLS goes on with the keys that it has: {error}"),
+        }
+        true
     }
 
     /// Where it really listens, ports that the system chose included.
     #[must_use]
-    pub fn endpoints(&self) -> &[Endpoint] {
-        &self.endpoints
+    pub fn listening(&self) -> &[Listen] {
+        &self.listening
     }
 
     /// How many connections it takes.
@@ -165,7 +213,7 @@ impl Server {
                 for signal in self.signals.pending() {
                     match signal {
                         SIGUSR1 => self.service.log_stats(self.reactor.connections()),
-                        SIGHUP if reload() => info!("SIGHUP: the log file has been opened anew"),
+                        SIGHUP if self.hang_up(&mut reload) => {}
                         _ if stop_at.is_some() => return Ok(Ended::Interrupted(signal)),
                         _ => {
                             let name = signal_name(signal).unwrap_or("a signal");

@@ -1,10 +1,14 @@
 //! The relay as a service on the reactor: bytes to frames, connections to ids, effects to calls.
 
+use std::fmt::Display;
+
 use log::{info, log_enabled};
 
 use super::frame_log;
 use crate::outgoing::{Lane, Outgoing, SendError};
-use crate::reactor::{CloseReason, ConnId, Connections, PeerAddr, Progress, Refusal, Service, Transport, Unsent};
+use crate::reactor::{
+    CloseReason, ConnId, Connections, PeerAddr, Progress, Refusal, Service, TlsFault, Transport, Unsent,
+};
 use crate::relay::{Input, Outbox, Relay};
 use crate::time::Time;
 use crate::wire::control::{Body, ErrorBody, Reason};
@@ -60,8 +64,8 @@ impl RelayService {
         let (relay, reactor) = (self.relay.counters(), io.counters());
         info!(
             "clients {}, connections {}, rooms {}; frames in {}, queued {}, skipped {}, lost with their recipient {}; \
-             bytes read {}, written {}, held now {}; connections accepted {}, of which {} never sent a byte; refused {} \
-             for the limit and {} for descriptors",
+             bytes read {}, written {}, held now {}; connections accepted {}, of which {} never sent a byte; not let in {}; \
+             handshakes {}, of which {} resumed",
             self.relay.clients(),
             io.len(),
             self.relay.rooms(),
@@ -74,24 +78,39 @@ impl RelayService {
             io.buffered_total_bytes(),
             reactor.accepted,
             reactor.silent,
-            reactor.refused_connections,
-            reactor.refused_descriptors,
+            reactor.refused.iter().sum::<u64>(),
+            reactor.handshakes,
+            reactor.handshakes_resumed,
         );
-        for (what, table) in [("closed", &relay.closed), ("refused", &relay.refused)] {
-            let parts: Vec<String> = Code::ALL
-                .iter()
-                .zip(table)
-                .filter(|(_, count)| **count > 0)
-                .map(|(code, count)| format!("{code} {count}"))
-                .collect();
-            if !parts.is_empty() {
-                info!("{what}: {}", parts.join(", "));
-            }
-        }
+        log_table("closed", Code::ALL, &relay.closed);
+        log_table("refused", Code::ALL, &relay.refused);
+        log_table("not let in", &Refusal::ALL, &reactor.refused);
+        log_table("ended before they were in", &BEFORE_THE_RELAY, &BEFORE_THE_RELAY.map(|why| reactor.closed(why)));
+        log_table("no TLS", &TlsFault::ALL, &reactor.tls_faults);
+        log_table("sent too much", &["times"], &[reactor.rate_exceeded]);
     }
 
     fn handle<T: Transport>(&mut self, io: &mut Connections<T>, conn: ConnId, input: Input<'_>, now: Time) {
         self.relay.handle(client_id(conn), input, now, &mut Link { io, log_frames: self.log_frames });
+    }
+}
+
+/// Ends of which the relay has never heard: its own table has all others.
+const BEFORE_THE_RELAY: [CloseReason; 6] = [
+    CloseReason::Abandoned,
+    CloseReason::Refused,
+    CloseReason::BadProxyHeader,
+    CloseReason::HandshakeOverdue,
+    CloseReason::TlsFailed,
+    CloseReason::CrowdedOut,
+];
+
+/// Logs what has been counted, in one line; only what has happened.
+fn log_table(what: &str, names: &[impl Display], counts: &[u64]) {
+    let happened = names.iter().zip(counts).filter(|(_, count)| **count > 0);
+    let parts: Vec<String> = happened.map(|(name, count)| format!("{name} {count}")).collect();
+    if !parts.is_empty() {
+        info!("{what}: {}", parts.join(", "));
     }
 }
 
@@ -110,7 +129,12 @@ impl<T: Transport> Service<T> for RelayService {
                     if self.log_frames {
                         frame_log::received(id, run.bytes);
                     }
+                    let (frames, bytes) = (run.frames, run.bytes.len());
                     self.handle(io, conn, Input::Frames(run), now);
+                    if io.spend(conn, frames, bytes) {
+                        // Closing for that needs a word of the relay's.
+                        io.abort(conn, CloseReason::Aborted);
+                    }
                 }
                 Ok(Next::Incomplete { wanted }) => return Progress { consumed, wanted },
                 Err(error) => {
@@ -140,8 +164,15 @@ impl<T: Transport> Service<T> for RelayService {
 
     fn on_close(&mut self, io: &mut Connections<T>, conn: ConnId, reason: CloseReason, left: Unsent<'_>, now: Time) {
         let code = match reason {
-            CloseReason::Finished | CloseReason::Aborted => None,
-            CloseReason::Reset | CloseReason::Unreachable => Some(Code::Reset),
+            CloseReason::Finished
+            | CloseReason::Aborted
+            // Of these the relay has never heard.
+            | CloseReason::Abandoned
+            | CloseReason::Refused
+            | CloseReason::BadProxyHeader
+            | CloseReason::HandshakeOverdue
+            | CloseReason::CrowdedOut => None,
+            CloseReason::Reset | CloseReason::Unreachable | CloseReason::TlsFailed => Some(Code::Reset),
             CloseReason::InputOverdue => Some(Code::FrameTimeout),
             CloseReason::InputTooLarge => Some(Code::FrameTooLarge),
             CloseReason::WriteOverdue => Some(Code::SlowConsumer),
@@ -161,8 +192,9 @@ impl<T: Transport> Service<T> for RelayService {
 
     fn refusal(&mut self, why: Refusal) -> &[u8] {
         let code = match why {
-            Refusal::Connections => Code::ConnectionsFull,
             Refusal::Descriptors => Code::DescriptorsOut,
+            // Until the others have codes of their own.
+            _ => Code::ConnectionsFull,
         };
         let reason = Reason { retry_ms: Some(self.relay.retry_ms()), ..Reason::new(code, code.meaning()) };
         self.refusal.clear();

@@ -48,7 +48,7 @@ pub(crate) fn descriptors(scene: &mut Scene) {
     }
     assert!(welcomed.len() as u64 <= room + 1 && refused > 0, "{} welcomed, {refused} refused", welcomed.len());
     let (busy, lasted) = (scene.relay.cpu().saturating_sub(cpu), scene.lasted());
-    let counted = scene.relay.counters().total("for the limit and");
+    let counted = scene.relay.counters().total("not let in");
     assert_eq!(counted, refused, "each that was refused is counted");
     // Nothing happens, and it does not spin; its share is that of the bystanders.
     let (idle_from, idle_cpu) = (Instant::now(), scene.relay.cpu());

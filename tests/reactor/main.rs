@@ -8,6 +8,8 @@
 //! operations.rs operations against a model, and random.rs random ones
 //! turnover.rs  some leave while others come
 //! clock.rs     what the loop takes for a stop of the process, and what for work
+//! gate.rs      who gets in, and how much who is in may send
+//! tls.rs       TLS between sockets and service
 //! sockets.rs   the same promises on sockets of the system, and what only they have
 //! ```
 
@@ -15,10 +17,14 @@ mod clock;
 mod closing;
 #[path = "../support/dice.rs"]
 mod dice;
+mod gate;
 mod operations;
 mod random;
 mod reading;
 mod sockets;
 mod support;
+mod tls;
+#[path = "../support/tls.rs"]
+mod tls_support;
 mod turnover;
 mod writing;

@@ -242,7 +242,9 @@ fn who_is_refused_at_the_cap_can_read_why_although_it_has_already_sent_something
     for refused in 1..=20 {
         let mut client = connect(address);
         client.write_all(&vec![1; 50_000]).expect("the system takes it");
-        live.until("it is refused", |live| live.reactor.connections().counters().refused_connections == refused);
+        live.until("it is refused", |live| {
+            live.reactor.connections().counters().refused(switchboard::reactor::Refusal::Connections) == refused
+        });
         // More arrives where nobody reads any more.
         client.write_all(&vec![2; 50_000]).expect("the system takes it");
         for _ in 0..5 {
@@ -277,7 +279,9 @@ fn those_who_linger_or_are_refused_take_no_place_from_others() {
     let mut clients: Vec<_> = (0..3).map(|_| live.connect(address).1).collect();
     // No place is left even to linger in: the refused one is closed at once.
     let mut refused = connect(address);
-    live.until("it is refused", |live| live.reactor.connections().counters().refused_connections == 1);
+    live.until("it is refused", |live| {
+        live.reactor.connections().counters().refused(switchboard::reactor::Refusal::Connections) == 1
+    });
     assert_eq!(refused.read(&mut [0]).expect("an end"), 0);
     for client in &mut clients {
         live.ask(client, b"hello");
@@ -482,7 +486,7 @@ fn out_of_descriptors_it_refuses_at_once_sleeps_and_recovers_without_a_new_conne
             let mut clients: Vec<_> = (0..30).map(|_| connect(address)).collect();
             allow_descriptors(5);
             live.until("all others are refused", |live| {
-                live.reactor.connections().counters().refused_descriptors == 25
+                live.reactor.connections().counters().refused(switchboard::reactor::Refusal::Descriptors) == 25
             });
             assert_eq!(live.reactor.connections().counters().accepted, 5);
             for client in &mut clients[5..] {
@@ -502,11 +506,13 @@ fn out_of_descriptors_it_refuses_at_once_sleeps_and_recovers_without_a_new_conne
             let turns = live.reactor.connections().counters().turns - before;
             assert!(turns < 100, "{turns} turns in which nothing can be done");
             // The next attempt may be anywhere in its two seconds: see it pass.
-            let refused = live.reactor.connections().counters().refused_descriptors;
+            let refused = live.reactor.connections().counters().refused(switchboard::reactor::Refusal::Descriptors);
             lift_limit();
             let extra = connect(address);
             allow_descriptors(0);
-            live.until("the next attempt", |live| live.reactor.connections().counters().refused_descriptors > refused);
+            live.until("the next attempt", |live| {
+                live.reactor.connections().counters().refused(switchboard::reactor::Refusal::Descriptors) > refused
+            });
             drop(extra);
             // One arrives while accepting rests, and one leaves: the timer lets the new one in.
             lift_limit();
@@ -516,7 +522,10 @@ fn out_of_descriptors_it_refuses_at_once_sleeps_and_recovers_without_a_new_conne
             drop(clients.drain(..25));
             live.until("the timer looks again", |live| live.reactor.connections().counters().accepted == 6);
             live.ask(&mut late, b"in at last");
-            assert_eq!(live.reactor.connections().counters().refused_descriptors, refused + 1);
+            assert_eq!(
+                live.reactor.connections().counters().refused(switchboard::reactor::Refusal::Descriptors),
+                refused + 1
+            );
         },
     );
 }

@@ -354,6 +354,11 @@ impl Bench {
         (conn, peer)
     }
 
+    /// Has turns look at what `peer` announces.
+    pub(crate) fn watch(&mut self, conn: ConnId, peer: &Peer) {
+        self.peers.push((conn, peer.clone()));
+    }
+
     pub(crate) fn io(&mut self) -> &mut Connections<Pipe> {
         &mut self.engine.connections
     }

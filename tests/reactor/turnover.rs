@@ -35,7 +35,7 @@ fn whoever_leaves_makes_room_for_who_comes_in_the_same_moment() {
         let last = clients.last_mut().expect("it has just come");
         live.ask(last, b"hello");
     }
-    assert_eq!(live.reactor.connections().counters().refused_connections, 0);
+    assert_eq!(live.reactor.connections().counters().refused(switchboard::reactor::Refusal::Connections), 0);
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn when_more_leave_than_a_turn_deals_with_nobody_is_taken_in_before_the_last_has
     drop(clients);
     let mut back: Vec<_> = (0..30).map(|_| connect(address)).collect();
     live.until("all are back", |live| live.reactor.connections().counters().accepted == 60);
-    assert_eq!(live.reactor.connections().counters().refused_connections, 0);
+    assert_eq!(live.reactor.connections().counters().refused(switchboard::reactor::Refusal::Connections), 0);
     for client in &mut back {
         live.ask(client, b"hello");
     }

@@ -345,8 +345,8 @@ impl World {
             let is_full = self.tap.judge.connections() >= self.engine.connections.limits().connections_max;
             let admitted = self.engine.admit(&mut self.tap, pipe, address, 0, self.now, register);
             let Ok(admitted) = admitted else { panic!("there is a slot") };
-            assert_eq!(admitted == Admitted::Refused, is_full, "who is let in");
-            if admitted == Admitted::Refused {
+            assert_eq!(admitted != Admitted::Open, is_full, "who is let in");
+            if admitted != Admitted::Open {
                 self.tap.judge.turned_away(&wire.wire().taken());
                 self.endings.turned_away(&wire, self.now);
             }

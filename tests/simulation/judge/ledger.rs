@@ -112,7 +112,11 @@ impl Judge {
             ("ERRORs that came in", relay.errors_in, seen.errors_in),
             ("clients", relay.registered, seen.registered),
             ("connections", reactor.accepted, self.tally.connections),
-            ("connections that were not let in", reactor.refused_connections, seen.turned_away),
+            (
+                "connections that were not let in",
+                reactor.refused(switchboard::reactor::Refusal::Connections),
+                seen.turned_away,
+            ),
             ("bytes written", reactor.written_bytes, self.records.values().map(|record| record.taken_bytes).sum()),
         ] {
             assert_eq!(counted, seen, "the count of {what}");

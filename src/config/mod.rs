@@ -3,50 +3,46 @@
 //! A flag's comment is its help text. The arguments are checked one by one as they are read;
 //! [`Settings::validate`] checks what only makes sense together.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::ops::RangeInclusive;
+mod access;
+mod parse;
+
+pub use access::{Access, Excess, TlsFiles};
+pub use parse::{BytesCeiling, Ceiling};
+
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use clap::Args;
 use log::LevelFilter;
 
 use crate::reactor::{Endpoint, Limits, SocketOptions};
 use crate::relay;
-use crate::wire::{HEADER_BYTES, PAYLOAD_BYTES_CEILING, PAYLOAD_BYTES_FLOOR, PORT};
+use crate::wire::{HEADER_BYTES, PAYLOAD_BYTES_CEILING, PAYLOAD_BYTES_FLOOR};
+use parse::{
+    bytes, parse_bytes, parse_count, parse_keepalive, parse_listen, parse_rooms_per_client, parse_stats_interval,
+    parse_time, parse_unsent, parse_user_timeout,
+};
 
 /// Half of the reserve must hold an ERROR for each frame of a run, or each recipient of a SEND_MANY: 1,024
 /// of less than 120 bytes.
 const QUEUE_RESERVE_MIN: usize = 2 * 1024 * 120;
 
-/// What is larger is a slip, and its sums could wrap.
-const BYTES_MAX: ByteSize = ByteSize::tib(1);
-
-/// A year of 365.25 days, as it is read: what is longer is a slip, and could not be added to a clock.
-const TIME_MAX: Duration = Duration::from_hours(8766);
-
-/// The system counts it as milliseconds in an `i32`, which end after 24.8 days; and 0 would be its own default.
-const USER_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24 * 24);
-
-/// With less, a connection that is read well waits for room with every other write, and 0 would be the
-/// system's default; with more, nothing is left of what it is for.
-const UNSENT: RangeInclusive<ByteSize> = ByteSize::kib(16)..=ByteSize::gib(1);
-
-/// Deadlines have a grain of 66 ms: a shorter keepalive would be imprecise, and little but heartbeats.
-const KEEPALIVE_MIN: Duration = Duration::from_secs(1);
-
-/// More often, the counters would be most of the log, and the grain of deadlines would show.
-const STATS_INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// Where to listen, and how it is spoken there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// The address and port, or the path.
+    pub endpoint: Endpoint,
+    /// Over TLS.
+    pub tls: bool,
+}
 
 /// All that a relay can be told.
 #[derive(Args, Clone, Debug)]
 pub struct Settings {
-    /// Where to listen: HOST:PORT, HOST, :PORT (every IPv4 address) or unix:PATH. Can be given several times.
-    /// The default is reachable from this machine only
-    #[arg(long = "listen", short, value_name = "ADDR", value_parser = parse_endpoint, default_value = "127.0.0.1:9999", help_heading = "Listening")]
-    pub listen: Vec<Endpoint>,
+    /// Where to listen: HOST:PORT, HOST, :PORT (every IPv4 address) or unix:PATH; with tls:// in front over TLS, which
+    /// needs --tls-cert and --tls-key. Can be given several times. The default is reachable from this machine only
+    #[arg(long = "listen", short, value_name = "ADDR", value_parser = parse_listen, default_value = "127.0.0.1:9999", help_heading = "Listening")]
+    pub listen: Vec<Listen>,
 
     /// Connections that the system completes and keeps until they are accepted; a storm fills it
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(i32).range(1..=65_535), help_heading = "Listening")]
@@ -160,6 +156,10 @@ pub struct Settings {
     /// half and one and a half of it, so that they do not come together
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_time, help_heading = "Shutting down")]
     pub retry_delay: Duration,
+
+    /// Who may come in, and how.
+    #[command(flatten)]
+    pub access: Access,
 }
 
 impl Settings {
@@ -202,7 +202,7 @@ impl Settings {
         if !(self.keepalive_min <= self.keepalive && self.keepalive <= self.keepalive_max) {
             return Err("--keepalive must lie between --keepalive-min and --keepalive-max".to_owned());
         }
-        Ok(())
+        self.access.validate(self.listen.iter().any(|listen| listen.tls))
     }
 
     /// What the reactor is told; the number of connections is still to be held against the system's limits.
@@ -218,6 +218,13 @@ impl Settings {
             buffered_total_bytes_max: self.buffered_total_max,
             write_deadline: self.write_deadline,
             linger: self.linger,
+            handshakes_turn_max: self.access.handshakes_turn_max,
+            handshake_deadline: self.access.handshake_deadline,
+            newcomers_max: self.access.unregistered_max,
+            connections_per_address_max: self.access.connections_per_address_max,
+            accepts_per_second_max: self.access.accepts_per_second_max.0,
+            accepts_per_address_per_second_max: self.access.accepts_per_address_per_second_max.0,
+            rate: self.access.rate(),
             ..defaults
         }
     }
@@ -253,99 +260,11 @@ impl Settings {
     }
 }
 
-fn bytes(count: usize) -> ByteSize {
-    ByteSize(count as u64)
-}
-
-fn parse_bytes(text: &str) -> Result<usize, String> {
-    let size = ByteSize::from_str(text).map_err(|_| "write a size, as 65536, 64KiB or 1MiB".to_owned())?;
-    if size > BYTES_MAX {
-        return Err(format!("it must be at most {BYTES_MAX}"));
-    }
-    usize::try_from(size.as_u64()).map_err(|_| "it is larger than this machine's memory could be".to_owned())
-}
-
-fn parse_unsent(text: &str) -> Result<u32, String> {
-    let size = parse_bytes(text)?;
-    match u32::try_from(size) {
-        Ok(count) if UNSENT.contains(&bytes(size)) => Ok(count),
-        _ => Err(format!("it must lie between {} and {}", UNSENT.start(), UNSENT.end())),
-    }
-}
-
-fn parse_time(text: &str) -> Result<Duration, String> {
-    time_in(Duration::from_nanos(1)..=TIME_MAX, text, "it must be above zero and at most a year")
-}
-
-fn parse_user_timeout(text: &str) -> Result<Duration, String> {
-    time_in(USER_TIMEOUT, text, "the system counts it in milliseconds: it must lie between 1ms and 24days")
-}
-
-fn parse_keepalive(text: &str) -> Result<Duration, String> {
-    time_in(KEEPALIVE_MIN..=TIME_MAX, text, "deadlines have a grain of 66ms: it must be at least 1s and at most a year")
-}
-
-fn parse_stats_interval(text: &str) -> Result<Duration, String> {
-    time_in(STATS_INTERVAL_MIN..=TIME_MAX, text, "it must be at least 100ms and at most a year")
-}
-
-fn time_in(range: RangeInclusive<Duration>, text: &str, says: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|_| "write a time, as 500ms, 30s or 2m".to_owned())?;
-    if range.contains(&time) { Ok(time) } else { Err(says.to_owned()) }
-}
-
-fn parse_rooms_per_client(text: &str) -> Result<usize, String> {
-    /// The relay looks through a client's rooms one by one.
-    const ROOMS_PER_CLIENT_MAX: usize = 1024;
-    let count = parse_count(text)?;
-    if count > ROOMS_PER_CLIENT_MAX {
-        return Err(format!(
-            "a client's rooms are looked through one by one: it must be at most {ROOMS_PER_CLIENT_MAX}"
-        ));
-    }
-    Ok(count)
-}
-
-fn parse_count(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(count) if count > 0 && count <= crate::wire::Id::INDEX_MAX => Ok(count),
-        _ => Err(format!("write a whole number from 1 to {}", crate::wire::Id::INDEX_MAX)),
-    }
-}
-
-/// Reads where to listen. Names are looked up, and the first address counts.
-fn parse_endpoint(text: &str) -> Result<Endpoint, String> {
-    let help = "write HOST:PORT, HOST, :PORT or unix:PATH";
-    if let Some(path) = text.strip_prefix("unix:") {
-        return if path.is_empty() { Err(help.to_owned()) } else { Ok(Endpoint::Unix(PathBuf::from(path))) };
-    }
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return Ok(Endpoint::Tcp(address));
-    }
-    let bare = text.trim_start_matches('[').trim_end_matches(']');
-    if let Ok(ip) = bare.parse::<IpAddr>() {
-        return Ok(Endpoint::Tcp(SocketAddr::new(ip, PORT)));
-    }
-    if let Some(port) = text.strip_prefix(':') {
-        let port = port.parse().map_err(|_| help.to_owned())?;
-        return Ok(Endpoint::Tcp(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)));
-    }
-    if let Some(port) = text.strip_prefix("[::]:") {
-        let port = port.parse().map_err(|_| help.to_owned())?;
-        return Ok(Endpoint::Tcp(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)));
-    }
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse().map_err(|_| help.to_owned())?),
-        None => (text, PORT),
-    };
-    let mut found = (host, port).to_socket_addrs().map_err(|error| format!("{host:?} has no address: {error}"))?;
-    found.next().map(Endpoint::Tcp).ok_or_else(|| format!("{host:?} has no address"))
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
 
+    use super::parse::parse_endpoint;
     use super::*;
 
     #[derive(Parser)]
@@ -372,7 +291,8 @@ mod tests {
         assert_eq!(format!("{options:?}"), format!("{defaults:?}"));
         let (relay, defaults) = (settings.relay(), relay::Settings::default());
         assert_eq!(format!("{relay:?}"), format!("{defaults:?}"));
-        assert_eq!(settings.listen, [Endpoint::Tcp("127.0.0.1:9999".parse().expect("an address"))]);
+        let endpoint = Endpoint::Tcp("127.0.0.1:9999".parse().expect("an address"));
+        assert_eq!(settings.listen, [Listen { endpoint, tls: false }]);
     }
 
     #[test]

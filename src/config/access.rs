@@ -1,0 +1,178 @@
+//! Who may come in and how: keys for TLS, and limits by address, by connection and by time.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use ipnet::IpNet;
+
+use super::parse::{BytesCeiling, Ceiling, parse_bytes_limit, parse_count, parse_limit, parse_net, parse_time};
+use crate::reactor::{Gate, RateLimit};
+
+/// What becomes of a client that sends more in a second than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Excess {
+    /// It is not read from until it has waited for long enough.
+    Pause,
+    /// It is closed with RATE_EXCEEDED.
+    Close,
+}
+
+/// Where the keys for TLS are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate, and those that lead from it to an authority.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The authorities whose certificates clients may show.
+    pub client_ca: Option<PathBuf>,
+    /// Whether they must.
+    pub requires_client: bool,
+}
+
+/// Who may come in, and how.
+#[derive(Args, Clone, Debug)]
+pub struct Access {
+    /// The certificate for tls:// listeners, PEM, with those that lead to an authority behind it. Read again at SIGHUP
+    #[arg(long, value_name = "PATH", help_heading = "TLS")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Its private key, PEM. `switchboard cert` makes a pair for a first try
+    #[arg(long, value_name = "PATH", help_heading = "TLS")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Authorities, PEM: a client may show a certificate of theirs, and authenticate itself with that
+    #[arg(long, value_name = "PATH", help_heading = "TLS")]
+    pub tls_client_ca: Option<PathBuf>,
+
+    /// Clients must show one
+    #[arg(long, requires = "tls_client_ca", help_heading = "TLS")]
+    pub tls_client_required: bool,
+
+    /// Time for the handshake of TLS, or the header of a proxy: a slow line makes it, an idle attacker is gone soon
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_time, help_heading = "TLS")]
+    pub handshake_deadline: Duration,
+
+    /// Steps of handshakes in one turn of the loop, at most: each takes as long as a thousand frames, which the connected
+    /// must not wait for. In a short turn they are fewer
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = parse_count, help_heading = "TLS")]
+    pub handshakes_turn_max: usize,
+
+    /// Let in only addresses of this network, as 10.0.0.0/8. Can be given several times
+    #[arg(long, value_name = "CIDR", value_parser = parse_net, help_heading = "Addresses")]
+    pub allow: Vec<IpNet>,
+
+    /// Do not let in addresses of this network, also where --allow has them. Can be given several times
+    #[arg(long, value_name = "CIDR", value_parser = parse_net, help_heading = "Addresses")]
+    pub deny: Vec<IpNet>,
+
+    /// Connections from one address, or one IPv6 network of 64 bits: ten thousand behind one router are welcome, and
+    /// nobody takes all the places
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = parse_count, help_heading = "Addresses")]
+    pub connections_per_address_max: usize,
+
+    /// Connections accepted in a second from one address; more are refused for the moment
+    #[arg(long, value_name = "N|none", default_value = "10000", value_parser = parse_limit, help_heading = "Addresses")]
+    pub accepts_per_address_per_second_max: Ceiling,
+
+    /// Connections accepted in a second from all addresses; more wait in the system's backlog. Above what a storm of ten
+    /// thousand needs
+    #[arg(long, value_name = "N|none", default_value = "50000", value_parser = parse_limit, help_heading = "Addresses")]
+    pub accepts_per_second_max: Ceiling,
+
+    /// Limits by address do not hold for this network. Can be given several times; the default is this machine, where
+    /// proxies and load generators run
+    #[arg(long, value_name = "CIDR", value_parser = parse_net, default_values = ["127.0.0.0/8", "::1"], help_heading = "Addresses")]
+    pub limit_exempt: Vec<IpNet>,
+
+    /// Connections from this network come through a proxy, and begin with the header of the PROXY protocol, version 1 or
+    /// 2, which says for whom. Only what you run yourself belongs here. Can be given several times
+    #[arg(long, value_name = "CIDR", value_parser = parse_net, help_heading = "Addresses")]
+    pub proxy_from: Vec<IpNet>,
+
+    /// Connections that are not registered yet; one more, and the oldest of them has to go (CROWDED_OUT). Whoever says
+    /// HELLO at once is not among them for long
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = parse_count, help_heading = "Connections")]
+    pub unregistered_max: usize,
+
+    /// Frames that a client may send in a second; a second's worth may come at once. By default as many as the loop has
+    /// time for, which it shares out evenly
+    #[arg(long, value_name = "N|none", default_value = "none", value_parser = parse_limit, help_heading = "Rates")]
+    pub frames_per_second_max: Ceiling,
+
+    /// Bytes that a client may send in a second, as above
+    #[arg(long, value_name = "BYTES|none", default_value = "none", value_parser = parse_bytes_limit, help_heading = "Rates")]
+    pub bytes_per_second_max: BytesCeiling,
+
+    /// What becomes of a client that sends more
+    #[arg(long, value_name = "WHAT", default_value = "pause", help_heading = "Rates")]
+    pub rate_excess: Excess,
+}
+
+impl Access {
+    /// Checks what only makes sense together.
+    ///
+    /// # Errors
+    /// One line that says what to change.
+    pub(super) fn validate(&self, listens_for_tls: bool) -> Result<(), String> {
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(_), None) => return Err("--tls-cert needs its private key: add --tls-key PATH".to_owned()),
+            (None, Some(_)) => return Err("--tls-key needs its certificate: add --tls-cert PATH".to_owned()),
+            (None, None) if listens_for_tls => {
+                return Err(
+                    "a tls:// listener needs --tls-cert PATH and --tls-key PATH; `switchboard cert` makes a pair \
+                            for a first try"
+                        .to_owned(),
+                );
+            }
+            (Some(_), Some(_)) if !listens_for_tls => {
+                return Err(
+                    "--tls-cert is of no use without a tls:// listener: add --listen tls://HOST:PORT".to_owned()
+                );
+            }
+            (None, None) if self.tls_client_ca.is_some() => {
+                return Err("--tls-client-ca is of no use without a tls:// listener".to_owned());
+            }
+            _ => {}
+        }
+        if self.unregistered_max < self.handshakes_turn_max {
+            return Err(format!(
+                "--unregistered-max {} must not be below --handshakes-turn-max {}: nobody would get in",
+                self.unregistered_max, self.handshakes_turn_max
+            ));
+        }
+        Ok(())
+    }
+
+    /// Where the keys for TLS are, if it is spoken.
+    #[must_use]
+    pub fn tls_files(&self) -> Option<TlsFiles> {
+        Some(TlsFiles {
+            certificate: self.tls_cert.clone()?,
+            key: self.tls_key.clone()?,
+            client_ca: self.tls_client_ca.clone(),
+            requires_client: self.tls_client_required,
+        })
+    }
+
+    /// Which addresses are treated how.
+    #[must_use]
+    pub fn gate(&self) -> Gate {
+        Gate {
+            allow: self.allow.clone(),
+            deny: self.deny.clone(),
+            exempt: self.limit_exempt.clone(),
+            proxies: self.proxy_from.clone(),
+        }
+    }
+
+    /// What each client may send.
+    pub(super) const fn rate(&self) -> RateLimit {
+        RateLimit {
+            messages_per_second_max: self.frames_per_second_max.0,
+            bytes_per_second_max: self.bytes_per_second_max.0,
+            closes: matches!(self.rate_excess, Excess::Close),
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Reading from connections that speak TLS: ciphertext in one shared buffer, what it opens to in another.
+//!
+//! What has been opened is offered to the service as if it had just been read, and nothing of it stays behind: whatever
+//! the service leaves waits in a lease like anybody's, and the beginning of a record waits with its session.
+
+use std::io::{self, IoSliceMut};
+
+use log::debug;
+
+use super::connection::{Phase, flag};
+use super::engine::Reading;
+use super::tls::{CIPHER_BYTES, Received, Session};
+use super::{CloseReason, ConnId, Engine, Service, TlsFault, Transport};
+use crate::time::Time;
+
+/// What was read from a socket whose bytes are not the service's yet.
+pub(super) enum Raw {
+    /// So many bytes, behind what was kept; `drained` if nothing more is there.
+    Bytes { count: usize, drained: bool },
+    /// Nothing is there, or it is to be tried again.
+    Nothing(Reading),
+    /// The peer will send no more.
+    End,
+    /// The connection has failed.
+    Failed,
+}
+
+impl<T: Transport> Engine<T> {
+    /// Reads from a socket into the shared memory for ciphertext, from `offset` on.
+    pub(super) fn read_raw(&mut self, conn: ConnId, offset: usize) -> Raw {
+        if self.cipher.len() < offset + CIPHER_BYTES {
+            self.cipher.resize(offset + CIPHER_BYTES, 0);
+        }
+        let connections = &mut self.connections;
+        let connection = &mut connections.slots[conn.index()];
+        let room = &mut self.cipher[offset..offset + CIPHER_BYTES];
+        match connection.transport.read_vectored(&mut [IoSliceMut::new(room)]) {
+            Ok(0) => Raw::End,
+            Ok(count) => {
+                connection.set(flag::HEARD, true);
+                connections.counters.reads += 1;
+                connections.counters.read_bytes += count as u64;
+                let drained = count < CIPHER_BYTES && !connection.has(flag::READ_TO_END);
+                if drained {
+                    connection.set(flag::READABLE, false);
+                }
+                Raw::Bytes { count, drained }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Raw::Nothing(Reading::Goes),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                connection.set(flag::READABLE, false);
+                Raw::Nothing(Reading::Over)
+            }
+            Err(_) => Raw::Failed,
+        }
+    }
+
+    /// One read of a connection that speaks TLS: what it opens to is offered as if it had just been read.
+    pub(super) fn read_sealed<S: Service<T>>(
+        &mut self,
+        service: &mut S,
+        conn: ConnId,
+        budget: &mut usize,
+        now: Time,
+    ) -> Reading {
+        let Some(session) = self.connections.session(conn) else { return Reading::Over };
+        let (kept, has_ended) = (session.incoming_bytes(), session.has_ended());
+        if has_ended {
+            // The peer has said so, and everything before that has been shown.
+            let connection = &mut self.connections.slots[conn.index()];
+            connection.set(flag::ENDED, true);
+            connection.set(flag::READABLE, false);
+            service.on_end(&mut self.connections, conn, now);
+            return Reading::Over;
+        }
+        let (count, drained) = match self.read_raw(conn, kept) {
+            Raw::Bytes { count, drained } => (count, drained),
+            Raw::Nothing(reading) => return reading,
+            // An end that the peer has not announced may be anybody's doing: something may be missing.
+            Raw::End | Raw::Failed => {
+                self.connections.condemn(conn, CloseReason::Reset);
+                return Reading::Over;
+            }
+        };
+        *budget = budget.saturating_sub(count);
+        match self.open_sealed(conn, kept + count) {
+            None => return Reading::Over,
+            Some(Err(fault)) => {
+                self.break_off(conn, fault, now);
+                return Reading::Over;
+            }
+            Some(Ok(received)) => {
+                if received.has_established {
+                    // What has waited for that can be written now.
+                    self.connections.slots[conn.index()].set(flag::BLOCKED, false);
+                    self.connections.mark_dirty(conn);
+                }
+                if received.plain > 0 {
+                    self.offer_plain(service, conn, received.plain, now);
+                }
+            }
+        }
+        if drained && !self.note_end(conn) { Reading::Over } else { Reading::Goes }
+    }
+
+    /// Has the end of the stream read next, if TLS has announced it; no event does.
+    pub(super) fn note_end(&mut self, conn: ConnId) -> bool {
+        let has_ended = self.connections.session(conn).is_some_and(Session::has_ended);
+        if has_ended {
+            self.connections.slots[conn.index()].set(flag::READABLE, true);
+            if self.connections.may_read(conn) {
+                self.connections.mark_ready(conn);
+            }
+        }
+        has_ended
+    }
+
+    /// Shows the service the first `count` bytes of what ciphertext has opened to.
+    pub(super) fn offer_plain<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, count: usize, now: Time) {
+        // For as long as that takes they are what has just been read.
+        std::mem::swap(&mut self.scratch, &mut self.opened);
+        let connections = &mut self.connections;
+        if let Some(key) = connections.slots[conn.index()].lease() {
+            let lease = &mut connections.leases[key];
+            let pulled = lease.pull(&self.scratch[..count], false, &mut connections.buffers);
+            connections.account_lease(key);
+            if connections.slots[conn.index()].phase == Phase::Open {
+                self.offer_lease(service, conn, pulled, count, now);
+            }
+        } else {
+            self.offer_scratch(service, conn, 0, count, now);
+        }
+        std::mem::swap(&mut self.scratch, &mut self.opened);
+    }
+
+    /// Shows the service the first bytes of a connection, which have come behind something else.
+    pub(super) fn offer_opened<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, bytes: &[u8], now: Time) {
+        if bytes.is_empty() || !self.connections.is_open(conn) {
+            return;
+        }
+        if !self.connections.may_read(conn) {
+            self.connections.hold(conn, bytes, 0, true);
+            return;
+        }
+        self.opened.resize(self.opened.len().max(bytes.len()), 0);
+        self.opened[..bytes.len()].copy_from_slice(bytes);
+        self.connections.turn_work = 0;
+        self.offer_plain(service, conn, bytes.len(), now);
+    }
+
+    /// Opens the `count` bytes that lie in the memory for ciphertext, behind the beginning that was kept; `None` if that
+    /// has ended the connection.
+    pub(super) fn open_sealed(&mut self, conn: ConnId, count: usize) -> Option<Result<Received, TlsFault>> {
+        if self.opened.len() < count {
+            self.opened.resize(count, 0);
+        }
+        let connections = &mut self.connections;
+        let tick = connections.tick;
+        let session = connections.session_mut(conn)?;
+        let kept = session.incoming_bytes();
+        session.put_incoming(&mut self.cipher[..kept]);
+        let received = session.receive(&mut self.cipher[..count], &mut self.opened[..count], tick);
+        let has_outgoing = session.has_outgoing();
+        let is_waiting = session.incoming_bytes() > 0;
+        connections.account_front(conn);
+        connections.relieve(0, 0);
+        if connections.slots[conn.index()].phase == Phase::Condemned {
+            return None;
+        }
+        if has_outgoing {
+            connections.mark_dirty(conn);
+        }
+        if is_waiting {
+            connections.watch_session(conn);
+        }
+        Some(received.map_err(|(fault, error)| {
+            debug!("TLS with {}: {error}", connections.slots[conn.index()].peer);
+            fault
+        }))
+    }
+
+    /// Ends a connection with which no TLS can be spoken; it is told why, as far as TLS has words for it.
+    pub(super) fn break_off(&mut self, conn: ConnId, fault: TlsFault, now: Time) {
+        let connections = &mut self.connections;
+        connections.counters.tls_faults[fault as usize] += 1;
+        if let Some(front) = connections.fronts.get_mut(conn)
+            && let Some(session) = &mut front.tls
+        {
+            // The peer may be gone already.
+            let _ = session.flush(&mut connections.slots[conn.index()].transport);
+        }
+        if connections.slots[conn.index()].phase == Phase::Entering {
+            self.turn_away(conn, CloseReason::TlsFailed, now);
+        } else {
+            connections.condemn(conn, CloseReason::TlsFailed);
+        }
+    }
+}
