@@ -51,8 +51,12 @@ impl ServerExchange {
         Self::begin_with(client_first, plus, binding, lookup, &STANDARD.encode(nonce))
     }
 
-    /// The same with the characters of the nonce, as the examples of the RFCs give them.
-    pub(super) fn begin_with(
+    /// The same with the characters of the nonce, as the examples of the RFCs give them. They must be printable ASCII and
+    /// no comma.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin).
+    pub fn begin_with(
         client_first: &[u8],
         plus: bool,
         binding: Binding,

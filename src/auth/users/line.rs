@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::super::access::{Access, List};
+use super::super::crypto::{KEY_BYTES, sha256};
 use super::super::token::TokenDigest;
 use super::super::verifier::{ITERATIONS_MAX, ITERATIONS_MIN, Verifier, prepared};
 use super::User;
@@ -84,7 +85,8 @@ impl Entry {
     /// Reads the words behind the name.
     pub(super) fn parse(name: &str, words: &[String]) -> Result<Self, String> {
         check_name(name)?;
-        let user = User { verifier: None, may_use_certificate: false, access: Access::usual(name) };
+        let user =
+            User { verifier: None, may_use_certificate: false, proofs: [0; KEY_BYTES], access: Access::usual(name) };
         let mut entry = Self { user, tokens: Vec::new() };
         let mut seen: Vec<&str> = Vec::new();
         for word in words {
@@ -101,7 +103,19 @@ impl Entry {
                 shown(name)
             ));
         }
+        entry.user.proofs = entry.proofs();
         Ok(entry)
+    }
+
+    /// A hash of all ways in, whatever their order in the line.
+    fn proofs(&self) -> [u8; KEY_BYTES] {
+        let mut tokens: Vec<_> = self.tokens.iter().map(|digest| *digest.bytes()).collect();
+        tokens.sort_unstable();
+        let verifier = self.user.verifier.as_ref().map(Verifier::to_string).unwrap_or_default();
+        let mut proofs = vec![u8::from(self.user.may_use_certificate)];
+        proofs.extend(tokens.as_flattened());
+        proofs.extend(verifier.bytes());
+        sha256(&proofs)
     }
 
     /// Reads one word, and gives what it is about.

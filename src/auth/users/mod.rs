@@ -58,6 +58,8 @@ impl UserKey {
 pub struct User {
     verifier: Option<Verifier>,
     may_use_certificate: bool,
+    /// A hash of all that the user can prove itself by.
+    proofs: [u8; KEY_BYTES],
     access: Access,
 }
 
@@ -78,6 +80,12 @@ impl User {
     #[must_use]
     pub const fn may_use_certificate(&self) -> bool {
         self.may_use_certificate
+    }
+
+    /// Whether the user, in another list perhaps, has the same ways in: whoever came in by one could do so again.
+    #[must_use]
+    pub fn has_same_proofs_as(&self, other: &Self) -> bool {
+        self.proofs == other.proofs
     }
 
     /// Whether there is a password.
@@ -103,7 +111,8 @@ pub struct Users {
 
 impl Users {
     fn with_capacity(most: usize) -> Self {
-        let nobody = User { verifier: None, may_use_certificate: false, access: Access::nothing() };
+        let nobody =
+            User { verifier: None, may_use_certificate: false, proofs: [0; KEY_BYTES], access: Access::nothing() };
         Self {
             list: Vec::with_capacity(most),
             names: HashTable::with_capacity(most),
