@@ -16,7 +16,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("wire", &["planted"]),
     ("auth", &["origin", "time", "wire"]),
     ("reactor", &["origin", "outgoing", "planted", "time"]),
-    ("relay", &["outgoing", "planted", "throttle", "time", "wire"]),
+    ("relay", &["auth", "origin", "outgoing", "planted", "throttle", "time", "wire"]),
     ("config", &["reactor", "relay", "wire"]),
     ("descriptors", &[]),
     ("server", &["config", "descriptors", "outgoing", "reactor", "relay", "time", "wire"]),

@@ -20,7 +20,6 @@ mod decode;
 mod dump;
 mod header;
 mod id;
-mod mechanism;
 mod numbered;
 
 pub use body::{BodyError, Tag};
@@ -29,7 +28,6 @@ pub use decode::{FrameError, Frames, Next, Run, next_run};
 pub use dump::dump;
 pub use header::{APPLICATION_TYPE_MIN, Flags, Header, Type, is_routed, kind};
 pub use id::{Id, IdKind};
-pub use mechanism::Mechanism;
 
 /// The one version of the wire that this crate speaks.
 pub const VERSION: u8 = 1;

@@ -24,7 +24,7 @@ pub struct Hello<'a> {
     pub keepalive_ms: Option<u32>,
     /// Its software and version.
     pub agent: Option<&'a str>,
-    /// How it proves who it is: a name as in [`Mechanism`](crate::wire::Mechanism), known to this version or not.
+    /// How it proves who it is: the name of a mechanism, known to this version or not.
     pub mechanism: Option<&'a str>,
     /// Its first word to that end.
     pub auth_data: Option<&'a [u8]>,
