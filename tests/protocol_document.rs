@@ -11,18 +11,30 @@ mod appendix;
 mod document;
 #[path = "protocol_document/examples.rs"]
 mod examples;
+#[path = "relay/frames.rs"]
+#[allow(dead_code, reason = "the relay's own tests use more of it")]
+mod frames;
 #[path = "protocol_document/live.rs"]
 mod live;
+#[path = "protocol_document/login.rs"]
+mod login;
+#[path = "relay/people.rs"]
+#[allow(dead_code, reason = "the relay's own tests use more of it")]
+mod people;
 #[path = "protocol_document/relay.rs"]
 mod relay;
+#[path = "relay/world.rs"]
+#[allow(dead_code, reason = "the relay's own tests use more of it")]
+mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use switchboard::auth::Mechanism;
 use switchboard::wire::body::{self, Fields, Shape};
 use switchboard::wire::control::{self, Body, ErrorBody, Goodbye, Hello, Member, Presence};
 use switchboard::wire::{
-    self, APPLICATION_TYPE_MIN, BodyError, Code, Flags, HEADER_BYTES, Header, Id, IdKind, LENGTH_BYTES, Mechanism,
-    Next, Tag, Type, is_routed, kind, next_run,
+    self, APPLICATION_TYPE_MIN, BodyError, Code, Flags, HEADER_BYTES, Header, Id, IdKind, LENGTH_BYTES, Next, Tag,
+    Type, is_routed, kind, next_run,
 };
 
 use document::{Document, Table, constants_in, document, file, hex, number};

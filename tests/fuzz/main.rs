@@ -58,6 +58,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("bodies", targets::bodies::run),
     ("client", targets::client::run),
     ("decoder", targets::decoder::run),
+    ("login", targets::login::run),
     ("reactor", targets::reactor::run),
     ("relay", targets::relay::run),
     ("settings", targets::settings::run),
@@ -130,6 +131,11 @@ fn any_body_is_read_as_the_tables_say_and_written_as_it_was_read() {
 #[test]
 fn whatever_clients_do_in_whatever_order_each_frame_has_its_fate() {
     smoke("relay", 300, 600);
+}
+
+#[test]
+fn nobody_is_let_in_who_has_not_proved_to_be_a_user_of_that_name() {
+    smoke("login", 300, 1_200);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! The frames of the document's examples, written by the crate from the fields that the document describes.
 
+use switchboard::auth::Mechanism;
 use switchboard::wire::body;
 use switchboard::wire::control::{self, Auth, Body, ErrorBody, Goodbye, Hello, Member, Profile, Reason, Welcome};
-use switchboard::wire::{APPLICATION_TYPE_MIN, Code, Flags, HEADER_BYTES, Header, Id, Mechanism, Tag, Type, kind};
+use switchboard::wire::{APPLICATION_TYPE_MIN, Code, Flags, HEADER_BYTES, Header, Id, Tag, Type, kind};
 
 pub(crate) const ADA: Id = Id::client(1, 1);
 pub(crate) const BOB: Id = Id::client(2, 2);
@@ -69,7 +70,7 @@ fn welcome_body(client: Id, address: &str, clock_us: u64) -> Welcome<'_> {
 
 // The exchange of RFC 7677, section 3, message by message.
 const CLIENT_FIRST: &[u8] = b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO";
-const SERVER_FIRST: &[u8] = b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaK0SNY7soEsUEjb6gQ==,i=4096";
+const SERVER_FIRST: &[u8] = b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
 const CLIENT_FINAL: &[u8] = b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
     p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
 const SERVER_FINAL: &[u8] = b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";

@@ -4,6 +4,7 @@ pub(crate) mod bodies;
 pub(crate) mod cli;
 pub(crate) mod client;
 pub(crate) mod decoder;
+pub(crate) mod login;
 pub(crate) mod reactor;
 pub(crate) mod relay;
 pub(crate) mod settings;
