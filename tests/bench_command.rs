@@ -11,6 +11,7 @@ use std::thread;
 use client_support::{BINARY, Relay, Running, assert_code, run, signal, stderr, stdout};
 use rustix::process::Signal;
 use serde_json::Value;
+use switchboard::bench::Keys;
 use switchboard::wire::control::{Body, ErrorBody, Reason};
 use switchboard::wire::{Code, Header, Type};
 
@@ -246,6 +247,82 @@ fn clients_that_are_not_let_in_are_told_with_the_relays_reason_before_any_load()
     let output =
         bench(&["rooms", &relay.address, "--connections", "40", "--rooms", "10", "--seconds", "0.1", "--quiet"]);
     assert_line(&output, 1, "it lets nobody more into a room: LIMIT_REACHED");
+}
+
+/// A relay that speaks TLS at this address, and its keys.
+fn encrypted(address: &str) -> (Relay, Keys) {
+    let keys = Keys::make().expect("a folder");
+    let (certificate, key) = (keys.certificate_file(), keys.key_file());
+    let paths = [&certificate, &key].map(|path| path.to_str().expect("UTF-8"));
+    let relay = Relay::start_at(address, &["--tls-cert", paths[0], "--tls-key", paths[1]]);
+    (relay, keys)
+}
+
+#[test]
+fn a_relay_at_a_tls_address_is_believed_by_the_certificate_of_a_file_and_names_are_checked() {
+    let (relay, keys) = encrypted("tls://127.0.0.1:0");
+    let ca = keys.certificate_file();
+    let ca = ca.to_str().expect("UTF-8");
+    let output = bench(&[&SMALL[..], &[&relay.address, "--ca", ca, "--json"]].concat());
+    assert_code(&output, 0);
+    let told = report(&output);
+    assert_eq!(told["target"]["address"], relay.address.as_str());
+    assert_eq!((&told["tls"]["handshakes"], &told["tls"]["resumed"]), (&2.into(), &0.into()));
+    // It is also for localhost, and for nobody else.
+    let port = relay.address.rsplit(':').next().expect("a port");
+    assert_code(&bench(&[&SMALL[..], &[&format!("tls://localhost:{port}"), "--ca", ca]].concat()), 0);
+    let (other, keys) = encrypted("tls://127.0.0.2:0");
+    let ca = keys.certificate_file();
+    let output = bench(&[&SMALL[..], &[&other.address, "--ca", ca.to_str().expect("UTF-8")]].concat());
+    assert_line(&output, 1, "the relay's certificate is not for 127.0.0.2 but for ");
+}
+
+#[test]
+fn what_is_not_spoken_there_or_not_believed_is_told_in_one_line_before_any_load() {
+    let (relay, _keys) = encrypted("tls://127.0.0.1:0");
+    let plain = Relay::start();
+    let output = bench(&[&SMALL[..], &[&format!("tls://{}", plain.address)]].concat());
+    assert_line(&output, 1, &format!("does not speak TLS: try {} without tls://", plain.address));
+    let address = relay.address.strip_prefix("tls://").expect("it speaks TLS");
+    assert_line(
+        &bench(&[&SMALL[..], &[address]].concat()),
+        1,
+        &format!("that port speaks TLS: write {}", relay.address),
+    );
+    let stranger = Keys::make().expect("a folder").certificate_file();
+    for ca in [&["--ca", stranger.to_str().expect("UTF-8")][..], &[]] {
+        let output = bench(&[&SMALL[..], &[&relay.address], ca].concat());
+        assert_code(&output, 1);
+        assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
+    }
+    let kept = Keys::make().expect("a folder");
+    let ca = kept.certificate_file();
+    let output = bench(&[&SMALL[..], &[&relay.address, "--ca", ca.to_str().expect("UTF-8")]].concat());
+    assert_line(&output, 1, "the relay's certificate is signed by nobody who is trusted here");
+}
+
+#[test]
+fn switches_for_tls_where_there_is_none_exit_2() {
+    for (arguments, says) in [
+        (&["127.0.0.1:1", "--tls"][..], "write the address as tls://127.0.0.1:1"),
+        (&["unix:/run/relay", "--tls"], "--tls is not for a Unix socket: leave it out"),
+        (&["127.0.0.1:1", "--ca", "ca.pem"], "--ca is for a relay at a tls:// address"),
+        (&["--tls", "--ca", "ca.pem"], "--ca is for a relay at a tls:// address"),
+        (&["--resume"], "--resume is for TLS: add --tls"),
+    ] {
+        assert_line(&bench(&[&SMALL[..], arguments].concat()), 2, says);
+    }
+}
+
+#[test]
+fn the_keys_of_a_relay_that_is_started_for_the_purpose_go_with_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new(BINARY);
+    command.arg("bench").args(SMALL).args(["--tls", "--quiet"]).env("TMPDIR", folder.path());
+    let output = command.output().expect("it starts");
+    assert_code(&output, 0);
+    assert!(stdout(&output).contains("encrypted"), "{}", stdout(&output));
+    assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 0);
 }
 
 /// Something that listens, and answers whatever comes first with these bytes.

@@ -6,10 +6,12 @@
 //! What it does not do: no subcommand knows the insides of another, or of the relay.
 
 mod bench;
+mod cert;
 mod join;
 mod link;
 mod listen;
 mod log_sink;
+mod login;
 mod output;
 mod passwd;
 mod send;
@@ -40,6 +42,7 @@ enum Cli {
     Join(join::Arguments),
     Send(send::Arguments),
     Listen(listen::Arguments),
+    Cert(cert::Arguments),
     Bench(bench::Arguments),
     Passwd(passwd::Arguments),
 }
@@ -93,6 +96,7 @@ pub fn main() -> ExitCode {
         Cli::Join(arguments) => join::run(arguments),
         Cli::Send(arguments) => send::run(arguments),
         Cli::Listen(arguments) => listen::run(arguments),
+        Cli::Cert(arguments) => cert::run(arguments),
         Cli::Bench(arguments) => bench::run(arguments),
         Cli::Passwd(arguments) => passwd::run(arguments),
     };

@@ -34,8 +34,9 @@ impl<T: Transport> Engine<T> {
         !self.connections.has_ending()
     }
 
-    /// How long nobody is to be accepted, because more have come in a second than may.
-    pub(super) fn accept_pause(&self, now: Time) -> Option<Duration> {
+    /// How long nobody is to be accepted, because more have come in a second than may; `None` if somebody may.
+    #[must_use]
+    pub fn accept_pause(&self, now: Time) -> Option<Duration> {
         self.connections.gatekeeper.pause(&self.connections.limits, now)
     }
 

@@ -151,7 +151,8 @@ impl<T: Transport> Engine<T> {
                 Phase::Flushing | Phase::Condemned => false,
             };
             if is_read {
-                if readiness.ends {
+                // Whoever ends before it is in waits its turn among those who come: its handshake may lie in front of that.
+                if readiness.ends && connection.phase != Phase::Entering {
                     self.connections.mark_ending(conn);
                 } else {
                     self.connections.mark_ready(conn);

@@ -17,7 +17,7 @@ use super::connection::{Phase, flag};
 use super::engine::Reading;
 use super::sealed::Raw;
 use super::tls::Session;
-use super::{CloseReason, ConnId, Engine, PeerAddr, Service, TlsFault, Transport};
+use super::{CloseReason, ConnId, Engine, PeerAddr, Service, Transport};
 use crate::time::{Tick, Time};
 
 /// The longest header of a proxy: 536 bytes must be taken (its specification, section 2.2), and what proxies append to
@@ -41,6 +41,7 @@ impl<T: Transport> Engine<T> {
 
     /// Goes on with a connection that the service does not know yet.
     pub(super) fn enter<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, now: Time) {
+        self.connections.turn_work = 0;
         let Some(front) = self.connections.fronts.get(conn) else { return };
         let kept = front.tls.as_ref().map_or(0, Session::incoming_bytes);
         let (count, drained) = match self.read_raw(conn, kept) {
@@ -57,7 +58,9 @@ impl<T: Transport> Engine<T> {
         } else {
             self.shake_hands(service, conn, kept + count, now);
         }
-        if !drained {
+        // The work of its first messages may have been too much for one turn.
+        let is_held = self.connections.get(conn).is_some_and(|connection| connection.has(flag::HELD));
+        if !drained || is_held {
             self.go_on_reading(conn);
         }
     }
@@ -129,19 +132,15 @@ impl<T: Transport> Engine<T> {
         };
         let connections = &mut self.connections;
         if !received.has_established {
-            let most = connections.limits.handshake_bytes_max;
-            if connections.session(conn).is_some_and(|session| session.incoming_bytes() > most) {
-                self.break_off(conn, TlsFault::Broken, now);
-            }
             return;
         }
-        connections.counters.handshakes += 1;
-        connections.counters.handshakes_resumed +=
-            u64::from(connections.session(conn).is_some_and(Session::is_resumed));
+        connections.count_handshake(conn);
         let listener = connections.fronts.get(conn).map_or(0, |front| front.listener);
         self.introduce(service, conn, listener, now);
         if received.plain > 0 && self.connections.may_read(conn) {
             self.offer_plain(service, conn, received.plain, now);
+        } else if received.plain > 0 && self.connections.is_open(conn) {
+            self.connections.hold(conn, &self.opened[..received.plain], 0, true);
         }
         self.note_end(conn);
     }

@@ -19,11 +19,12 @@ use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::pki_types::ServerName;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncryptError, UnbufferedConnectionCommon, UnbufferedStatus, WriteTraffic,
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedConnectionCommon, UnbufferedStatus,
+    WriteTraffic,
 };
-use rustls::{ClientConfig, Error, HandshakeKind, InvalidMessage, ServerConfig};
+use rustls::{ClientConfig, Error, HandshakeKind, ServerConfig};
 
-use super::{Transport, binding};
+use super::{TlsFault, TlsTerms, Transport, binding};
 use crate::time::Tick;
 
 /// Plaintext in one record, at most (RFC 8446, section 5.1).
@@ -35,54 +36,6 @@ const RECORD_OVERHEAD_MAX: usize = 64;
 const RECORDS_MAX: usize = 4;
 /// Ciphertext that is read at once: what it opens to is still in the second-level cache when the service sees it.
 pub(super) const CIPHER_BYTES: usize = 64 * 1024;
-
-/// Why a peer and this side could not speak TLS with each other, or no longer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsFault {
-    /// What the peer sent is no TLS: a port scan, or a client for plain connections.
-    NotTls,
-    /// There is no version, cipher or protocol (ALPN) that both have.
-    NoAgreement,
-    /// The peer's certificate is missing, or does not hold.
-    BadCertificate,
-    /// The peer broke it off by an alert: most often because it does not trust this side's certificate.
-    Rejected,
-    /// What the peer sent breaks the rules, or was changed on its way.
-    Broken,
-}
-
-impl TlsFault {
-    /// Every fault, in the order of the counters.
-    pub const ALL: [Self; 5] = [Self::NotTls, Self::NoAgreement, Self::BadCertificate, Self::Rejected, Self::Broken];
-
-    fn of(error: &Error, is_established: bool) -> Self {
-        match error {
-            Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion)
-                if !is_established =>
-            {
-                Self::NotTls
-            }
-            Error::PeerIncompatible(_) | Error::NoApplicationProtocol => Self::NoAgreement,
-            Error::InvalidCertificate(_) | Error::NoCertificatesPresented | Error::InvalidCertRevocationList(_) => {
-                Self::BadCertificate
-            }
-            Error::AlertReceived(_) => Self::Rejected,
-            _ => Self::Broken,
-        }
-    }
-}
-
-impl fmt::Display for TlsFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotTls => "not TLS",
-            Self::NoAgreement => "no agreement",
-            Self::BadCertificate => "bad certificate",
-            Self::Rejected => "rejected by the peer",
-            Self::Broken => "broken",
-        })
-    }
-}
 
 /// How this side takes part.
 #[derive(Clone, Debug)]
@@ -98,6 +51,8 @@ pub enum TlsRole {
 pub(super) struct Desk {
     plain: Vec<u8>,
     cipher: Vec<u8>,
+    /// Records that were sealed with its help.
+    pub(super) sealed: u64,
 }
 
 /// A record in `outgoing` that carries bytes of the queue.
@@ -137,6 +92,8 @@ pub(super) struct Session {
     sealed: Vec<Sealed>,
     is_established: bool,
     has_ended: bool,
+    /// It has failed: nothing is asked of it any more.
+    is_broken: bool,
 }
 
 /// What came of received ciphertext.
@@ -144,6 +101,8 @@ pub(super) struct Session {
 pub(super) struct Received {
     /// Bytes of plaintext.
     pub(super) plain: usize,
+    /// Records that they came in.
+    pub(super) records: u64,
     /// The handshake has just been completed.
     pub(super) has_established: bool,
 }
@@ -164,6 +123,7 @@ impl Session {
             sealed: Vec::new(),
             is_established: false,
             has_ended: false,
+            is_broken: false,
         };
         // A client speaks first.
         session.receive(&mut [], &mut [], Tick::NEVER).map_err(|(_, error)| error)?;
@@ -207,6 +167,25 @@ impl Session {
         kind == Some(HandshakeKind::Resumed)
     }
 
+    /// Whether the handshake is over.
+    pub(super) const fn is_established(&self) -> bool {
+        self.is_established
+    }
+
+    /// What was agreed on in the handshake, once that is over.
+    pub(super) fn terms(&self) -> Option<TlsTerms> {
+        let (version, suite) = match &self.side {
+            Side::Server(side) => (side.protocol_version(), side.negotiated_cipher_suite()),
+            Side::Client(side) => (side.protocol_version(), side.negotiated_cipher_suite()),
+        };
+        let is_resumed = self.is_resumed();
+        version.zip(suite).filter(|_| self.is_established).map(|(version, suite)| TlsTerms {
+            version,
+            suite: suite.suite(),
+            is_resumed,
+        })
+    }
+
     /// The certificate that the peer has proved to have, in DER.
     pub(super) fn peer_certificate(&self) -> Option<&[u8]> {
         let chain = match &self.side {
@@ -236,19 +215,23 @@ impl Session {
     ) -> Result<Received, (TlsFault, Error)> {
         let was_established = self.is_established;
         let _ = binding::take();
-        let mut opened = Opened { consumed: 0, plain: 0, is_established: false, has_ended: self.has_ended };
+        let mut opened = Opened { consumed: 0, plain: 0, records: 0, is_established: false, has_ended: self.has_ended };
         let outgoing = &mut self.outgoing;
         let done = match &mut self.side {
             Side::Server(side) => open(side, cipher, plain, outgoing, &mut opened),
             Side::Client(side) => open(side, cipher, plain, outgoing, &mut opened),
         };
-        done.map_err(|error| (TlsFault::of(&error, was_established), error))?;
+        if let Err(error) = done {
+            // Where the library stands cannot be told from outside any more: it is not asked again.
+            (self.is_broken, self.incoming) = (true, Vec::new());
+            return Err((TlsFault::of(&error, was_established), error));
+        }
         if !was_established {
             self.binding = binding::take().or(self.binding);
         }
         self.is_established |= opened.is_established;
         self.has_ended = opened.has_ended;
-        let rest = if self.has_ended { &[] } else { &cipher[opened.consumed..] };
+        let rest = &cipher[opened.consumed..];
         if rest.is_empty() {
             self.incoming = Vec::new();
             self.since = Tick::NEVER;
@@ -259,7 +242,8 @@ impl Session {
             self.incoming.clear();
             self.incoming.extend_from_slice(rest);
         }
-        Ok(Received { plain: opened.plain, has_established: self.is_established && !was_established })
+        let has_established = self.is_established && !was_established;
+        Ok(Received { plain: opened.plain, records: opened.records, has_established })
     }
 
     /// Writes what waits in `outgoing`; says how many bytes of the queue have been written with that. Stops where the
@@ -304,7 +288,7 @@ impl Session {
                     Err(error) => return if written > 0 { Ok(written) } else { Err(error) },
                 }
             }
-            let stopped = self.has_outgoing() || !self.is_established;
+            let stopped = self.has_outgoing() || !self.is_established || self.is_broken;
             if written == total || stopped {
                 return if written > 0 || total == 0 { Ok(written) } else { Err(io::ErrorKind::WouldBlock.into()) };
             }
@@ -334,7 +318,7 @@ impl Session {
     /// say in front of them; says how many bytes of ciphertext that makes.
     fn seal(&mut self, buffers: &[IoSlice<'_>], start: usize, desk: &mut Desk) -> io::Result<usize> {
         desk.cipher.resize(desk.cipher.len().max(RECORDS_MAX * (RECORD_BYTES_MAX + RECORD_OVERHEAD_MAX)), 0);
-        let Self { side, sealed, .. } = self;
+        let Self { side, sealed, incoming, .. } = self;
         let mut pieces = Pieces { buffers, skip: start };
         let mut filled = 0;
         for _ in 0..RECORDS_MAX {
@@ -343,10 +327,11 @@ impl Session {
                 break;
             }
             let count = match side {
-                Side::Server(side) => seal_record(side, piece, &mut desk.cipher, filled),
-                Side::Client(side) => seal_record(side, piece, &mut desk.cipher, filled),
+                Side::Server(side) => seal_record(side, incoming, piece, &mut desk.cipher, filled),
+                Side::Client(side) => seal_record(side, incoming, piece, &mut desk.cipher, filled),
             }?;
             filled += count;
+            desk.sealed += 1;
             sealed.push(Sealed { end: filled, plain: piece.len() });
         }
         Ok(filled)
@@ -355,9 +340,11 @@ impl Session {
     /// Has the peer told that nothing follows, as far as the socket takes it.
     pub(super) fn close<T: Transport>(&mut self, transport: &mut T) {
         let mut alert = [0; 128];
+        let incoming = &mut self.incoming;
         let count = match &mut self.side {
-            Side::Server(side) => close_notify(side, &mut alert),
-            Side::Client(side) => close_notify(side, &mut alert),
+            _ if self.is_broken => 0,
+            Side::Server(side) => close_notify(side, incoming, &mut alert),
+            Side::Client(side) => close_notify(side, incoming, &mut alert),
         };
         self.outgoing.extend_from_slice(&alert[..count]);
         let _ = self.flush(transport);
@@ -410,6 +397,7 @@ impl<'a> Pieces<'a> {
 struct Opened {
     consumed: usize,
     plain: usize,
+    records: u64,
     is_established: bool,
     has_ended: bool,
 }
@@ -448,10 +436,9 @@ fn open<S>(
 where
     UnbufferedConnectionCommon<S>: Records<Data = S>,
 {
-    let mut failed = None;
     loop {
-        let incoming = if failed.is_none() { &mut cipher[opened.consumed..] } else { &mut [] };
-        let UnbufferedStatus { discard, state } = side.step(incoming);
+        // Always all that is left: rustls remembers places in it.
+        let UnbufferedStatus { discard, state } = side.step(&mut cipher[opened.consumed..]);
         let mut is_over = false;
         match state {
             Ok(ConnectionState::ReadTraffic(mut records)) => {
@@ -459,35 +446,45 @@ where
                     // Ciphertext is longer than what it opens to, so there is room.
                     plain[opened.plain..opened.plain + record.payload.len()].copy_from_slice(record.payload);
                     opened.plain += record.payload.len();
+                    opened.records += 1;
                 }
             }
-            Ok(ConnectionState::EncodeTlsData(mut message)) => {
-                let start = outgoing.len();
-                if let Err(EncodeError::InsufficientSize(size)) = message.encode(&mut []) {
-                    outgoing.resize(start + size.required_size, 0);
-                    let _ = message.encode(&mut outgoing[start..]);
-                }
-            }
+            Ok(ConnectionState::EncodeTlsData(message)) => encode(message, outgoing),
             Ok(ConnectionState::TransmitTlsData(message)) => message.done(),
             Ok(ConnectionState::WriteTraffic(_)) => (opened.is_established, is_over) = (true, true),
             Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => (opened.has_ended, is_over) = (true, true),
             // Early data is not asked for.
             Ok(_) => is_over = true,
             Err(error) => {
-                is_over = failed.is_some();
-                failed = failed.or(Some(error));
+                // What it has to say stands in front of everything else; beyond that it must not look at the bytes again.
+                while side.wants_write()
+                    && let Ok(ConnectionState::EncodeTlsData(message)) = side.step(&mut []).state
+                {
+                    encode(message, outgoing);
+                }
+                return Err(error);
             }
         }
         opened.consumed += discard;
         if is_over {
-            return failed.map_or(Ok(()), Err);
+            return Ok(());
         }
+    }
+}
+
+/// Appends a message of the session's own.
+fn encode<S>(mut message: EncodeTlsData<'_, S>, outgoing: &mut Vec<u8>) {
+    let start = outgoing.len();
+    if let Err(EncodeError::InsufficientSize(size)) = message.encode(&mut []) {
+        outgoing.resize(start + size.required_size, 0);
+        let _ = message.encode(&mut outgoing[start..]);
     }
 }
 
 /// Appends a record with `piece` at `filled`; says how many bytes it and what had to stand in front of it take.
 fn seal_record<S>(
     side: &mut UnbufferedConnectionCommon<S>,
+    incoming: &mut Vec<u8>,
     piece: &[u8],
     cipher: &mut Vec<u8>,
     filled: usize,
@@ -495,15 +492,15 @@ fn seal_record<S>(
 where
     UnbufferedConnectionCommon<S>: Records<Data = S>,
 {
-    with_traffic(side, cipher, filled, |traffic, room| traffic.encrypt(piece, room))
+    with_traffic(side, incoming, cipher, filled, |traffic, room| traffic.encrypt(piece, room))
 }
 
-fn close_notify<S>(side: &mut UnbufferedConnectionCommon<S>, alert: &mut [u8; 128]) -> usize
+fn close_notify<S>(side: &mut UnbufferedConnectionCommon<S>, incoming: &mut Vec<u8>, alert: &mut [u8; 128]) -> usize
 where
     UnbufferedConnectionCommon<S>: Records<Data = S>,
 {
     let mut room = alert.to_vec();
-    let count = with_traffic(side, &mut room, 0, |traffic, room| {
+    let count = with_traffic(side, incoming, &mut room, 0, |traffic, room| {
         let alert: &mut [u8] = room;
         traffic.queue_close_notify(alert)
     })
@@ -513,9 +510,11 @@ where
     count
 }
 
-/// Has `act` write into `cipher` from `filled` on, which is made longer if need be.
+/// Has `act` write into `cipher` from `filled` on, which is made longer if need be. `incoming` is the beginning that was
+/// kept: rustls remembers places in it, if it is one of a message of the handshake.
 fn with_traffic<S>(
     side: &mut UnbufferedConnectionCommon<S>,
+    incoming: &mut Vec<u8>,
     cipher: &mut Vec<u8>,
     filled: usize,
     mut act: impl FnMut(&mut WriteTraffic<'_, S>, &mut [u8]) -> Result<usize, EncryptError>,
@@ -526,9 +525,11 @@ where
     let broken = || io::Error::from(io::ErrorKind::ConnectionAborted);
     let mut at = filled;
     loop {
-        match side.step(&mut []).state {
+        let UnbufferedStatus { discard, state } = side.step(incoming);
+        let mut done = None;
+        match state {
             Ok(ConnectionState::WriteTraffic(mut traffic)) => match act(&mut traffic, &mut cipher[at..]) {
-                Ok(count) => return Ok(at + count - filled),
+                Ok(count) => done = Some(at + count - filled),
                 Err(EncryptError::InsufficientSize(least)) => cipher.resize(at + least.required_size, 0),
                 Err(EncryptError::EncryptExhausted) => return Err(broken()),
             },
@@ -545,6 +546,10 @@ where
             // Whoever has said that nothing follows may still read.
             Ok(ConnectionState::PeerClosed) => {}
             _ => return Err(broken()),
+        }
+        incoming.drain(..discard);
+        if let Some(count) = done {
+            return Ok(count);
         }
     }
 }

@@ -93,7 +93,7 @@ fn established(bench: &mut Bench, keys: &Keys) -> (ConnId, Client) {
     (conn, client)
 }
 
-fn shake_hands(bench: &mut Bench, client: &mut Client) {
+pub(crate) fn shake_hands(bench: &mut Bench, client: &mut Client) {
     while client.tls.is_handshaking() || client.tls.wants_write() {
         client.send();
         bench.settle();
@@ -101,7 +101,7 @@ fn shake_hands(bench: &mut Bench, client: &mut Client) {
     }
 }
 
-fn send(bench: &mut Bench, conn: ConnId, bytes: &[u8]) -> Result<(), SendError> {
+pub(crate) fn send(bench: &mut Bench, conn: ConnId, bytes: &[u8]) -> Result<(), SendError> {
     bench.io().send(conn, &mut Outgoing::to_one(bytes), Lane::Traffic)
 }
 
@@ -435,6 +435,119 @@ fn whoever_comes_back_takes_up_its_session_also_after_the_keys_were_read_anew() 
         let mut renewed = keys.server();
         renewed.ticketer = Arc::clone(&server.ticketer);
         bench.engine.set_tls(LISTENER, Some(Arc::new(renewed)));
+    }
+}
+
+/// A record of the kind `content` with `payload`, as a client of TLS 1.3 seals it with the keys that it has agreed on: what
+/// no library would send.
+fn forge(keys: &rustls::ExtractedSecrets, number: u64, content: u8, payload: &[u8]) -> Vec<u8> {
+    use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+    let (sequence, secrets) = &keys.tx;
+    let rustls::ConnectionTrafficSecrets::Aes256Gcm { key, iv } = secrets else { panic!("another suite") };
+    let mut nonce: [u8; 12] = iv.as_ref().try_into().expect("twelve bytes");
+    for (place, byte) in nonce[4..].iter_mut().zip((sequence + number).to_be_bytes()) {
+        *place ^= byte;
+    }
+    let mut sealed = payload.to_vec();
+    sealed.push(content);
+    let header = [23, 3, 3, 0, (sealed.len() + 16) as u8];
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key.as_ref()).expect("a key"));
+    key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(header), &mut sealed).expect("room");
+    [&header[..], &sealed].concat()
+}
+
+/// A connection whose client's keys are known.
+fn with_known_keys(bench: &mut Bench, keys: &Keys) -> (ConnId, Peer, rustls::ExtractedSecrets) {
+    let mut config = keys.client(&[&rustls::version::TLS13]);
+    config.enable_secret_extraction = true;
+    let (conn, peer) = bench.admit(LISTENER, PeerAddr::UNIX);
+    let mut client = Client::new(connect(config), peer.clone());
+    shake_hands(bench, &mut client);
+    bench.settle();
+    client.take();
+    (conn, peer, client.tls.dangerous_extract_secrets().expect("the keys"))
+}
+
+#[test]
+fn a_message_of_the_handshake_that_stays_half_said_does_not_disturb_what_is_written() {
+    const HANDSHAKE: u8 = 22;
+    let keys = Keys::new();
+    for cut in 1..5 {
+        let mut bench = bench(Limits { input_deadline: Duration::from_secs(5), ..small() }, &keys);
+        let (conn, peer, secrets) = with_known_keys(&mut bench, &keys);
+        let key_update = [24, 0, 0, 1, 0];
+        peer.send(&forge(&secrets, 0, HANDSHAKE, &key_update[..cut]));
+        bench.settle();
+        let before = peer.output().len();
+        send(&mut bench, conn, &message(100, 1)).expect("room");
+        send(&mut bench, conn, &message(100, 2)).expect("room");
+        bench.settle();
+        assert!(peer.output().len() > before, "it is written to");
+        peer.send(&forge(&secrets, 1, HANDSHAKE, &key_update[cut..]));
+        bench.settle();
+        send(&mut bench, conn, &message(100, 3)).expect("room");
+        bench.settle();
+        assert_eq!(bench.service.of(conn), [Told::Open], "and goes on");
+        // Half said again, and nothing more.
+        let (conn, peer, secrets) = with_known_keys(&mut bench, &keys);
+        peer.send(&forge(&secrets, 0, HANDSHAKE, &key_update[..cut]));
+        bench.pass(Duration::from_secs(6));
+        assert_eq!(bench.service.of(conn)[1..], [Told::Overdue, closed(CloseReason::InputOverdue)]);
+    }
+}
+
+#[test]
+fn a_message_of_the_handshake_in_a_thousand_pieces_is_not_kept_for_ever() {
+    let keys = Keys::new();
+    let mut bench = bench(Limits { handshake_bytes_max: 20_000, ..small() }, &keys);
+    let (conn, peer, secrets) = with_known_keys(&mut bench, &keys);
+    peer.send(&forge(&secrets, 0, 22, &[24, 0, 255, 255]));
+    for number in 1..2000 {
+        peer.send(&forge(&secrets, number, 22, &[0]));
+        bench.settle();
+        assert!(bench.io().buffered_total_bytes() < 40_000);
+        if bench.service.end_of(conn).is_some() {
+            break;
+        }
+    }
+    assert_eq!(bench.service.end_of(conn), Some(closed(CloseReason::TlsFailed)));
+}
+
+#[test]
+fn whoever_must_show_a_certificate_and_has_none_is_told_so_and_nobody_else_notices() {
+    let keys = Keys::new();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(keys.certificate.clone()).expect("a root");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_client_cert_verifier(verifier.build().expect("a root"))
+        .with_single_cert(vec![keys.certificate.clone()], keys.private())
+        .expect("a pair");
+    for versions in [&[&rustls::version::TLS13], &[&rustls::version::TLS12]] {
+        let mut bench = bench(small(), &keys);
+        bench.engine.set_tls(LISTENER, Some(Arc::new(config.clone())));
+        let (conn, peer) = bench.admit(LISTENER, PeerAddr::UNIX);
+        let mut client_config = keys.client(versions);
+        client_config.alpn_protocols.clear();
+        let mut client = Client::new(connect(client_config), peer);
+        let mut answer = Ok(());
+        for _ in 0..4 {
+            client.send();
+            bench.settle();
+            let output = client.peer.output();
+            let mut new = &output[client.seen..];
+            client.seen = output.len();
+            while !new.is_empty() && answer.is_ok() {
+                client.tls.read_tls(&mut new).expect("memory");
+                answer = client.tls.process_new_packets().map(drop);
+            }
+        }
+        assert!(matches!(answer, Err(rustls::Error::AlertReceived(_))), "{answer:?}");
+        assert_eq!(bench.engine.counters().tls_faults[TlsFault::BadCertificate as usize], 1);
+        assert_eq!(bench.service.of(conn), []);
     }
 }
 

@@ -68,7 +68,7 @@ impl Endings {
         let linger_us = u64::try_from(self.linger.as_micros()).unwrap_or(u64::MAX);
         for (conn, peer) in peers.iter().filter(|(conn, _)| !is_alive(conn)) {
             let wire = peer.wire();
-            let has_ended = wire.ended || wire.is_reset;
+            let has_ended = wire.has_ended();
             assert!(wire.shut || wire.is_gone, "{conn:?} is finished, and its client is not told");
             let Some(lingers) = self.lingering.get_mut(conn) else {
                 if !wire.shut {

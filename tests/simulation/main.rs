@@ -7,6 +7,7 @@
 //! `cargo test --test simulation -- --plant GapOffByOne` shows what that looks like.
 
 mod client;
+mod doors;
 mod endings;
 #[path = "../relay/frames.rs"]
 #[allow(dead_code, reason = "shared with the tests of the relay, which use more of it")]
@@ -17,6 +18,7 @@ mod perform;
 mod plan;
 mod run;
 mod scenes;
+mod secure;
 mod shrink;
 mod tap;
 mod world;
@@ -185,7 +187,7 @@ fn verdict(outcome: &Outcome, options: &Options) -> ExitCode {
 
 /// A plan as a story.
 fn tell(plan: &Plan, failure: &Failure) {
-    println!("  {:?}\n  {:?}", plan.limits, plan.settings);
+    println!("  {:?}\n  {:?}\n  {:?}", plan.limits, plan.settings, plan.doors);
     for step in &plan.steps {
         println!("  client {}: {:?}, then {} turns", step.client, step.action, step.turns);
     }

@@ -4,7 +4,7 @@
 //! event comes once, late, in any order, without a cause, or for a connection that has gone.
 //!
 //! What the relay writes is handed to the judge the moment that the network takes it; the client reads it when it
-//! likes.
+//! likes. Of a line with TLS the judge sees what whole records open to ([`super::secure`]).
 
 use std::cell::{RefCell, RefMut};
 use std::collections::VecDeque;
@@ -14,6 +14,8 @@ use std::rc::Rc;
 
 use switchboard::reactor::{ConnId, Readiness, Transport};
 use switchboard::time::Time;
+
+use super::secure::Secure;
 
 /// What the network is like for one connection. In a story only its whims are told.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -72,6 +74,8 @@ pub(crate) struct Log {
     pub(crate) bytes: Vec<u8>,
     /// Whose bytes, and where they end.
     pub(crate) pieces: Vec<(ConnId, usize)>,
+    /// The time of this turn.
+    pub(crate) now: Time,
 }
 
 /// One connection, seen from the network.
@@ -88,6 +92,17 @@ pub(crate) struct Wire {
     arrived: VecDeque<u8>,
     /// Everything that the client has sent and the relay's service has not consumed.
     pub(crate) unconsumed: VecDeque<u8>,
+    pub(crate) secure: Option<Box<Secure>>,
+    /// Where the records end that are on their way or have come, by the bytes sent up to there.
+    records: VecDeque<u64>,
+    record_end: u64,
+    put: u64,
+    /// What the relay has read, in how many calls, and since when it has a part of a record.
+    pub(crate) read: u64,
+    pub(crate) read_calls: u64,
+    pub(crate) record_since: Option<Time>,
+    /// The service has been told of it.
+    pub(crate) is_known: bool,
     /// The client sends no more; the end arrives behind what is on the road.
     closing: bool,
     pub(crate) ended: bool,
@@ -133,6 +148,14 @@ impl Peer {
             road: VecDeque::new(),
             arrived: VecDeque::new(),
             unconsumed: VecDeque::new(),
+            secure: None,
+            records: VecDeque::new(),
+            record_end: 0,
+            put: 0,
+            read: 0,
+            read_calls: 0,
+            record_since: None,
+            is_known: false,
             closing: false,
             ended: false,
             is_reset: false,
@@ -157,25 +180,56 @@ impl Peer {
         self.0.borrow_mut()
     }
 
+    /// Has the client speak TLS.
+    pub(crate) fn secure(&self, secure: Secure) {
+        self.wire().secure = Some(Box::new(secure));
+    }
+
+    /// Sends what is for the relay's service.
     pub(crate) fn send(&self, now: Time, bytes: &[u8]) {
         let mut wire = self.wire();
         if wire.closing || wire.is_reset || wire.is_cut {
             return;
         }
-        wire.unconsumed.extend(bytes);
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let most = wire.line.piece_bytes_max.min(rest.len());
-            let length = wire.random.usize(1..=most).max(most / 2);
-            let (piece, after) = rest.split_at(length);
-            rest = after;
-            let at = wire.arrival(now);
-            wire.road.push_back((at, piece.to_vec()));
+        let Some(secure) = &mut wire.secure else {
+            wire.unconsumed.extend(bytes);
+            return wire.put(now, bytes);
+        };
+        if secure.may_send() {
+            secure.write(bytes);
+            wire.unconsumed.extend(bytes);
+            wire.put_sealed(now);
         }
     }
 
-    /// Sends no more, and reads on.
+    /// Sends bytes as they are, which the service will never see.
+    pub(crate) fn send_raw(&self, now: Time, bytes: &[u8]) {
+        let mut wire = self.wire();
+        if !(wire.closing || wire.is_reset || wire.is_cut) {
+            wire.put(now, bytes);
+        }
+    }
+
+    /// Does something with the client's TLS, if it has any, and sends what comes of it.
+    pub(crate) fn with_tls<R>(&self, now: Time, act: impl FnOnce(&mut Secure) -> R) -> Option<R> {
+        let mut wire = self.wire();
+        if wire.closing || wire.is_reset || wire.is_cut {
+            return None;
+        }
+        let done = wire.secure.as_mut().map(|secure| act(secure));
+        wire.put_sealed(now);
+        done
+    }
+
+    /// Sends no more, and reads on. Over TLS that is announced, if the client has got so far.
     pub(crate) fn half_close(&self) {
+        let now = self.wire().log.borrow().now;
+        self.with_tls(now, Secure::close);
+        self.wire().closing = true;
+    }
+
+    /// The same without announcing it.
+    pub(crate) fn cut_off(&self) {
         self.wire().closing = true;
     }
 
@@ -201,7 +255,16 @@ impl Peer {
             return 0;
         }
         let count = wire.inbox.len().min(most);
-        into.extend(wire.inbox.drain(..count));
+        let now = wire.log.borrow().now;
+        let Wire { inbox, secure, .. } = &mut *wire;
+        let bytes = inbox.drain(..count);
+        if let Some(secure) = secure {
+            drop(bytes);
+            secure.read(count, into);
+            wire.put_sealed(now);
+        } else {
+            into.extend(bytes);
+        }
         let room = wire.line.window_bytes.saturating_sub(wire.inbox.len());
         // A socket says that it is writable when some share of its buffer is free, not with the first byte.
         if wire.blocked && (wire.inbox.is_empty() || room * 3 >= wire.line.window_bytes) {
@@ -265,6 +328,62 @@ impl Peer {
 }
 
 impl Wire {
+    /// Puts bytes on the road to the relay.
+    fn put(&mut self, now: Time, bytes: &[u8]) {
+        self.put += bytes.len() as u64;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let most = self.line.piece_bytes_max.min(rest.len());
+            let length = self.random.usize(1..=most).max(most / 2);
+            let (piece, after) = rest.split_at(length);
+            rest = after;
+            let at = self.arrival(now);
+            self.road.push_back((at, piece.to_vec()));
+        }
+    }
+
+    /// Sends what the client's TLS has to say and may say now.
+    fn put_sealed(&mut self, now: Time) {
+        let bytes = self.secure.as_mut().map(|secure| secure.outgoing()).unwrap_or_default();
+        if bytes.is_empty() || self.closing || self.is_reset || self.is_cut {
+            return;
+        }
+        let mut rest = &bytes[..];
+        let mut end = self.put;
+        while let [_, _, _, high, low, ..] = rest {
+            let length = 5 + usize::from(u16::from_be_bytes([*high, *low]));
+            end += length as u64;
+            self.records.push_back(end);
+            rest = &rest[length..];
+        }
+        self.put(now, &bytes);
+    }
+
+    /// The relay has read so many bytes.
+    fn note_read(&mut self, count: usize) {
+        self.read_calls += 1;
+        self.read += count as u64;
+        let mut has_ended = false;
+        while let Some(end) = self.records.pop_front_if(|end| *end <= self.read) {
+            (self.record_end, has_ended) = (end, true);
+        }
+        if self.secure.is_none() || self.record_end == self.read {
+            self.record_since = None;
+        } else if has_ended || self.record_since.is_none() {
+            self.record_since = Some(self.log.borrow().now);
+        }
+    }
+
+    /// Whether the relay can know that its client sends no more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended || self.is_reset || self.secure.as_ref().is_some_and(|secure| secure.has_said_end())
+    }
+
+    /// Whether the client has left without saying over its TLS that it would: something may be missing.
+    pub(crate) fn is_truncated(&self) -> bool {
+        self.ended && self.secure.as_ref().is_some_and(|secure| !secure.has_said_end())
+    }
+
     /// When something that is sent now arrives: never before what was sent earlier.
     fn arrival(&mut self, now: Time) -> Time {
         let delay = self.random.u64(0..=self.line.delay_us_max);
@@ -297,7 +416,9 @@ impl Wire {
 
     /// Whether everything that the relay has read has been consumed.
     pub(crate) fn is_all_consumed(&self) -> bool {
-        self.unconsumed.len() == self.arrived.len() + self.road.iter().map(|(_, piece)| piece.len()).sum::<usize>()
+        self.secure.is_none()
+            && self.unconsumed.len()
+                == self.arrived.len() + self.road.iter().map(|(_, piece)| piece.len()).sum::<usize>()
     }
 
     /// What the relay has written and its client has not read.
@@ -344,6 +465,7 @@ impl Transport for Pipe {
             }
             count += take;
         }
+        wire.note_read(count);
         wire.drained |= count < room;
         if wire.drained && wire.random.u8(..8) == 0 {
             // More arrives the very moment after.
@@ -374,14 +496,16 @@ impl Transport for Pipe {
         let mut count = 0;
         let log = Rc::clone(&wire.log);
         let mut log = log.borrow_mut();
+        let Wire { inbox, secure, conn, .. } = &mut *wire;
         for buffer in buffers {
-            let take = buffer.len().min(left);
-            wire.inbox.extend(&buffer[..take]);
-            if wire.conn.is_some() {
-                log.bytes.extend_from_slice(&buffer[..take]);
+            let take = &buffer[..buffer.len().min(left)];
+            inbox.extend(take);
+            let opened = secure.as_mut().map(|secure| secure.take(take));
+            if conn.is_some() {
+                log.bytes.extend_from_slice(opened.as_deref().unwrap_or(take));
             }
-            left -= take;
-            count += take;
+            left -= take.len();
+            count += take.len();
         }
         wire.written += count as u64;
         if wire.written >= wire.line.breaks_after && wire.conn.is_some() {
@@ -399,6 +523,9 @@ impl Transport for Pipe {
     fn shutdown_write(&mut self) -> io::Result<()> {
         let mut wire = self.0.borrow_mut();
         wire.shut = true;
+        let misses_end = wire.is_known && wire.secure.as_ref().is_some_and(|secure| secure.misses_end());
+        let has_room = !wire.is_reset && !wire.blocked && wire.inbox.len() < wire.line.window_bytes;
+        assert!(!misses_end || !has_room, "a client is not told over its TLS that nothing follows");
         if wire.is_reset { Err(ErrorKind::NotConnected.into()) } else { Ok(()) }
     }
 }

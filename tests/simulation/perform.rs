@@ -4,6 +4,7 @@ use switchboard::wire::control::{Hello, Join, Leave, Ping, Profile, Unwatch, Upd
 use switchboard::wire::{Flags, HEADER_BYTES, Header, Id, Type};
 
 use super::client::Link;
+use super::doors::{Door, Manner, Trick};
 use super::frames::{frame, frame_of, send_many};
 use super::judge::Facts;
 use super::plan::{Action, Ask, Greeting, Reader, Spoil, Step, Target};
@@ -13,17 +14,19 @@ impl World {
     pub(super) fn perform(&mut self, step: &Step) {
         let client = step.client;
         match &step.action {
-            Action::Connect { hello, payload_bytes_max, keepalive_ms, line, reader } => {
+            Action::Connect { hello, payload_bytes_max, keepalive_ms, line, door, reader } => {
                 if !self.is_connected(client) {
-                    self.dial(client, *line, *reader, step);
+                    self.dial(client, *line, *door, *reader, step);
                     self.greet(client, *hello, *payload_bytes_max, *keepalive_ms);
+                    self.leave_early(client, *door);
                 }
             }
-            Action::Crowd { count, line } => {
+            Action::Crowd { count, line, door } => {
                 for client in (client..self.clients.len()).take(*count) {
                     if !self.is_connected(client) {
-                        self.dial(client, *line, Reader::Prompt, step);
+                        self.dial(client, *line, *door, Reader::Prompt, step);
                         self.greet(client, Greeting::Good, Some(u32::MAX), Some(20_000));
+                        self.leave_early(client, *door);
                     }
                 }
             }
@@ -72,6 +75,7 @@ impl World {
                     self.say(client, &frame(Header::new(Type::Goodbye), &[]));
                 }
             }
+            Action::Trick(trick) => self.play_trick(client, *trick),
             Action::Reset => self.with(client, |link| link.peer.reset()),
             Action::Cut => self.with(client, |link| link.peer.cut()),
             Action::Read(reader) => self.with(client, |link| link.reader = *reader),
@@ -89,6 +93,48 @@ impl World {
             }
             Action::ShutDown => {}
         }
+    }
+
+    /// Some hang up in the midst of the handshake.
+    fn leave_early(&mut self, client: usize, door: Door) {
+        if door.manner == Manner::Gone {
+            self.with(client, |link| link.peer.cut_off());
+        }
+    }
+
+    fn play_trick(&mut self, client: usize, trick: Trick) {
+        let (now, word) = (self.now, self.frame(client, Id::ALL, 0x10, 0, 0, 100));
+        self.with(client, |link| {
+            let is_over_tls = link.peer.wire().secure.as_ref().is_some_and(|secure| secure.is_established());
+            if !is_over_tls || link.is_done || link.is_spoilt {
+                return;
+            }
+            let seal = |link: &Link| link.peer.with_tls(now, |secure| secure.seal(&word)).flatten();
+            match trick {
+                Trick::Refresh(count) => {
+                    link.peer.with_tls(now, |secure| (0..count).for_each(|_| secure.refresh()));
+                }
+                Trick::CloseNotify => drop(link.peer.with_tls(now, super::secure::Secure::close)),
+                Trick::CutOff => link.peer.cut_off(),
+                Trick::Scramble => {
+                    let Some(mut record) = seal(link) else { return };
+                    if let Some(last) = record.last_mut() {
+                        *last ^= 1;
+                    }
+                    link.peer.send_raw(now, &record);
+                }
+                Trick::HalfRecord(missing) => {
+                    let Some(record) = seal(link) else { return };
+                    link.peer.send_raw(now, &record[..record.len() - missing.min(record.len() - 1)]);
+                }
+                Trick::Raw => {
+                    if link.peer.with_tls(now, |secure| secure.spoil()) == Some(true) {
+                        link.peer.send_raw(now, b"PLAIN TEXT IN THE MIDST OF RECORDS\r\n");
+                    }
+                }
+            }
+            link.is_spoilt = !matches!(trick, Trick::Refresh(_));
+        });
     }
 
     fn with(&mut self, client: usize, act: impl FnOnce(&mut Link)) {

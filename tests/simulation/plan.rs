@@ -8,6 +8,7 @@ use std::time::Duration;
 use switchboard::reactor::Limits;
 use switchboard::relay::Settings;
 
+use super::doors::{Door, Doors, Trick};
 use super::network::Line;
 
 /// A run, whole.
@@ -20,6 +21,8 @@ pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
     /// Events come late, twice, for nothing, or for those who have gone.
     pub(crate) restless_poll: bool,
+    /// How clients come in.
+    pub(crate) doors: Doors,
 }
 
 /// One thing that one client, the network or time does, and how many turns the loop makes after it.
@@ -39,12 +42,14 @@ pub(crate) enum Action {
         payload_bytes_max: Option<u32>,
         keepalive_ms: Option<u32>,
         line: Line,
+        door: Door,
         reader: Reader,
     },
     /// So many clients connect at once, this one and those behind it.
     Crowd {
         count: usize,
         line: Line,
+        door: Door,
     },
     Send {
         to: Target,
@@ -76,6 +81,8 @@ pub(crate) enum Action {
     Goodbye,
     HalfClose,
     Reset,
+    /// Does what can only be done over TLS.
+    Trick(Trick),
     /// The cable is pulled: nothing more in either direction, and nobody is told.
     Cut,
     /// Reads from now on in another way.
@@ -195,7 +202,7 @@ impl Plan {
             9..=60 => random.usize(6..20),
             _ => random.usize(2..7),
         };
-        let (limits, settings) = limits(random, crowd);
+        let (mut limits, settings) = limits(random, crowd);
         let mut weights = [0; 16];
         for weight in &mut weights {
             *weight = if random.u8(..3) == 0 { 0 } else { random.u32(1..10) };
@@ -218,7 +225,12 @@ impl Plan {
         let mut steps: Vec<Step> = Vec::new();
         if crowd > 20 {
             let line = swarm.line();
-            steps.push(Step { number: 0, client: 0, action: Action::Crowd { count: crowd, line }, turns: 20 });
+            steps.push(Step {
+                number: 0,
+                client: 0,
+                action: Action::Crowd { count: crowd, line, door: Door::PLAIN },
+                turns: 20,
+            });
         }
         // Once at most, and where it takes little.
         let may_play = crowd <= 20 && queue_bytes_max <= 64 * 1024 && swarm.random.bool();
@@ -235,11 +247,20 @@ impl Plan {
             let turns = if swarm.random.u8(..3) == 0 { 0 } else { 1 << swarm.random.u8(..most) };
             steps.push(Step { number, client, action, turns });
         }
-        Self { seed, limits, settings, clients: crowd, steps, restless_poll }
+        let doors = Doors::from_seed(seed, crowd, &mut limits, &mut steps);
+        Self { seed, limits, settings, clients: crowd, steps, restless_poll, doors }
     }
 }
 
 impl Plan {
+    /// Whether anybody speaks TLS.
+    pub(crate) fn is_over_tls(&self) -> bool {
+        self.steps.iter().any(|step| match step.action {
+            Action::Connect { door, .. } | Action::Crowd { door, .. } => door.tls.is_some(),
+            _ => false,
+        })
+    }
+
     /// How long it takes until whoever says nothing is given up.
     pub(crate) fn longest_silence(&self) -> Duration {
         let wished = self.steps.iter().map(|step| match step.action {
@@ -249,7 +270,7 @@ impl Plan {
         let keepalive =
             wished.max().unwrap_or_default().clamp(self.settings.keepalive_min, self.settings.keepalive_max);
         let deadlines = self.limits.input_deadline + self.limits.write_deadline + self.settings.hello_deadline;
-        keepalive * 3 + deadlines + self.limits.linger
+        keepalive * 3 + deadlines + self.limits.linger + self.limits.handshake_deadline
     }
 }
 
@@ -359,7 +380,10 @@ impl Swarm<'_> {
             13 => Action::Goodbye,
             14 => match self.random.u8(..3) {
                 0 => Action::Storm { count: 1 + self.random.usize(..self.clients) },
-                _ => Action::Crowd { count: 1 + self.random.usize(..self.clients), line: self.line() },
+                _ => {
+                    let count = 1 + self.random.usize(..self.clients);
+                    Action::Crowd { count, line: self.line(), door: Door::PLAIN }
+                }
             },
             _ if self.random.u16(..2000) == 0 => Action::ShutDown,
             _ => Action::Pass(Duration::from_micros(1 << self.random.u32(8..28))),
@@ -392,7 +416,7 @@ impl Swarm<'_> {
             _ => Some(20_000),
         };
         let reader = if self.random.u8(..6) == 0 { self.reader() } else { Reader::Prompt };
-        Action::Connect { hello, payload_bytes_max, keepalive_ms, line: self.line(), reader }
+        Action::Connect { hello, payload_bytes_max, keepalive_ms, line: self.line(), door: Door::PLAIN, reader }
     }
 
     fn line(&mut self) -> Line {

@@ -1,5 +1,6 @@
 //! Things that hardly ever happen by chance, because several clients must do the right thing one after the other.
 
+use super::doors::Door;
 use super::network::Line;
 use super::plan::{Action, Ask, Greeting, ROOMS, Reader, Step, Swarm, Target};
 
@@ -52,7 +53,7 @@ impl Swarm<'_> {
         let line = Line { window_bytes: 256 << self.random.u32(0..4), ..Line::PLAIN };
         let come = |line: Line| {
             let (hello, payload_bytes_max, keepalive_ms) = (Greeting::Good, None, Some(60_000));
-            Action::Connect { hello, payload_bytes_max, keepalive_ms, line, reader: Reader::Prompt }
+            Action::Connect { hello, payload_bytes_max, keepalive_ms, line, door: Door::PLAIN, reader: Reader::Prompt }
         };
         let ask = |ask: Ask| Action::Ask { ask, flags: 0 };
         let (stall, read) = (Action::Read(Reader::Stalled), Action::Read(Reader::Prompt));
@@ -89,6 +90,7 @@ impl Swarm<'_> {
                     payload_bytes_max: None,
                     keepalive_ms: None,
                     line: Line::PLAIN,
+                    door: Door::PLAIN,
                     reader: Reader::Prompt,
                 };
                 play(3, vec![(client, Action::Reset), (client, silent), (client, Action::ShutDown)]);

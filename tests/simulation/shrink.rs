@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::doors::Door;
 use super::network::Line;
 use super::plan::{Action, Plan, Reader, Step};
 use super::run::{Failure, run};
@@ -80,14 +81,15 @@ fn simpler(step: &Step) -> Vec<Step> {
     let with = |action: Action| Step { action, ..step.clone() };
     let mut all = vec![Step { turns: 1, ..step.clone() }];
     match step.action.clone() {
-        Action::Connect { hello, payload_bytes_max, keepalive_ms, reader, .. } => {
-            all.push(with(Action::Connect { hello, payload_bytes_max, keepalive_ms, line: Line::PLAIN, reader }));
-            let (line, reader) = (Line::PLAIN, Reader::Prompt);
-            all.push(with(Action::Connect { hello, payload_bytes_max, keepalive_ms, line, reader }));
+        Action::Connect { hello, payload_bytes_max, keepalive_ms, reader, door, .. } => {
+            let line = Line::PLAIN;
+            for (door, reader) in [(door, reader), (door, Reader::Prompt), (Door::PLAIN, Reader::Prompt)] {
+                all.push(with(Action::Connect { hello, payload_bytes_max, keepalive_ms, line, door, reader }));
+            }
         }
-        Action::Crowd { count, .. } => {
+        Action::Crowd { count, door, .. } => {
             for count in [1, count / 8, count / 4, count / 2] {
-                all.push(with(Action::Crowd { count: count.max(1), line: Line::PLAIN }));
+                all.push(with(Action::Crowd { count: count.max(1), line: Line::PLAIN, door }));
             }
         }
         Action::Send { to, payload_bytes, count, kind, type_number, flags } => {

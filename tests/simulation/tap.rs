@@ -9,7 +9,7 @@ use switchboard::reactor::{CloseReason, ConnId, Connections, PeerAddr, Progress,
 use switchboard::server::RelayService;
 use switchboard::time::Time;
 
-use super::judge::{End, Facts, Judge, id_of};
+use super::judge::{Arrival, End, Facts, Judge, id_of};
 use super::network::{Peer, Pipe};
 
 #[derive(Debug)]
@@ -18,13 +18,15 @@ pub(crate) struct Tap {
     pub(crate) judge: Judge,
     /// Of every connection that the engine has.
     pub(crate) peers: Rc<RefCell<BTreeMap<ConnId, Peer>>>,
+    /// How each of them has come.
+    pub(crate) arrivals: Rc<RefCell<BTreeMap<ConnId, Arrival>>>,
     pub(crate) turn: u64,
     shown: Vec<u8>,
 }
 
 impl Tap {
     pub(crate) fn new(service: RelayService, judge: Judge) -> Self {
-        Self { service, judge, peers: Rc::default(), turn: 0, shown: Vec::new() }
+        Self { service, judge, peers: Rc::default(), arrivals: Rc::default(), turn: 0, shown: Vec::new() }
     }
 
     /// Both must agree on how many are here, after whatever has happened.
@@ -39,6 +41,14 @@ impl Service<Pipe> for Tap {
         self.judge.watch_outputs();
         let address = peer.socket_addr().map(|address| address.to_string()).unwrap_or_default();
         self.judge.opened(id_of(conn), address, now);
+        {
+            let (peers, arrivals) = (self.peers.borrow(), self.arrivals.borrow());
+            let arrival = &arrivals[&conn];
+            peers[&conn].wire().is_known = true;
+            let from = peer.socket_addr().unwrap_or_else(|| panic!("{conn:?} comes from nowhere"));
+            self.judge.introduced(conn, from, arrival, peers[&conn].wire().read_calls);
+            assert_eq!(listener, arrival.door.listener(), "where {conn:?} has come in");
+        }
         self.service.on_open(io, conn, peer, listener, now);
     }
 
@@ -46,6 +56,7 @@ impl Service<Pipe> for Tap {
         assert!(!data.is_empty() && io.is_reading(conn), "{conn:?} is shown although it is paused or closed");
         self.judge.watch_outputs();
         self.judge.is_shown(id_of(conn), &Facts(io));
+        self.judge.may_send_more(id_of(conn), now);
         let mut shown = std::mem::take(&mut self.shown);
         shown.clear();
         shown.extend_from_slice(data);
@@ -63,12 +74,27 @@ impl Service<Pipe> for Tap {
         let has_rest = progress.consumed < shown.len();
         self.judge.shown(id_of(conn), &shown[..progress.consumed], has_rest, &Facts(io), now);
         self.shown = shown;
+        if self.judge.belongs(id_of(conn)) {
+            // Until the relay does it.
+            io.settle(conn);
+            self.judge.settled(conn);
+        }
         self.compare();
         progress
     }
 
+    fn on_crowded_out(&mut self, io: &mut Connections<Pipe>, conn: ConnId, now: Time) {
+        self.judge.watch_outputs();
+        self.judge.crowded_out(conn, &self.peers.borrow(), &Facts(io));
+        self.service.on_crowded_out(io, conn, now);
+    }
+
     fn on_end(&mut self, io: &mut Connections<Pipe>, conn: ConnId, now: Time) {
         self.judge.watch_outputs();
+        assert!(
+            !self.peers.borrow()[&conn].wire().is_truncated(),
+            "{conn:?} has not said over TLS that nothing follows"
+        );
         self.service.on_end(io, conn, now);
         self.judge.ended(id_of(conn));
         self.compare();
@@ -77,7 +103,8 @@ impl Service<Pipe> for Tap {
     fn on_input_overdue(&mut self, io: &mut Connections<Pipe>, conn: ConnId, now: Time) {
         self.judge.watch_outputs();
         self.service.on_input_overdue(io, conn, now);
-        self.judge.overdue(id_of(conn), &Facts(io), now);
+        let record_since = self.peers.borrow()[&conn].wire().record_since;
+        self.judge.overdue(id_of(conn), record_since, &Facts(io), now);
         self.compare();
     }
 
@@ -108,7 +135,10 @@ impl Service<Pipe> for Tap {
             let waited =
                 left.whole.len() + left.cut.first_chunk().map_or(0, |length| u32::from_be_bytes(*length) as usize + 4);
             let held = (!wire.is_reset && wire.is_all_consumed()).then_some(waited);
-            End { written: left.written, is_reset: wire.is_reset, held }
+            let has_spoilt = wire.secure.as_ref().is_some_and(|secure| secure.is_spoilt);
+            // Over TLS an end that was not announced is none.
+            let is_reset = wire.is_reset || wire.is_truncated();
+            End { written: left.written, is_reset, has_spoilt, held }
         };
         self.judge.closed(id_of(conn), reason, &end, &Facts(io), now);
         self.compare();

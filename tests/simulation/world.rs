@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use switchboard::reactor::{Admitted, ConnId, Engine, PeerAddr, Readiness};
@@ -14,11 +15,13 @@ use switchboard::wire::control::Watch;
 use switchboard::wire::{Flags, Frames, Header, Id, Type};
 
 use super::client::{Client, Link};
+use super::doors::{Door, Doors, Manner, Speech, TLS};
 use super::endings::Endings;
 use super::frames::{frame, frame_of};
-use super::judge::{EPOCH, Facts, Judge, Tally, id_of};
+use super::judge::{Arrival, EPOCH, Facts, Judge, Tally, id_of};
 use super::network::{Line, Log, Peer, Pipe};
 use super::plan::{Plan, Reader, Step};
+use super::secure::{Configs, Secure};
 use super::tap::Tap;
 
 /// The most turns that anything takes to come to rest.
@@ -29,8 +32,11 @@ pub(crate) struct World {
     pub(super) tap: Tap,
     pub(super) clients: Vec<Client>,
     log: Rc<RefCell<Log>>,
-    /// Connections that wait to be accepted.
-    backlog: VecDeque<(Peer, Pipe, SocketAddr)>,
+    /// Connections that wait to be accepted, at each listener, and when that goes on again.
+    backlogs: [VecDeque<(Peer, Pipe, Arrival)>; 2],
+    retry_at: [Option<Time>; 2],
+    doors: Doors,
+    configs: Option<Configs>,
     /// Connections whose clients have forgotten them, until the relay has too.
     orphans: Vec<Link>,
     /// Of connections that have gone: events for them still come.
@@ -54,12 +60,19 @@ impl World {
         let log = Rc::new(RefCell::new(Log::default()));
         let relay = Relay::new(plan.settings.clone(), plan.seed, EPOCH);
         let judge = Judge::new(plan.limits, plan.settings.clone(), Rc::clone(&log));
+        let mut engine = Engine::new::<Tap>(plan.limits);
+        engine.connections.set_gate(plan.doors.gate(plan.clients));
+        let configs = plan.is_over_tls().then(Configs::new);
+        engine.set_tls(TLS, configs.as_ref().map(|configs| Arc::clone(&configs.server)));
         Self {
-            engine: Engine::new::<Tap>(plan.limits),
+            engine,
             tap: Tap::new(RelayService::new(relay, false), judge),
             clients: (0..plan.clients).map(|_| Client { link: None, former: None }).collect(),
             log,
-            backlog: VecDeque::new(),
+            backlogs: Default::default(),
+            retry_at: [None; 2],
+            doors: plan.doors.clone(),
+            configs,
             orphans: Vec::new(),
             graveyard: Vec::new(),
             late: Vec::new(),
@@ -105,6 +118,9 @@ impl World {
         drop(peers);
         // Those who say nothing, or never finish what they have begun, are given up.
         self.pass(longest_silence);
+        while self.tap.judge.is_anybody_throttled(self.now) {
+            self.pass(Duration::from_secs(1));
+        }
         self.settle();
         self.tap.judge.rest();
         self.greet_everybody();
@@ -166,8 +182,9 @@ impl World {
             let is_moving = |link: &mut Link| {
                 link.peer.is_announcing() || link.peer.next_arrival().is_some() || link.next_read(now).is_some()
             };
-            let is_busy = self.engine.has_work() || !self.late.is_empty() || !self.backlog.is_empty();
-            if !is_busy && !self.links().any(is_moving) {
+            let is_busy = self.engine.has_work() || !self.late.is_empty() || self.may_accept();
+            let is_waiting = self.backlogs.iter().any(|backlog| !backlog.is_empty());
+            if !is_busy && !is_waiting && !self.links().any(is_moving) {
                 return self.check_rest();
             }
             self.turn();
@@ -181,7 +198,7 @@ impl World {
             })
             .filter(|(_, announcing, arrival, read, _)| *announcing || arrival.is_some() || read.is_some())
             .collect();
-        panic!("it never comes to rest: at {now:?} work {work}, backlog {}, moving {moving:?}", self.backlog.len());
+        panic!("it never comes to rest: at {now:?} work {work}, backlog {:?}, moving {moving:?}", self.retry_at);
     }
 
     /// At rest nothing waits that could go on.
@@ -191,6 +208,9 @@ impl World {
             let wire = peer.wire();
             let is_stuck = io.queued_bytes(*conn) > 0 && wire.is_writable();
             assert!(!is_stuck, "{conn:?} has room, and what waits for it is not written");
+            if self.tap.judge.may_be_throttled(*conn, self.now) {
+                continue;
+            }
             let is_unread = wire.has_unread() && !wire.is_cut && io.is_open(*conn) && io.queued_bytes(*conn) == 0;
             assert!(!is_unread, "{conn:?} has sent something, and nobody reads it");
             // Nor does a whole frame lie where the engine has put it.
@@ -220,7 +240,7 @@ impl World {
     }
 
     /// A client begins a connection.
-    pub(super) fn dial(&mut self, client: usize, line: Line, reader: Reader, step: &Step) {
+    pub(super) fn dial(&mut self, client: usize, line: Line, door: Door, reader: Reader, step: &Step) {
         if let Some(link) = self.clients[client].link.take() {
             self.abandon(client, link);
         }
@@ -228,9 +248,46 @@ impl World {
         let seed = self.seed ^ (step.number << 20) ^ client as u64;
         let (peer, pipe) = Peer::new(line, seed, Rc::clone(&self.log));
         self.ports = self.ports.wrapping_add(1);
-        let address = SocketAddr::from(([10, 0, (client >> 8) as u8, client as u8], self.ports));
-        self.backlog.push_back((peer.clone(), pipe, address));
-        self.clients[client].link = Some(Link::new(peer, reader));
+        let from = SocketAddr::new(self.doors.ip(client), self.ports);
+        let socket = if door.proxy.is_some() { SocketAddr::from(([10, 9, 0, 1], self.ports)) } else { from };
+        let known_as = if door.proxy.is_some_and(Speech::names_somebody) { from } else { socket };
+        let arrival = Arrival { door, socket, known_as, is_denied: self.doors.is_denied(client) };
+        self.backlogs[door.listener()].push_back((peer.clone(), pipe, arrival));
+        let mut link = Link::new(peer, reader);
+        self.begin(&mut link, door, from);
+        self.clients[client].link = Some(link);
+    }
+
+    /// What stands in front of a HELLO.
+    fn begin(&self, link: &mut Link, door: Door, from: SocketAddr) {
+        let (now, peer) = (self.now, &link.peer);
+        if let Some(speech) = door.proxy {
+            peer.send_raw(now, &speech.bytes(from));
+            link.is_spoilt = matches!(speech, Speech::Half(_));
+        }
+        let Some(version) = door.tls else { return };
+        if link.is_spoilt {
+            return;
+        }
+        let configs = self.configs.as_ref().expect("made where somebody speaks TLS");
+        match door.manner {
+            Manner::Plain => return,
+            Manner::Noise => {
+                peer.send_raw(now, &[0x77; 100]);
+                link.is_spoilt = true;
+                return;
+            }
+            _ => peer.secure(Secure::new(configs, version)),
+        }
+        let hello = match door.manner {
+            Manner::Silent => peer.with_tls(now, Secure::take_hello).map(|_| Vec::new()),
+            Manner::Half(length) => peer.with_tls(now, Secure::take_hello).map(|mut hello| {
+                hello.truncate(length);
+                hello
+            }),
+            _ => peer.with_tls(now, |_| Vec::new()),
+        };
+        peer.send_raw(now, &hello.unwrap_or_default());
     }
 
     /// A client that begins a new connection has dropped its old one.
@@ -249,7 +306,7 @@ impl World {
     pub(super) fn turn(&mut self) {
         let is_busy = self.engine.has_work()
             || !self.late.is_empty()
-            || !self.backlog.is_empty()
+            || self.may_accept()
             || self.links().any(|link| link.peer.is_announcing());
         let pause = if is_busy { Duration::ZERO } else { self.sleep().unwrap_or_default() };
         self.now = self.now + pause + Duration::from_micros(self.random.u64(1..60));
@@ -262,7 +319,14 @@ impl World {
         let arrivals = self.links().filter_map(|link| link.peer.next_arrival()).min();
         let reads = self.links().filter_map(|link| link.next_read(now)).min();
         let others = [arrivals, reads].into_iter().flatten().min().map(|at| at.since(now));
-        [self.engine.wait(now), others].into_iter().flatten().min()
+        let is_waited_for = |place: usize| self.retry_at[place].filter(|_| !self.backlogs[place].is_empty());
+        let retries = [0, 1].into_iter().filter_map(is_waited_for).min().map(|at| at.since(now));
+        [self.engine.wait(now), others, retries].into_iter().flatten().min()
+    }
+
+    /// Whether somebody waits who could be accepted.
+    fn may_accept(&self) -> bool {
+        (0..2).any(|place| !self.backlogs[place].is_empty() && self.retry_at[place].is_none_or(|at| at <= self.now))
     }
 
     fn turn_now(&mut self) {
@@ -270,15 +334,18 @@ impl World {
         self.tap.turn = self.turn;
         let now = self.now;
         self.tap.judge.begin(now);
+        self.log.borrow_mut().now = now;
         self.move_clients();
         self.engine.begin_turn(now);
         for (conn, readiness) in self.events() {
             self.engine.note(conn, readiness);
         }
         self.engine.turn(&mut self.tap, now);
-        let is_alive = |conn: &ConnId| self.tap.judge.is_alive(*conn);
+        self.tap.judge.watch_entering(&self.tap.peers.borrow(), self.engine.counters(), now);
+        let is_alive = |conn: &ConnId| self.tap.judge.is_alive(*conn) || self.tap.judge.is_entering(*conn);
         self.endings.check(&self.tap.peers.borrow(), is_alive, self.turn, self.patience_turns(), now);
         self.accept();
+        self.tap.judge.watch_entering(&self.tap.peers.borrow(), self.engine.counters(), now);
         self.bury();
         self.check();
     }
@@ -327,29 +394,57 @@ impl World {
     /// The end of a turn, as the reactor does it.
     fn accept(&mut self) {
         if self.is_stopping {
-            self.backlog.clear();
+            self.backlogs.iter_mut().for_each(VecDeque::clear);
         }
-        let mut budget = self.engine.connections.limits().accepts_turn_max;
-        while budget > 0 && self.engine.may_admit() {
-            let Some((peer, pipe, address)) = self.backlog.pop_front() else { break };
-            budget -= 1;
-            let (wire, turn) = (peer.clone(), self.turn);
-            let peers = Rc::clone(&self.tap.peers);
-            let register = |pipe: &mut Pipe, conn| {
-                pipe.register(conn);
-                peer.wire().idle_since = turn;
-                peers.borrow_mut().insert(conn, peer);
-                Ok(())
-            };
-            let address = PeerAddr::from(address);
-            let is_full = self.tap.judge.connections() >= self.engine.connections.limits().connections_max;
-            let admitted = self.engine.admit(&mut self.tap, pipe, address, 0, self.now, register);
-            let Ok(admitted) = admitted else { panic!("there is a slot") };
-            assert_eq!(admitted != Admitted::Open, is_full, "who is let in");
-            if admitted != Admitted::Open {
-                self.tap.judge.turned_away(&wire.wire().taken());
-                self.endings.turned_away(&wire, self.now);
+        if !self.engine.may_admit() {
+            return;
+        }
+        for listener in 0..2 {
+            if self.retry_at[listener].is_some_and(|at| at > self.now) {
+                continue;
             }
+            self.retry_at[listener] = None;
+            for _ in 0..self.engine.connections.limits().accepts_turn_max {
+                if self.backlogs[listener].is_empty() || listener == TLS && !self.engine.may_shake_hands() {
+                    break;
+                }
+                if let Some(pause) = self.engine.accept_pause(self.now) {
+                    self.retry_at[listener] = Some(self.now + pause);
+                    break;
+                }
+                self.accept_one(listener);
+            }
+        }
+    }
+
+    fn accept_one(&mut self, listener: usize) {
+        let Some((peer, pipe, arrival)) = self.backlogs[listener].pop_front() else { return };
+        let (wire, turn, now) = (peer.clone(), self.turn, self.now);
+        let (peers, arrivals) = (Rc::clone(&self.tap.peers), Rc::clone(&self.tap.arrivals));
+        let mut taken_in = None;
+        let of_it = arrival.clone();
+        let register = |pipe: &mut Pipe, conn| {
+            pipe.register(conn);
+            peer.wire().idle_since = turn;
+            peers.borrow_mut().insert(conn, peer);
+            arrivals.borrow_mut().insert(conn, of_it);
+            taken_in = Some(conn);
+            Ok(())
+        };
+        let address = PeerAddr::from(arrival.socket);
+        let admitted = self.engine.admit(&mut self.tap, pipe, address, listener, now, register);
+        let refused = match admitted {
+            Ok(Admitted::Open) => None,
+            Ok(Admitted::Refused(why)) => Some(why),
+            Err(error) => panic!("there is a slot: {error}"),
+        };
+        self.tap.judge.admitted(taken_in, refused, &arrival, &self.tap.peers.borrow(), now);
+        if refused.is_some() {
+            let is_told = arrival.door.tls.is_none() && arrival.door.proxy.is_none();
+            let taken = wire.wire().taken();
+            assert!(is_told || taken.is_empty(), "whoever cannot understand it is told {taken:?}");
+            self.tap.judge.turned_away(&taken);
+            self.endings.turned_away(&wire, now);
         }
     }
 
@@ -358,6 +453,7 @@ impl World {
             self.tap.peers.borrow().iter().filter(|(_, peer)| peer.wire().is_gone).map(|(conn, _)| *conn).collect();
         for conn in gone {
             self.tap.peers.borrow_mut().remove(&conn);
+            self.tap.arrivals.borrow_mut().remove(&conn);
             self.graveyard.push(conn);
         }
         self.orphans.retain(|link| !link.peer.wire().is_gone);
@@ -367,7 +463,8 @@ impl World {
     /// those who send more than anybody can take wait for their like.
     fn patience_turns(&self) -> u64 {
         let clients = self.tap.peers.borrow().len() as u64;
-        16 + clients + clients * 2 / self.endings_turn_max as u64
+        let entering = self.tap.judge.count_entering() / self.engine.connections.limits().handshakes_turn_max;
+        16 + clients + clients * 2 / self.endings_turn_max as u64 + 2 * entering as u64
     }
 
     /// What must hold after every turn.
@@ -376,13 +473,19 @@ impl World {
         self.tap.service.relay().check_consistency();
         let io = &self.engine.connections;
         self.tap.judge.turn(&Facts(io), self.now);
+        self.tap.judge.turn_of_entry(&self.tap.peers.borrow(), &Facts(io), self.now);
         let peers = self.tap.peers.borrow();
         let patience = self.patience_turns();
         for (conn, peer) in peers.iter() {
             let mut wire = peer.wire();
             let was_read = std::mem::take(&mut wire.was_read);
-            let may_wait =
-                !wire.has_unread() || wire.is_cut || !io.is_open(*conn) || self.tap.judge.may_be_stopped(*conn);
+            let judge = &self.tap.judge;
+            let is_read = io.is_open(*conn) || judge.is_entering(*conn);
+            let is_stopped = judge.may_be_stopped(*conn) || judge.may_be_throttled(*conn, self.now);
+            let may_wait = !wire.has_unread() || wire.is_cut || !is_read || is_stopped;
+            let is_record_overdue = io.is_open(*conn)
+                && wire.record_since.is_some_and(|since| judge.must_have_ended(*conn, since, self.now));
+            assert!(!is_record_overdue, "{conn:?} has begun a record long since, and lives");
             if was_read || may_wait {
                 wire.idle_since = self.turn;
             }

@@ -14,6 +14,7 @@ impl Judge {
     /// The service has been shown bytes of a client, and has consumed these of them; `rest` if it was shown more.
     pub(crate) fn shown(&mut self, from: Id, consumed: &[u8], has_rest: bool, facts: &Facts<'_>, now: Time) {
         self.look_at_memory(consumed.len(), facts);
+        self.count_sent(from, consumed, now);
         let mut rest = consumed;
         while !rest.is_empty() && !matches!(self.record(from).state, State::Leaving(_)) {
             let limit = self.record(from).payload_bytes_max;

@@ -1,6 +1,6 @@
 //! The relay's and the engine's own counters, held against what the judge has seen.
 
-use switchboard::reactor::{CloseReason, Counters as Reactor};
+use switchboard::reactor::{CloseReason, Counters as Reactor, Refusal};
 use switchboard::relay::Counters as Relay;
 use switchboard::wire::{Code, Frames, HEADER_BYTES, Header, Id, Type};
 
@@ -33,7 +33,6 @@ pub(super) struct Ledger {
     pub(super) closed: Codes,
     /// Ends of connections, in the order of [`CloseReason::ALL`].
     pub(super) reasons: [u64; CloseReason::ALL.len()],
-    pub(super) turned_away: u64,
     /// Frames that were handed back when their recipient was lost: those whose senders are told, and the others.
     lost: u64,
     void: u64,
@@ -96,7 +95,7 @@ impl Judge {
     /// Everybody is gone: the counters must say what was seen.
     pub(crate) fn balance(&mut self, relay: &Relay, reactor: &Reactor) {
         self.tally.closed = self.ledger.closed;
-        self.tally.closed[Code::ConnectionsFull.ordinal()] += self.ledger.turned_away;
+        self.tally.closed[Code::ConnectionsFull.ordinal()] += self.entry.refused.iter().sum::<u64>();
         self.tally.failed = self.ledger.refused;
         self.tally.failed += self.ledger.refused_fates;
         let seen = &self.ledger;
@@ -112,11 +111,6 @@ impl Judge {
             ("ERRORs that came in", relay.errors_in, seen.errors_in),
             ("clients", relay.registered, seen.registered),
             ("connections", reactor.accepted, self.tally.connections),
-            (
-                "connections that were not let in",
-                reactor.refused(switchboard::reactor::Refusal::Connections),
-                seen.turned_away,
-            ),
             ("bytes written", reactor.written_bytes, self.records.values().map(|record| record.taken_bytes).sum()),
         ] {
             assert_eq!(counted, seen, "the count of {what}");
@@ -127,7 +121,20 @@ impl Judge {
             "frames queued: {} counted, {queued} seen",
             relay.frames_queued
         );
-        assert_eq!(reactor.closed, seen.reasons, "the ends of connections by reason");
+        let mut reasons = seen.reasons;
+        reasons.iter_mut().zip(self.entry.reasons).for_each(|(count, more)| *count += more);
+        assert_eq!(reactor.closed, reasons, "the ends of connections by reason");
+        let mut refused = self.entry.refused;
+        // Those for whom a proxy speaks are refused later.
+        let later = reactor.refused.iter().sum::<u64>() - refused.iter().sum::<u64>();
+        assert_eq!(
+            later,
+            self.entry.reasons[CloseReason::Refused as usize],
+            "connections of proxies that were refused"
+        );
+        refused[Refusal::Denied as usize] = reactor.refused(Refusal::Denied);
+        refused[Refusal::AddressConnections as usize] = reactor.refused(Refusal::AddressConnections);
+        assert_eq!(reactor.refused, refused, "connections that were not let in");
         let skipped = seen.fans_due - seen.fans_delivered - seen.void;
         let is_right = relay.frames_skipped <= skipped && skipped - relay.frames_skipped <= seen.fans_doubtful;
         assert!(is_right, "frames skipped: {} counted, {skipped} seen", relay.frames_skipped);

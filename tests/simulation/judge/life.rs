@@ -27,6 +27,8 @@ pub(super) struct Life {
     /// When that was so for certain, and when it was possible.
     stopped_at: Time,
     may_have_stopped_at: Time,
+    /// When it was last not read from because it had sent too much, as far as that is known.
+    throttled_at: Time,
 }
 
 impl Life {
@@ -41,6 +43,7 @@ impl Life {
             may_be_stopped: false,
             stopped_at: Time::ZERO,
             may_have_stopped_at: Time::ZERO,
+            throttled_at: Time::ZERO,
         }
     }
 
@@ -56,6 +59,13 @@ impl Life {
         } else if queued + taken > stop_at {
             self.may_be_stopped = true;
         }
+    }
+
+    /// It has sent too much, and is not read from.
+    pub(super) const fn throttled(&mut self, now: Time) {
+        self.busy = now;
+        self.may_have_stopped_at = now;
+        self.throttled_at = now;
     }
 
     /// Looks at how much waits for it.
@@ -75,7 +85,7 @@ impl Life {
     }
 }
 
-fn micros(duration: std::time::Duration) -> u64 {
+pub(super) fn micros(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -150,15 +160,26 @@ impl Judge {
         self.records.get(&id_of(conn)).is_some_and(|record| record.life.may_be_stopped)
     }
 
-    pub(crate) fn overdue(&mut self, id: Id, facts: &Facts<'_>, now: Time) {
+    pub(crate) fn overdue(&mut self, id: Id, record_since: Option<Time>, facts: &Facts<'_>, now: Time) {
         let deadline = micros(self.limits.input_deadline);
         let life = &self.record(id).life;
-        let since = life.partial_since.unwrap_or_else(|| panic!("{id} has no incomplete frame"));
+        let since = [life.partial_since, record_since].into_iter().flatten().min();
+        let since = since.unwrap_or_else(|| panic!("{id} has no incomplete frame"));
         assert!(life.stopped_at < now || !life.is_stopped, "{id} is to end a frame that the relay does not read");
         // What the relay did not read its client could not end.
         let age = now.micros() - since.max(life.stopped_at).micros();
         assert!(age + GRAIN_US >= deadline, "{id} had {age} us for a frame");
         self.fail(id, Code::FrameTimeout, facts);
+    }
+
+    /// Whether a record of a client that has begun must have ended by now, as the relay has been reading from it all the while.
+    pub(crate) fn must_have_ended(&self, conn: ConnId, record_since: Time, now: Time) -> bool {
+        let Some(record) = self.records.get(&id_of(conn)) else { return false };
+        let is_stopped = record.life.may_have_stopped_at == now || record.life.may_be_stopped;
+        let since = record_since.max(record.life.may_have_stopped_at);
+        !is_stopped
+            && !matches!(record.state, State::Leaving(_))
+            && now.micros() - since.micros() > micros(self.limits.input_deadline) + 2 * GRAIN_US
     }
 
     /// A turn is over: how old is what waits, and does it wait for a reason?
@@ -175,6 +196,9 @@ impl Judge {
             record.receipts_pending =
                 record.receipts_pending.saturating_sub(std::mem::take(&mut record.receipts_written));
             let queued = facts.queued(*id);
+            if record.sent.may_be_full(now) {
+                record.life.throttled(now);
+            }
             record.life.look(queued, stop_at, most / 2, now);
             if queued == 0 && self.registered.contains(id) && !(is_tight && facts.has_blocked(*id)) {
                 record.has_been_told(*id, &self.scopes);

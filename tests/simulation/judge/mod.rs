@@ -7,6 +7,7 @@
 //!
 //! - `input` works out what must come of a frame,
 //! - `words` looks at what else stands in the relay's own frames,
+//! - `entry` watches who gets in,
 //! - `life` watches the deadlines, those that must come as well as those that must not,
 //! - `memory` looks at who goes when it is used up,
 //! - `ledger` holds the relay's own counters against what was seen,
@@ -16,6 +17,7 @@
 //! - `listing` looks at the answers to WATCH and WHO,
 //! - `verdict` looks at the whole once everything has come to rest.
 
+mod entry;
 mod input;
 mod ledger;
 mod life;
@@ -39,6 +41,8 @@ use switchboard::wire::{Code, Id};
 
 use super::frames::{Change, Seen};
 use super::network::{Log, Pipe};
+pub(crate) use entry::Arrival;
+use entry::{Entry, Sent};
 pub(crate) use ledger::Codes;
 use ledger::Ledger;
 use life::Life;
@@ -81,6 +85,7 @@ pub(crate) struct Judge {
     /// Counts whatever happens.
     serial: u64,
     ledger: Ledger,
+    entry: Entry,
     now: Time,
     stopping: bool,
     memory: Memory,
@@ -142,6 +147,7 @@ struct Record {
     /// When it was welcomed.
     welcomed: Time,
     life: Life,
+    sent: Sent,
 
     /// Bytes of a frame to it that is not whole.
     partial: Vec<u8>,
@@ -300,6 +306,8 @@ impl Facts<'_> {
 pub(crate) struct End {
     pub(crate) written: u64,
     pub(crate) is_reset: bool,
+    /// Its client has broken the rules of TLS.
+    pub(crate) has_spoilt: bool,
     /// Bytes that waited for it at most; unknown if the beginning of a frame of its own was held too.
     pub(crate) held: Option<usize>,
 }
@@ -334,6 +342,7 @@ impl Judge {
             scopes: BTreeMap::from([(None, Scope::default())]),
             serial: 0,
             ledger: Ledger::default(),
+            entry: Entry::default(),
             now: Time::ZERO,
             stopping: false,
             memory: Memory::default(),
@@ -359,6 +368,7 @@ impl Judge {
             keepalive_us: 0,
             welcomed: now,
             life: Life::new(now),
+            sent: Sent::default(),
             partial: Vec::new(),
             taken_bytes: 0,
             stream_bytes: 0,
@@ -396,11 +406,6 @@ impl Judge {
 
     fn is_registered(&self, id: Id) -> bool {
         self.registered.contains(&id)
-    }
-
-    /// Connections that the service has been told of, and not of their end.
-    pub(crate) fn connections(&self) -> usize {
-        self.alive.len()
     }
 
     pub(crate) fn is_alive(&self, conn: ConnId) -> bool {
@@ -513,7 +518,7 @@ impl Judge {
 
     /// The service has been told that a connection is gone.
     pub(crate) fn closed(&mut self, id: Id, reason: CloseReason, end: &End, facts: &Facts<'_>, now: Time) {
-        let End { written, is_reset, held } = *end;
+        let End { written, is_reset, has_spoilt, held } = *end;
         let write_deadline = u64::try_from(self.limits.write_deadline.as_micros()).unwrap_or(u64::MAX);
         let (is_tight, is_lawful) = (self.is_tight(), self.is_lawful());
         self.ledger.reasons[reason as usize] += 1;
@@ -556,10 +561,17 @@ impl Judge {
                 assert!(is_tight, "{id} is closed for memory, of which there is plenty");
                 Code::MemoryPressure
             }
+            CloseReason::TlsFailed => {
+                assert!(has_spoilt, "{id} has broken no rule of TLS");
+                Code::Reset
+            }
+            // Until it has a code of its own.
+            CloseReason::CrowdedOut => Code::HungUp,
             _ => panic!("{id} has ended as {reason:?}"),
         };
         record.is_gone = true;
         self.alive.remove(&id);
+        self.entry.forget(conn_of(id));
         let record = self.record(id);
         record.receipts_pending = 0;
         let rest = std::mem::take(&mut record.due);

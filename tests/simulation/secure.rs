@@ -1,0 +1,243 @@
+//! A client's TLS in the simulated network: ciphertext on the line, and what it opens to for the judge.
+//!
+//! What the relay writes is opened the moment that the network takes it, record by record: that is what the judge sees, and
+//! of a record that the network has in part it sees nothing, as nobody can open it. The client itself gets what is opened,
+//! and answers, only when it has read so far.
+//!
+//! Keys are the same in every process, and Ed25519's signatures have one length: so have all messages, whatever random
+//! numbers the two ends put into them, and a seed's run is the same again. What rustls orders by chance (the extensions of
+//! a ClientHello) nothing here depends on.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::sync::Arc;
+
+use rcgen::{CertificateParams, KeyPair, SerialNumber};
+use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, Error, RootCertStore, ServerConfig};
+use switchboard::reactor::BindingLog;
+
+/// An Ed25519 key in PKCS #8 (RFC 8410, section 7) but for its 32 bytes.
+const KEY_HEAD: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+
+/// Which TLS a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    V12,
+    V13,
+}
+
+/// The two ends' configurations, of one run: whoever comes back takes up its session.
+#[derive(Clone, Debug)]
+pub(crate) struct Configs {
+    pub(crate) server: Arc<ServerConfig>,
+    clients: [Arc<ClientConfig>; 2],
+}
+
+impl Configs {
+    pub(crate) fn new() -> Self {
+        let key = PrivatePkcs8KeyDer::from([&KEY_HEAD[..], &[7; 32]].concat());
+        let pair = KeyPair::try_from(&key).expect("a key");
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        params.serial_number = Some(SerialNumber::from(77_u64));
+        let certificate: CertificateDer<'static> = params.self_signed(&pair).expect("a certificate").der().clone();
+        let provider = Arc::new(default_provider());
+        let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key.into())
+            .expect("a pair");
+        server.ticketer = Ticketer::new().expect("random numbers");
+        server.key_log = Arc::new(BindingLog);
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).expect("a root");
+        let client = |version| {
+            let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
+            let builder = builder.with_protocol_versions(&[version]).expect("versions");
+            Arc::new(builder.with_root_certificates(roots.clone()).with_no_client_auth())
+        };
+        let clients = [client(&rustls::version::TLS12), client(&rustls::version::TLS13)];
+        Self { server: Arc::new(server), clients }
+    }
+}
+
+/// One client's end.
+#[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub(crate) struct Secure {
+    tls: ClientConnection,
+    /// Ciphertext that the network has taken from the relay, and what of it the client has read.
+    taken: u64,
+    read: u64,
+    /// What has been opened, with the ciphertext that had to be read for it.
+    opened: VecDeque<(u64, Vec<u8>)>,
+    /// What the client sends when it has read so far.
+    outbox: VecDeque<(u64, Vec<u8>)>,
+    /// Its ClientHello has been changed, or it sends nothing: the relay can never agree with it.
+    pub(crate) is_silent: bool,
+    /// It has broken the rules of TLS.
+    pub(crate) is_spoilt: bool,
+    /// The relay has told it so.
+    is_alerted: bool,
+    /// The relay has said that nothing follows.
+    is_over: bool,
+    /// It has said that nothing follows; that has left it.
+    has_closed: bool,
+}
+
+impl Secure {
+    pub(crate) fn new(configs: &Configs, version: Version) -> Self {
+        let config = Arc::clone(&configs.clients[usize::from(version == Version::V13)]);
+        let mut tls = ClientConnection::new(config, ServerName::try_from("localhost").expect("a name")).expect("TLS");
+        tls.set_buffer_limit(None);
+        let mut secure = Self {
+            tls,
+            taken: 0,
+            read: 0,
+            opened: VecDeque::new(),
+            outbox: VecDeque::new(),
+            is_silent: false,
+            is_spoilt: false,
+            is_alerted: false,
+            is_over: false,
+            has_closed: false,
+        };
+        secure.collect(0);
+        secure
+    }
+
+    /// The ClientHello, which is sent by itself then.
+    pub(crate) fn take_hello(&mut self) -> Vec<u8> {
+        self.is_silent = true;
+        self.outbox.drain(..).flat_map(|(_, bytes)| bytes).collect()
+    }
+
+    /// Whether both ends may send.
+    pub(crate) fn is_established(&self) -> bool {
+        !self.tls.is_handshaking() && !self.is_silent
+    }
+
+    /// Whether the client has said that nothing follows, and what the relay can open says so.
+    pub(crate) fn has_said_end(&self) -> bool {
+        self.has_closed && self.outbox.is_empty()
+    }
+
+    /// Whether it waits for the relay before it sends what it has to.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// Whether the relay has not said that nothing follows, though it should.
+    pub(crate) fn misses_end(&self) -> bool {
+        self.is_established() && !self.is_over && !self.is_alerted
+    }
+
+    /// Whether it can send anything more.
+    pub(crate) const fn may_send(&self) -> bool {
+        !self.has_closed && !self.is_spoilt && !self.is_silent
+    }
+
+    /// Seals what the client sends.
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        self.tls.writer().write_all(bytes).expect("memory without limit");
+        self.collect(0);
+    }
+
+    /// As [`Secure::write`], for what is not sent as it is.
+    pub(crate) fn seal(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        if !self.is_established() || self.is_waiting() || !self.may_send() {
+            return None;
+        }
+        self.write(bytes);
+        self.is_spoilt = true;
+        self.outbox.pop_back().map(|(_, record)| record)
+    }
+
+    /// Something that is no record is about to be sent.
+    pub(crate) fn spoil(&mut self) -> bool {
+        let may_be = self.is_established() && !self.is_waiting() && self.may_send();
+        self.is_spoilt |= may_be;
+        may_be
+    }
+
+    pub(crate) fn refresh(&mut self) {
+        if self.is_established() && self.may_send() && self.tls.refresh_traffic_keys().is_ok() {
+            self.collect(0);
+        }
+    }
+
+    pub(crate) fn close(&mut self) {
+        // In the midst of the handshake there is nobody to tell.
+        if self.is_established() && self.may_send() {
+            self.has_closed = true;
+            self.tls.send_close_notify();
+            self.collect(0);
+        }
+    }
+
+    /// What may be sent now.
+    pub(crate) fn outgoing(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while self.outbox.front().is_some_and(|(after, _)| *after <= self.read) {
+            bytes.extend(self.outbox.pop_front().map(|(_, piece)| piece).unwrap_or_default());
+        }
+        bytes
+    }
+
+    /// Puts what the client's TLS has to say behind what waits, to be sent when it has read so far.
+    fn collect(&mut self, after: u64) {
+        let mut bytes = Vec::new();
+        while self.tls.wants_write() {
+            self.tls.write_tls(&mut bytes).expect("memory");
+        }
+        if !bytes.is_empty() {
+            self.outbox.push_back((after, bytes));
+        }
+    }
+
+    /// The network has taken these bytes of the relay; returns what they open to.
+    pub(crate) fn take(&mut self, mut bytes: &[u8]) -> Vec<u8> {
+        self.taken += bytes.len() as u64;
+        let mut plain = Vec::new();
+        while !bytes.is_empty() && !self.is_silent && !self.is_alerted {
+            assert!(!self.is_over, "the relay writes behind the end that it has announced");
+            self.tls.read_tls(&mut bytes).expect("memory");
+            let processed = self.tls.process_new_packets();
+            let mut buffer = [0; 4096];
+            loop {
+                match self.tls.reader().read(&mut buffer) {
+                    Ok(0) => {
+                        self.is_over = true;
+                        break;
+                    }
+                    Ok(count) => plain.extend_from_slice(&buffer[..count]),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            match processed {
+                Ok(_) => {}
+                Err(Error::AlertReceived(alert)) => {
+                    assert!(self.is_spoilt, "the relay breaks it off: {alert:?}");
+                    self.is_alerted = true;
+                }
+                Err(error) => panic!("what the relay has sealed does not open: {error}"),
+            }
+        }
+        self.collect(self.taken);
+        if !plain.is_empty() {
+            self.opened.push_back((self.taken, plain.clone()));
+        }
+        plain
+    }
+
+    /// The client has read so many bytes more; what they open to goes to `into`.
+    pub(crate) fn read(&mut self, count: usize, into: &mut Vec<u8>) {
+        self.read += count as u64;
+        while self.opened.front().is_some_and(|(end, _)| *end <= self.read) {
+            into.extend(self.opened.pop_front().map(|(_, plain)| plain).unwrap_or_default());
+        }
+    }
+}
