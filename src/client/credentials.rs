@@ -7,13 +7,12 @@
 use std::fmt;
 use std::io;
 
-use aws_lc_rs::rand;
 use zeroize::Zeroizing;
 
 use super::connect_error::ConnectError;
 use super::{Address, Tls};
-use crate::auth::Mechanism;
-use crate::auth::scram::{Binding, ClientExchange, NONCE_BYTES, ScramError};
+use crate::auth::scram::{ClientExchange, ScramError};
+use crate::auth::{Binding, Mechanism, random};
 use crate::wire::control::Welcome;
 use crate::wire::{AUTH_DATA_BYTES_MAX, is_valid_name};
 
@@ -83,7 +82,7 @@ pub(super) enum Proof {
     /// What HELLO says is all.
     AtOnce { mechanism: Mechanism, data: Option<Secret> },
     /// A password, proved in two steps.
-    Password { mechanism: Mechanism, exchange: Box<ClientExchange>, first: String, is_answered: bool },
+    Password { exchange: Box<ClientExchange>, first: String, is_answered: bool },
 }
 
 /// What a proof has to know of the connection that it is made on.
@@ -113,18 +112,14 @@ impl Proof {
     }
 
     fn of_password(user: &str, password: &Secret, ground: Ground) -> Result<Self, ConnectError> {
-        let mut nonce = [0; NONCE_BYTES];
-        rand::fill(&mut nonce)
-            .map_err(|_| ConnectError::Network(io::Error::other("the system has no random numbers")))?;
+        let nonce = random().map_err(|error| ConnectError::Network(io::Error::other(error)))?;
         let binding = ground.binding.map_or(Binding::None, Binding::Exporter);
         let mut exchange = ClientExchange::new(user, &password.0, binding, nonce);
-        let is_bound = ground.binding.is_some() && ground.is_bindable;
-        if !is_bound {
+        if !ground.is_bindable {
             exchange = exchange.without_plus();
         }
-        let mechanism = if is_bound { Mechanism::ScramSha256Plus } else { Mechanism::ScramSha256 };
         let first = exchange.first();
-        Ok(Self::Password { mechanism, exchange: Box::new(exchange), first, is_answered: false })
+        Ok(Self::Password { exchange: Box::new(exchange), first, is_answered: false })
     }
 
     /// What HELLO says of it.
@@ -132,7 +127,7 @@ impl Proof {
         match self {
             Self::Nothing => (None, None),
             Self::AtOnce { mechanism, data } => (Some(mechanism.name()), data.as_ref().map(|data| data.0.as_bytes())),
-            Self::Password { mechanism, first, .. } => (Some(mechanism.name()), Some(first.as_bytes())),
+            Self::Password { exchange, first, .. } => (Some(exchange.mechanism().name()), Some(first.as_bytes())),
         }
     }
 

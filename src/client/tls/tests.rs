@@ -135,8 +135,9 @@ fn what_was_written_as_a_whole_is_on_its_way_though_nobody_writes_behind_it() {
         let mut got = vec![0; 40 * 150_000];
         server.read_exact(&mut got).expect("all of it");
     });
+    let (front, back) = (vec![7; 100_000], vec![8; 50_000]);
     for _ in 0..40 {
-        socket.write_all(&mut [IoSlice::new(&[7; 100_000]), IoSlice::new(&[8; 50_000])]).expect("written");
+        socket.write_all(&mut [IoSlice::new(&front), IoSlice::new(&back)]).expect("written");
         assert!(!socket.is_unwritten());
     }
     reading.join().expect("all came");
