@@ -333,7 +333,8 @@ fn with_users(address: &str, more: &[&str]) -> (Relay, tempfile::TempDir) {
     let verifier = Verifier::from_password("pw", 4096.try_into().expect("not zero"), &[3; 16]);
     let token = "swb_0123456789";
     let digest = TokenDigest::of(token.as_bytes());
-    let line = format!("load {verifier} token:{digest}\nother {verifier} names=elsewhere/*\n");
+    let secret = format!("%secret {}=\n", "A".repeat(43));
+    let line = format!("{secret}load {verifier} token:{digest}\nother {verifier} names=elsewhere/*\n");
     for (name, text) in [("users", line.as_str()), ("password", "pw\n"), ("wrong", "pq\n"), ("token", token)] {
         let path = folder.path().join(name);
         std::fs::write(&path, text).expect("written");
