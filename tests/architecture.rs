@@ -21,7 +21,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("descriptors", &[]),
     ("server", &["auth", "config", "descriptors", "origin", "outgoing", "reactor", "relay", "time", "wire"]),
     ("client", &["auth", "wire"]),
-    ("bench", &["client", "descriptors", "harmless", "outgoing", "reactor", "time", "wire"]),
+    ("bench", &["auth", "client", "descriptors", "harmless", "outgoing", "reactor", "time", "wire"]),
     ("cli", &["auth", "bench", "client", "config", "harmless", "server", "wire"]),
 ];
 

@@ -5,12 +5,14 @@ mod client_support;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 use std::thread;
 
 use client_support::{BINARY, Relay, Running, assert_code, run, signal, stderr, stdout};
 use rustix::process::Signal;
 use serde_json::Value;
+use switchboard::auth::{TokenDigest, Verifier};
 use switchboard::bench::Keys;
 use switchboard::wire::control::{Body, ErrorBody, Reason};
 use switchboard::wire::{Code, Header, Type};
@@ -323,6 +325,79 @@ fn the_keys_of_a_relay_that_is_started_for_the_purpose_go_with_it() {
     assert_code(&output, 0);
     assert!(stdout(&output).contains("encrypted"), "{}", stdout(&output));
     assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 0);
+}
+
+/// A relay whose users are `load`, with a password and a token, and `other`, and the folder with its files.
+fn with_users(address: &str, more: &[&str]) -> (Relay, tempfile::TempDir) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let verifier = Verifier::from_password("pw", 4096.try_into().expect("not zero"), &[3; 16]);
+    let token = "swb_0123456789";
+    let digest = TokenDigest::of(token.as_bytes());
+    let secret = format!("%secret {}=\n", "A".repeat(43));
+    let line = format!("{secret}load {verifier} token:{digest}\nother {verifier} names=elsewhere/*\n");
+    for (name, text) in [("users", line.as_str()), ("password", "pw\n"), ("wrong", "pq\n"), ("token", token)] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("a file");
+    }
+    let users = folder.path().join("users");
+    let users = ["--users", users.to_str().expect("UTF-8")];
+    (Relay::start_at(address, &[&users[..], more].concat()), folder)
+}
+
+#[test]
+fn all_clients_are_one_user_who_is_proved_by_a_password_or_a_token() {
+    let keys = Keys::make().expect("a folder");
+    let files = [keys.certificate_file(), keys.key_file()];
+    let files = files.each_ref().map(|file| file.to_str().expect("UTF-8"));
+    let tls = ["--tls-cert", files[0], "--tls-key", files[1]];
+    for (address, more) in [("127.0.0.1:0", &[][..]), ("tls://127.0.0.1:0", &tls)] {
+        let (relay, folder) = with_users(address, more);
+        let ca: &[&str] = if more.is_empty() { &[] } else { &["--ca", files[0]] };
+        for (flag, file) in [("--password-file", "password"), ("--token-file", "token")] {
+            let file = folder.path().join(file);
+            let who = ["--user", "load", flag, file.to_str().expect("UTF-8")];
+            for scenario in [
+                &["storm", "--connections", "20", "--seconds", "0.1"][..],
+                &["churn", "--connections", "4", "--rate", "20", "--seconds", "0.5", "--warmup", "0"],
+                &["soak", "--connections", "30", "--rooms", "1", "--stuck", "1", "--minutes", "0.01"],
+            ] {
+                let output = bench(&[scenario, &[&relay.address, "--json"], &who, ca].concat());
+                let account = &report(&output)["account"];
+                assert!(account["sent"].as_u64() > Some(0), "{scenario:?} {flag} {address}: {}", stderr(&output));
+                assert_eq!(account["lost"], 0, "{account}");
+                // So short a soak says nothing of memory.
+                if scenario[0] != "soak" {
+                    assert_code(&output, 0);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn who_is_not_the_user_or_may_not_have_the_names_is_told_before_any_load() {
+    let (relay, folder) = with_users("127.0.0.1:0", &[]);
+    let file = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    for (user, file, says) in [
+        ("load", file("wrong"), "AUTH_FAILED"),
+        ("nobody", file("password"), "AUTH_FAILED"),
+        ("other", file("password"), "NAME_DENIED"),
+    ] {
+        let who = ["--user", user, "--password-file", &file];
+        assert_line(&bench(&[&SMALL[..], &[&relay.address], &who].concat()), 1, says);
+    }
+    assert_line(&bench(&[&SMALL[..], &[&relay.address]].concat()), 1, "AUTH_REQUIRED");
+    let who = ["--user", "load", "--password-file", &file("password")];
+    assert_line(&bench(&[&SMALL[..], &who].concat()), 2, "--user is for a relay at an address");
+    // A relay that asks nobody has proved nothing.
+    let plain = Relay::start();
+    let output = bench(&[&SMALL[..], &[&plain.address], &who].concat());
+    assert_code(&output, 1);
+    assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
+    for arguments in [&["--user", "load"][..], &["--password-file", &file("password")]] {
+        assert_code(&bench(&[&SMALL[..], &[&plain.address], arguments].concat()), 2);
+    }
 }
 
 /// Something that listens, and answers whatever comes first with these bytes.

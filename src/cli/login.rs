@@ -159,6 +159,11 @@ impl<'a> Unnamed<'a> {
 
 /// The first line of a file.
 fn read_secret(path: &Path) -> Result<Secret, Trouble> {
+    secret_line(path).map(|line| line.as_str().into())
+}
+
+/// The same, for whoever proves it without the client library.
+pub(super) fn secret_line(path: &Path) -> Result<Zeroizing<String>, Trouble> {
     let cannot = |error: io::Error| Trouble::System(format!("cannot read {}: {error}", path.display()));
     let file = File::open(path).map_err(cannot)?;
     warn_if_exposed(path);
@@ -170,7 +175,7 @@ fn read_secret(path: &Path) -> Result<Secret, Trouble> {
     match secret {
         "" => Err(Trouble::System(format!("the first line of {} is empty", path.display()))),
         _ if !is_whole => Err(Trouble::System(format!("the first line of {} is too long", path.display()))),
-        secret => Ok(secret.into()),
+        secret => Ok(Zeroizing::new(secret.to_owned())),
     }
 }
 
