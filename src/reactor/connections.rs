@@ -163,6 +163,11 @@ impl<T: Transport> Connections<T> {
             && connection.phase == Phase::Open
         {
             connection.phase = Phase::Flushing;
+            // It cannot be crowded out any more: if it counted on, those who come after it would have to go for it.
+            self.settle(conn);
+            if planted::has(Bug::EndBeforeData) {
+                self.announce_end(conn);
+            }
             self.release_lease(conn);
             self.mark_dirty(conn);
         }
@@ -211,7 +216,7 @@ impl<T: Transport> Connections<T> {
         connection.set(flag::TOLD, true);
         self.counters.closed[reason as usize] += 1;
         self.counters.silent += u64::from(!connection.has(flag::HEARD));
-        if std::mem::replace(&mut connection.is_counted, false) {
+        if std::mem::replace(&mut connection.is_counted, false) && !planted::has(Bug::PlaceNotGivenBack) {
             self.gatekeeper.left(connection.peer, &self.limits);
         }
         self.settle(conn);
@@ -513,6 +518,7 @@ impl<T: Transport> Connections<T> {
     pub(super) fn watch_session(&mut self, conn: ConnId) {
         if let Some(since) = self.session(conn).map(|session| session.since)
             && since != Tick::NEVER
+            && !planted::has(Bug::RecordUntimed)
         {
             let due = since.time() + self.limits.input_deadline;
             self.check_by(conn, Tick::not_before(due));

@@ -148,6 +148,15 @@ impl<T: Transport> Connections<T> {
         written
     }
 
+    /// Has a peer told that nothing follows, if there is TLS to say it in.
+    pub(super) fn announce_end(&mut self, conn: ConnId) {
+        if let Some(front) = self.fronts.get_mut(conn)
+            && let Some(session) = &mut front.tls
+        {
+            session.close(&mut self.slots[conn.index()].transport);
+        }
+    }
+
     /// Says that nothing more will be written.
     pub(super) fn shutdown_write(&mut self, conn: ConnId) -> io::Result<()> {
         let connection = &mut self.slots[conn.index()];

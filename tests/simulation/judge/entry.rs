@@ -47,6 +47,10 @@ pub(super) struct Entry {
     /// Ends of those of whom the service has never heard.
     pub(super) reasons: [u64; CloseReason::ALL.len()],
     steps: usize,
+    /// Connections that have ended, or never begun, since the turn has.
+    ended: usize,
+    /// Whose places have been given back in this turn.
+    left: Vec<IpAddr>,
 }
 
 /// A bucket that leaks, in seconds until it is empty.
@@ -140,9 +144,18 @@ impl Entry {
         self.unsettled.values().find(|conn| is_there(conn)).copied()
     }
 
-    pub(super) fn forget(&mut self, conn: ConnId) {
-        self.counted.remove(&conn);
+    pub(super) fn begin(&mut self) {
+        self.ended = 0;
+        self.left.clear();
+    }
+
+    pub(super) fn settle(&mut self, conn: ConnId) {
         self.unsettled.retain(|_, other| *other != conn);
+    }
+
+    pub(super) fn forget(&mut self, conn: ConnId) {
+        self.left.extend(self.counted.remove(&conn));
+        self.settle(conn);
     }
 }
 
@@ -153,17 +166,14 @@ impl Judge {
         conn: Option<ConnId>,
         refused: Option<Refusal>,
         arrival: &Arrival,
-        peers: &BTreeMap<ConnId, Peer>,
         now: Time,
     ) {
         let most = self.limits.connections_max;
-        let is_there = |conn: &ConnId| peers.get(conn).is_some_and(|peer| !peer.wire().shut);
-        // Those who have just been crowded out may have their slots to the end of the turn.
         let is_known = conn.is_some_and(|conn| self.alive.contains(&id_of(conn)));
         let alive = self.alive.len() - usize::from(is_known);
-        let least = alive + self.entry.entering.keys().filter(|conn| is_there(conn)).count();
-        let is_full = least >= most;
-        let may_be_full = alive + self.entry.entering.len() >= most;
+        let is_full = alive + self.entry.entering.len() >= most;
+        // Those who have just ended may have their slots to the end of the turn.
+        let may_be_full = alive + self.entry.entering.len() + self.entry.ended >= most;
         let expected = if is_full { Ok(Some(Refusal::Connections)) } else { self.entry.verdict(arrival, &self.limits, now) };
         match expected {
             Ok(expected) => {
@@ -179,6 +189,7 @@ impl Judge {
         }
         if let Some(why) = refused {
             self.entry.refused[why as usize] += 1;
+            self.entry.ended += 1;
             return;
         }
         let ip = arrival.socket.ip();
@@ -199,12 +210,11 @@ impl Judge {
             let entering = Entering { arrival: arrival.clone(), since: now, reads_before: 0 };
             self.entry.entering.insert(conn, entering);
         }
-        self.are_few(peers, ip);
+        self.are_few(ip);
     }
 
     /// No more connections of an address than there may be.
-    fn are_few(&self, peers: &BTreeMap<ConnId, Peer>, ip: IpAddr) {
-        let _ = peers;
+    fn are_few(&self, ip: IpAddr) {
         let (places, most) = (self.entry.places(ip), self.limits.connections_per_address_max);
         assert!(places <= most, "{places} connections of {ip}");
     }
@@ -221,13 +231,13 @@ impl Judge {
             self.entry.steps += (reads - entering.reads_before) as usize;
             if proxy.is_some() {
                 self.entry.counted.insert(conn, from.ip());
-                self.are_few(&BTreeMap::new(), from.ip());
+                self.are_few(from.ip());
             }
         }
     }
 
     pub(crate) fn settled(&mut self, conn: ConnId) {
-        self.entry.unsettled.retain(|_, other| *other != conn);
+        self.entry.settle(conn);
     }
 
     /// Whether a client has said who it is.
@@ -246,7 +256,7 @@ impl Judge {
         assert!(self.entry.unsettled.len() >= self.limits.newcomers_max, "{conn:?} is crowded out of few");
         let oldest = self.entry.oldest(is_there);
         assert_eq!(oldest, Some(conn), "who is crowded out");
-        self.entry.unsettled.retain(|_, other| *other != conn);
+        self.entry.settle(conn);
     }
 
     pub(crate) fn is_entering(&self, conn: ConnId) -> bool {
@@ -288,6 +298,7 @@ impl Judge {
         for (conn, entering) in ended {
             let reads = peers.get(&conn).map_or(0, |peer| peer.wire().read_calls);
             self.entry.steps += usize::from(reads > entering.reads_before);
+            self.entry.ended += 1;
             self.entry.forget(conn);
         }
     }
@@ -312,8 +323,9 @@ impl Judge {
                 let ip = arrival.known_as.ip();
                 let most = self.limits.connections_per_address_max;
                 let is_for_another = proxy.is_some_and(Speech::names_somebody);
-                let coming = self.entry.coming(ip, Some(conn)) + 1;
-                proxy.is_some() && (is_for_another && arrival.is_denied || self.entry.places(ip) + coming > most)
+                let others = self.entry.coming(ip, Some(conn)) + self.entry.left.iter().filter(|left| **left == ip).count();
+                let is_crowded = self.entry.places(ip) + others >= most;
+                proxy.is_some() && (is_for_another && arrival.is_denied || is_crowded)
             }
             CloseReason::BadProxyHeader => proxy.is_some_and(|speech| !speech.is_good()),
             CloseReason::HandshakeOverdue => {
