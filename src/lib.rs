@@ -1,6 +1,7 @@
 //! switchboard: a lightweight message relay on one thread and one poll.
 #![forbid(unsafe_code)]
 
+pub mod auth;
 pub mod bench;
 pub mod cli;
 pub mod client;

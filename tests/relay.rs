@@ -14,11 +14,15 @@ mod frames;
 mod judge;
 #[path = "relay/model.rs"]
 mod model;
+#[path = "relay/people.rs"]
+mod people;
 #[path = "relay/requests.rs"]
 mod requests;
 #[path = "relay/world.rs"]
 mod world;
 
+#[path = "relay/auth.rs"]
+mod auth;
 #[path = "relay/delivery.rs"]
 mod delivery;
 #[path = "relay/gap.rs"]
@@ -29,6 +33,8 @@ mod hello;
 mod many;
 #[path = "relay/memory.rs"]
 mod memory;
+#[path = "relay/permissions.rs"]
+mod permissions;
 #[path = "relay/presence.rs"]
 mod presence;
 #[path = "relay/profile.rs"]
@@ -37,9 +43,13 @@ mod profile;
 mod promise;
 #[path = "relay/receipts.rs"]
 mod receipts;
+#[path = "relay/reload.rs"]
+mod reload;
 #[path = "relay/rooms.rs"]
 mod rooms;
 #[path = "relay/session.rs"]
 mod session;
+#[path = "relay/takeover.rs"]
+mod takeover;
 #[path = "relay/turns.rs"]
 mod turns;

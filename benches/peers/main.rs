@@ -4,11 +4,13 @@
 //! A server has one core and the load another. The byte floor is this very program, started again with a hidden
 //! command. Nothing here measures: that is the load generator's business, `switchboard::bench`.
 
+mod cipher;
 mod dialects;
 mod floor;
 mod rounds;
 mod rows;
 mod servers;
+mod tls_rows;
 
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -20,10 +22,11 @@ use std::time::{Duration, SystemTime};
 use clap::{Parser, Subcommand};
 use socket2::{Domain, Socket, Type};
 use switchboard::bench::comparison::Comparison;
-use switchboard::bench::{Stop, page};
+use switchboard::bench::{Keys, Stop, page};
 use switchboard::descriptors::{RESERVED_DESCRIPTORS, raise_descriptor_limit};
 
 use rounds::Plan;
+use rows::Over;
 use servers::Kind;
 
 /// The most that Linux allows by default, as for all servers.
@@ -153,9 +156,11 @@ fn plan(arguments: &Arguments) -> Result<Plan, String> {
         rows::quick(&mut runs);
     }
     let chosen = |kind: &Kind| arguments.servers.is_empty() || arguments.servers.contains(kind);
-    let servers = Kind::ALL.into_iter().filter(chosen).collect();
+    let is_needed = |kind: &Kind| runs.iter().any(|run| run.servers.contains(kind));
+    let servers = Kind::ALL.into_iter().filter(|kind| chosen(kind) && is_needed(kind)).collect();
     let rounds = if arguments.quick { 1 } else { arguments.rounds };
-    Ok(Plan { runs, servers, rounds, judged: !arguments.quick })
+    let keys = runs.iter().any(|run| run.over != Over::Plain).then(Keys::make).transpose()?;
+    Ok(Plan { runs, servers, rounds, keys, judged: !arguments.quick })
 }
 
 /// Writes it for people to standard output, and the files.

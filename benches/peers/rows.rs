@@ -8,7 +8,9 @@ use switchboard::bench::comparison::Bar;
 use switchboard::bench::report::Report;
 use switchboard::bench::{IN_FLIGHT_DEFAULT, Scenario, Work};
 
+use crate::rounds::Round;
 use crate::servers::Kind;
+use crate::tls_rows;
 
 /// How often clients of an idle relay are asked whether they are still there.
 pub(crate) const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -48,6 +50,7 @@ pub(crate) struct Run {
     pub(crate) work: Work,
     /// The servers that it is for.
     pub(crate) servers: &'static [Kind],
+    pub(crate) over: Over,
     pub(crate) repeats: Repeats,
     pub(crate) rows: &'static [Row],
 }
@@ -57,14 +60,29 @@ pub(crate) struct Row {
     /// The work in words.
     pub(crate) title: &'static str,
     pub(crate) measure: Measure,
-    /// What switchboard must reach.
-    pub(crate) bar: Bar,
+    /// What switchboard must reach, if this row is there for that.
+    pub(crate) bar: Option<Bar>,
+}
+
+/// What the clients of a run speak through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// Sockets alone.
+    Plain,
+    Tls,
+    /// First the one and then the other, so that what TLS adds is known within a round. What the cipher alone costs is
+    /// measured between them: that stands in the place of the floor.
+    Both,
+    /// TLS is agreed on, and that is all.
+    Handshake,
 }
 
 /// Which figure servers are compared by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Measure {
     CpuPerDelivery,
+    /// CPU that a delivery over TLS costs beyond a plain one; of the floor what the cipher alone does.
+    CpuOfTls,
     P99,
     MemoryPerConnection,
     /// CPU to let a client in.
@@ -80,6 +98,7 @@ impl Measure {
     pub(crate) const fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::CpuPerDelivery => ("server CPU a delivery", "ns"),
+            Self::CpuOfTls => ("server CPU of TLS a delivery", "ns"),
             Self::P99 => ("p99", "us"),
             Self::MemoryPerConnection => ("resident memory a connection", "bytes"),
             Self::CpuPerArrival => ("server CPU a client", "us"),
@@ -88,11 +107,14 @@ impl Measure {
         }
     }
 
-    /// The figure in a report.
-    pub(crate) fn of(self, report: &Report) -> Option<f64> {
+    /// The figure of a round.
+    pub(crate) fn of(self, round: &Round) -> Option<f64> {
+        let report = &round.report;
+        let cpu = |report: &Report| report.traffic.and_then(|traffic| traffic.server_cpu_ns_per_delivery);
         let p99 = |part: &str| report.latencies.iter().find(|one| one.part == part && one.count > 0);
         match self {
-            Self::CpuPerDelivery => report.traffic.and_then(|traffic| traffic.server_cpu_ns_per_delivery),
+            Self::CpuPerDelivery => cpu(report),
+            Self::CpuOfTls => round.cipher_ns.or(Some(cpu(report)? - cpu(round.plain.as_ref()?)?)),
             Self::P99 => p99("").map(|latency| latency.p99_us),
             Self::MemoryPerConnection => report.memory.and_then(|memory| memory.per_connection_bytes),
             Self::CpuPerArrival => report.arrival.and_then(|arrival| arrival.server_cpu_us_per_client),
@@ -107,7 +129,7 @@ impl Measure {
 const SUBJECT: &[Kind] = &[Kind::Switchboard];
 
 const fn cpu(title: &'static str, ratio: f64) -> Row {
-    Row { title, measure: Measure::CpuPerDelivery, bar: Bar::RatioToFloor(ratio) }
+    Row { title, measure: Measure::CpuPerDelivery, bar: Some(Bar::RatioToFloor(ratio)) }
 }
 
 /// All runs, measured for `time` where they do not need a time of their own.
@@ -124,14 +146,15 @@ pub(crate) fn runs(time: Duration) -> Vec<Run> {
         time,
         in_flight_max: IN_FLIGHT_DEFAULT,
     };
-    let run = |name, work, rows| Run { name, work, servers: &Kind::ALL, repeats: Repeats::Rounds, rows };
+    let over = Over::Plain;
+    let run = |name, work, rows| Run { name, work, servers: Kind::RELAYS, over, repeats: Repeats::Rounds, rows };
     let hasty = |name, work, rows| Run { repeats: Repeats::ThriceRounds, ..run(name, work, rows) };
     let pairs = |connections, window| Work { connections, window, ..base };
     let fanout = |hearers: u32, window| {
         // And one who sends.
         Work { scenario: Scenario::Fanout, connections: hearers + 1, window, ..base }
     };
-    vec![
+    let mut runs = vec![
         run("pairs-100-w1", pairs(100, 1), const { &[cpu("pairs, 100 connections, window 1", 1.06)] }),
         run("pairs-100-w16", pairs(100, 16), const { &[cpu("pairs, 100 connections, window 16", 1.12)] }),
         run("pairs-100-w128", pairs(100, 128), const { &[cpu("pairs, 100 connections, window 128", 1.5)] }),
@@ -146,7 +169,7 @@ pub(crate) fn runs(time: Duration) -> Vec<Run> {
                 &[Row {
                     title: "10,000 connections, 20,000 frames/s",
                     measure: Measure::P99,
-                    bar: Bar::RatioToFloor(1.15),
+                    bar: Some(Bar::RatioToFloor(1.15)),
                 }]
             },
         ),
@@ -163,12 +186,12 @@ pub(crate) fn runs(time: Duration) -> Vec<Run> {
                     Row {
                         title: "18,000 clients connect and register",
                         measure: Measure::CpuPerArrival,
-                        bar: Bar::RatioToFloor(2.0),
+                        bar: Some(Bar::RatioToFloor(2.0)),
                     },
                     Row {
                         title: "18,000 idle registered connections",
                         measure: Measure::MemoryPerConnection,
-                        bar: Bar::Value(256.0),
+                        bar: Some(Bar::Value(256.0)),
                     },
                 ]
             },
@@ -177,12 +200,13 @@ pub(crate) fn runs(time: Duration) -> Vec<Run> {
             name: "heartbeats-18k",
             work: Work { scenario: Scenario::Idle, connections: 18_000, time: IDLE_TIME, ..base },
             servers: SUBJECT,
+            over,
             repeats: Repeats::Once,
             rows: const {
                 &[Row {
                     title: "18,000 idle connections, heartbeats every 30 s",
                     measure: Measure::IdleCpu,
-                    bar: Bar::Value(2.0),
+                    bar: Some(Bar::Value(2.0)),
                 }]
             },
         },
@@ -190,16 +214,19 @@ pub(crate) fn runs(time: Duration) -> Vec<Run> {
             name: "storm-18k",
             work: Work { scenario: Scenario::Storm, connections: 17_990, ..base },
             servers: SUBJECT,
+            over,
             repeats: Repeats::Rounds,
             rows: const {
                 &[Row {
                     title: "all of 18,000 lost and back at once",
                     measure: Measure::BystanderP99,
-                    bar: Bar::Value(10_000.0),
+                    bar: Some(Bar::Value(10_000.0)),
                 }]
             },
         },
-    ]
+    ];
+    runs.extend(tls_rows::runs(&base));
+    runs
 }
 
 /// The same runs with few clients and little time, to see that everything works. Their figures mean nothing.

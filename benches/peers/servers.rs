@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use switchboard::bench::comparison::Role;
-use switchboard::bench::{Cores, Target};
+use switchboard::bench::{Cores, Keys, Target, Tls};
 use switchboard::client::Address;
 use tempfile::TempDir;
 
@@ -37,11 +37,18 @@ pub(crate) enum Kind {
     Nats,
     Redis,
     Mosquitto,
+    /// Passes no messages: for what a handshake of TLS costs.
+    Nginx,
 }
 
 impl Kind {
     /// All of them, in the order in which they are run.
-    pub(crate) const ALL: [Self; 5] = [Self::Floor, Self::Switchboard, Self::Nats, Self::Redis, Self::Mosquitto];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Floor, Self::Switchboard, Self::Nats, Self::Redis, Self::Mosquitto, Self::Nginx];
+
+    /// Those that pass messages.
+    pub(crate) const RELAYS: &'static [Self] =
+        &[Self::Floor, Self::Switchboard, Self::Nats, Self::Redis, Self::Mosquitto];
 
     /// Its name.
     pub(crate) const fn name(self) -> &'static str {
@@ -51,6 +58,7 @@ impl Kind {
             Self::Nats => "nats",
             Self::Redis => "redis",
             Self::Mosquitto => "mosquitto",
+            Self::Nginx => "nginx",
         }
     }
 
@@ -59,7 +67,7 @@ impl Kind {
         match self {
             Self::Floor => Role::Floor,
             Self::Switchboard => Role::Subject,
-            Self::Nats | Self::Redis | Self::Mosquitto => Role::Peer,
+            Self::Nats | Self::Redis | Self::Mosquitto | Self::Nginx => Role::Peer,
         }
     }
 
@@ -70,6 +78,7 @@ impl Kind {
             Self::Nats => Some("nats-server"),
             Self::Redis => Some("redis-server"),
             Self::Mosquitto => Some("mosquitto"),
+            Self::Nginx => Some("nginx"),
         }
     }
 
@@ -87,36 +96,52 @@ impl Kind {
         let Some(program) = self.program().and_then(find) else {
             return if self == Self::Switchboard { env!("CARGO_PKG_VERSION").to_owned() } else { String::new() };
         };
-        // Mosquitto says its version on top of its usage, and ends with a failure.
-        let argument = if self == Self::Mosquitto { "-h" } else { "--version" };
+        let argument = match self {
+            // It says its version on top of its usage, and ends with a failure.
+            Self::Mosquitto => "-h",
+            Self::Nginx => "-v",
+            _ => "--version",
+        };
         let said = Command::new(program).arg(argument).stdin(Stdio::null()).output();
-        let said = said.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        let said = said.map(|output| if self == Self::Nginx { output.stderr } else { output.stdout });
+        let said = said.map(|said| String::from_utf8_lossy(&said).into_owned()).unwrap_or_default();
         let mut words = said.lines().next().unwrap_or_default().split_whitespace();
         let version = words.find_map(|word| {
-            let word = word.trim_start_matches("v=").trim_start_matches('v');
+            let word = word.trim_start_matches("v=").trim_start_matches('v').trim_start_matches("nginx/");
             word.starts_with(|first: char| first.is_ascii_digit()).then(|| word.to_owned())
         });
         version.unwrap_or_default()
     }
 
-    /// Starts it on a core of its own and waits until it listens.
-    pub(crate) fn start(self) -> Result<Server, String> {
+    /// Starts it on a core of its own and waits until it listens; with `keys`, for TLS.
+    pub(crate) fn start(self, keys: Option<&Keys>) -> Result<Server, String> {
         let executable = self.executable().ok_or("it is not installed")?;
+        let tls = keys.map(Tls::to_keys_alike).transpose()?;
         if self == Self::Switchboard {
-            let target = Target::start(&executable, &[])?;
-            return Ok(Server { target, _own: None });
+            let target = match keys.zip(tls) {
+                Some((keys, tls)) => Target::start_tls(&executable, &[], keys, tls),
+                None => Target::start(&executable, &[]),
+            };
+            return Ok(Server { target: target?, _own: None });
         }
+        let tls = tls.map(|tls| if self == Self::Nats { tls.behind_line() } else { tls }.without_protocol());
         let mut trouble = String::new();
         for _ in 0..STARTS_MAX {
-            match self.start_child(&executable) {
-                Ok(server) => return Ok(server),
+            match self.start_child(&executable, keys) {
+                Ok(Server { target, _own }) => {
+                    let target = match tls {
+                        Some(tls) => target.over(tls),
+                        None => target,
+                    };
+                    return Ok(Server { target, _own });
+                }
                 Err(why) => trouble = why,
             }
         }
         Err(trouble)
     }
 
-    fn start_child(self, executable: &Path) -> Result<Server, String> {
+    fn start_child(self, executable: &Path, keys: Option<&Keys>) -> Result<Server, String> {
         let folder = tempfile::Builder::new().prefix("switchboard-peers-").tempdir();
         let folder = folder.map_err(|error| format!("the system grants no temporary folder: {error}"))?;
         let mut command = ending_with_us(executable);
@@ -129,10 +154,17 @@ impl Kind {
             command.arg("floor").stdout(Stdio::piped()).stderr(Stdio::inherit());
         } else {
             let file = folder.path().join("conf");
-            let written = std::fs::write(&file, self.configuration(port, folder.path()));
+            let written = std::fs::write(&file, self.configuration(port, folder.path(), keys));
             written.map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-            if self != Self::Redis {
-                command.arg("-c");
+            match self {
+                Self::Redis => {}
+                // It would open its usual log before it has read what it should write to.
+                Self::Nginx => {
+                    command.arg("-p").arg(folder.path()).args(["-e", "/dev/null", "-c"]);
+                }
+                _ => {
+                    command.arg("-c");
+                }
             }
             // With one processor Go's own threads do not outnumber the core.
             command.arg(file).env("GOMAXPROCS", "1");
@@ -156,9 +188,11 @@ impl Kind {
         Ok(Server { target, _own: Some(own) })
     }
 
-    /// Its configuration file.
-    fn configuration(self, port: u16, folder: &Path) -> String {
+    /// Its configuration file; with keys it speaks TLS and nothing else.
+    fn configuration(self, port: u16, folder: &Path, keys: Option<&Keys>) -> String {
         let mut text = String::new();
+        let files = keys.map(|keys| (keys.certificate_file(), keys.key_file()));
+        let files = files.as_ref();
         let mut line = |line: std::fmt::Arguments<'_>| {
             // A string takes everything.
             let _ = writeln!(text, "{line}");
@@ -169,10 +203,24 @@ impl Kind {
                 line(format_args!("max_connections: {CONNECTIONS_MAX}"));
                 line(format_args!("max_pending: 1GB"));
                 line(format_args!("write_deadline: \"1h\""));
+                if let Some((certificate, key)) = files {
+                    // Thousands shake hands at once; its own limit is for one.
+                    line(format_args!("tls {{"));
+                    line(format_args!("cert_file: \"{}\"", certificate.display()));
+                    line(format_args!("key_file: \"{}\"", key.display()));
+                    line(format_args!("timeout: 60"));
+                    line(format_args!("}}"));
+                }
             }
             Self::Redis => {
                 line(format_args!("bind 127.0.0.1"));
-                line(format_args!("port {port}"));
+                line(format_args!("port {}", if files.is_some() { 0 } else { port }));
+                if let Some((certificate, key)) = files {
+                    line(format_args!("tls-port {port}"));
+                    line(format_args!("tls-cert-file {}", certificate.display()));
+                    line(format_args!("tls-key-file {}", key.display()));
+                    line(format_args!("tls-auth-clients no"));
+                }
                 line(format_args!("protected-mode no"));
                 line(format_args!("tcp-backlog {BACKLOG}"));
                 line(format_args!("maxclients {CONNECTIONS_MAX}"));
@@ -185,6 +233,10 @@ impl Kind {
             }
             Self::Mosquitto => {
                 line(format_args!("listener {port} 127.0.0.1"));
+                if let Some((certificate, key)) = files {
+                    line(format_args!("certfile {}", certificate.display()));
+                    line(format_args!("keyfile {}", key.display()));
+                }
                 line(format_args!("allow_anonymous true"));
                 line(format_args!("persistence false"));
                 line(format_args!("max_connections -1"));
@@ -198,6 +250,25 @@ impl Kind {
                 if rustix::process::geteuid().is_root() {
                     line(format_args!("user root"));
                 }
+            }
+            Self::Nginx => {
+                // One process, which is its own worker.
+                line(format_args!("daemon off; master_process off; pid {}/pid;", folder.display()));
+                line(format_args!("events {{ worker_connections {CONNECTIONS_MAX}; }}"));
+                line(format_args!("http {{ access_log off;"));
+                for (kind, name) in
+                    [("client_body", "body"), ("proxy", "p"), ("fastcgi", "f"), ("uwsgi", "u"), ("scgi", "s")]
+                {
+                    line(format_args!("{kind}_temp_path {}/{name};", folder.display()));
+                }
+                let tls = if files.is_some() { " ssl" } else { "" };
+                line(format_args!("server {{ listen 127.0.0.1:{port}{tls} backlog={BACKLOG};"));
+                if let Some((certificate, key)) = files {
+                    line(format_args!("ssl_certificate {};", certificate.display()));
+                    line(format_args!("ssl_certificate_key {};", key.display()));
+                    line(format_args!("ssl_protocols TLSv1.3;"));
+                }
+                line(format_args!("}} }}"));
             }
             Self::Floor | Self::Switchboard => {}
         }

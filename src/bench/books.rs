@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::process::Process;
-use super::report::Traffic;
+use super::report::{Records, Traffic};
 use super::rig::lossy;
 use super::target::Target;
 
@@ -17,13 +17,22 @@ pub(super) struct Mark {
     pub(super) cpu: Option<Duration>,
     /// The load generator's.
     pub(super) own_cpu: Option<Duration>,
+    /// What has passed in records of TLS.
+    pub(super) records: Records,
 }
 
 impl Mark {
     /// What was delivered by now, and what it has cost `target` and `own`.
     pub(super) fn now(delivered: u64, payload_bytes: u64, target: &Target, own: Option<&Process>) -> Self {
         let own_cpu = own.and_then(Process::cpu);
-        Self { at: Instant::now(), delivered, payload_bytes, cpu: target.cpu(), own_cpu }
+        let records = Records::default();
+        Self { at: Instant::now(), delivered, payload_bytes, cpu: target.cpu(), own_cpu, records }
+    }
+
+    /// The same, with the records that have passed.
+    pub(super) const fn with_records(mut self, records: Records) -> Self {
+        self.records = records;
+        self
     }
 
     /// What was passed on from this mark to another.
@@ -44,6 +53,7 @@ impl Mark {
             server_cpu_ns_per_delivery: cpu.filter(|_| delivered > 0).map(|cpu| cpu * 1e9 / lossy(delivered)),
             server_core_share: cpu.filter(|_| seconds > 0.0).map(|cpu| cpu / seconds),
             load_core_share: own_cpu.filter(|_| seconds > 0.0).map(|cpu| cpu / seconds),
+            records: after.records.since(&self.records),
         }
     }
 }

@@ -50,8 +50,10 @@ pub enum Event<'a> {
 /// A server's protocol, as far as the load generator speaks it. One value speaks for all clients.
 pub trait Dialect {
     /// Whether a new client is answered, so that [`Event::Ready`] will come. Otherwise it counts as ready
-    /// as soon as it is connected.
+    /// as soon as it is connected, over TLS as soon as the handshake is over.
     const ANSWERS: bool = true;
+    /// Whether a client that is not answered leaves as soon as its handshake of TLS is over: for what that alone costs.
+    const LEAVES: bool = false;
 
     /// Appends what a new client says first.
     fn greet(&mut self, client: u32, role: Role, out: &mut Vec<u8>);

@@ -11,6 +11,7 @@ use super::dialect::{Dialect, Event, Role};
 use super::flows::Flows;
 use super::payload::Payloads;
 use super::schedule::Schedule;
+use super::tls::{Agreed, Tls};
 use crate::outgoing::{Lane, Outgoing, SendError};
 use crate::reactor::{CloseReason, ConnId, Connections, Progress, Service, Unsent};
 use crate::time::Time;
@@ -91,6 +92,10 @@ pub(super) struct Fleet<D> {
     clients: Vec<Client>,
     /// Which client a slot of the reactor belongs to.
     slots: Vec<u32>,
+    /// How all of them speak TLS, if they do.
+    tls: Option<Tls>,
+    /// What they have agreed on with the server.
+    pub(super) agreed: Agreed,
     payloads: Payloads,
     zero: Instant,
     sending: bool,
@@ -113,12 +118,20 @@ impl<D: Dialect> Fleet<D> {
             is_full: false,
             clients: vec![absent; clients as usize],
             slots: Vec::new(),
+            tls: None,
+            agreed: Agreed::default(),
             payloads: Payloads::new(size),
             zero: Instant::now(),
             sending: false,
             out: Vec::new(),
             reply: Vec::new(),
         }
+    }
+
+    /// Has all clients speak TLS.
+    pub(super) fn over(mut self, tls: Option<&Tls>) -> Self {
+        self.tls = tls.cloned();
+        self
     }
 
     /// Nanoseconds on the clock of the run.
@@ -161,12 +174,34 @@ impl<D: Dialect> Fleet<D> {
         let this = &mut self.clients[client as usize];
         (this.conn, this.stage, this.due_ns) = (Some(conn), Stage::Arriving, due_ns);
         self.census.arriving += 1;
-        self.out.clear();
-        self.dialect.greet(client, this.role, &mut self.out);
-        let _ = io.send(conn, &mut Outgoing::to_one(&self.out), Lane::Control);
-        if !D::ANSWERS {
+        if self.tls.as_ref().is_some_and(Tls::is_behind_line) {
+            return; // The server speaks first.
+        }
+        self.greet(io, client, conn);
+        if !D::ANSWERS && self.tls.is_none() {
             self.registered(client);
         }
+    }
+
+    fn greet(&mut self, io: &mut Connections, client: u32, conn: ConnId) {
+        self.out.clear();
+        self.dialect.greet(client, self.clients[client as usize].role, &mut self.out);
+        let _ = io.send(conn, &mut Outgoing::to_one(&self.out), Lane::Control);
+    }
+
+    /// Begins TLS once the line that the server says before it has come.
+    fn begin_tls(&mut self, io: &mut Connections, client: u32, conn: ConnId, data: &[u8]) -> Progress {
+        let Some(tls) = self.tls.as_ref().filter(|_| data.ends_with(b"\n")) else {
+            return Progress { consumed: 0, wanted: 0 };
+        };
+        match io.start_tls(conn, tls.role()) {
+            Ok(()) => self.greet(io, client, conn),
+            Err(error) => {
+                self.complain(&error.to_string());
+                io.abort(conn, CloseReason::Aborted);
+            }
+        }
+        Progress::all(data)
     }
 
     /// Whether a client has no connection.
@@ -308,6 +343,9 @@ impl<D: Dialect> Service for Fleet<D> {
         let Some(&client) = self.slots.get(conn.index()).filter(|client| **client != u32::MAX) else {
             return Progress::all(data);
         };
+        if self.tls.as_ref().is_some_and(Tls::is_behind_line) && !io.is_encrypted(conn) {
+            return self.begin_tls(io, client, conn, data);
+        }
         let now_ns = self.now_ns();
         let (mut ready, mut ending) = (false, None);
         self.reply.clear();
@@ -353,6 +391,17 @@ impl<D: Dialect> Service for Fleet<D> {
         progress
     }
 
+    fn on_established(&mut self, io: &mut Connections, conn: ConnId, _: Time) {
+        self.agreed.note(io.tls_terms(conn));
+        let client = self.slots.get(conn.index()).copied().filter(|client| *client != u32::MAX);
+        if let Some(client) = client.filter(|_| !D::ANSWERS) {
+            self.registered(client);
+            if D::LEAVES {
+                self.leave(io, client);
+            }
+        }
+    }
+
     fn on_close(&mut self, _: &mut Connections, conn: ConnId, reason: CloseReason, _: Unsent<'_>, _: Time) {
         let Some(slot) = self.slots.get_mut(conn.index()) else { return };
         let client = std::mem::replace(slot, u32::MAX);
@@ -395,6 +444,7 @@ pub(in crate::bench) const fn what_broke(reason: CloseReason) -> &'static str {
         CloseReason::InputOverdue => "a message was begun and not completed in time",
         CloseReason::InputTooLarge => "a message is larger than this client takes",
         CloseReason::MemoryPressure => "more waits here for the server to read it than is kept",
+        CloseReason::TlsFailed => "the server and a client could not agree on TLS",
         CloseReason::WriteOverdue => "the server does not read what it is sent",
         _ => "the server closed a connection",
     }

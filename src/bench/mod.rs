@@ -26,6 +26,7 @@ mod soak;
 mod stop;
 mod switchboard;
 mod target;
+mod tls;
 mod units;
 
 pub use cores::Cores;
@@ -40,3 +41,4 @@ pub use soak::soak;
 pub use stop::Stop;
 pub use switchboard::Switchboard;
 pub use target::Target;
+pub use tls::{Keys, Tls};

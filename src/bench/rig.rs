@@ -8,17 +8,18 @@ use std::time::{Duration, Instant};
 use super::books::Mark;
 use super::dialect::Dialect;
 use super::fleet::Fleet;
-use super::machine::source;
 use super::process::Process;
 use super::progress::Progress;
-use super::report::{Arrival, Latency, Memory, Report, Sample, Traffic};
+use super::report::{Arrival, Latency, Memory, Records, Report, Sample, Traffic};
 use super::stop::Stop;
 use super::target::Target;
 use super::units;
-use crate::reactor::{Limits, Reactor};
+use crate::reactor::{Counters, Limits, Reactor};
 
 /// How long clients are connected in a turn: what arrives meanwhile waits, and its latency is measured.
 pub(in crate::bench) const CONNECTING_TURN_MAX: Duration = Duration::from_micros(500);
+/// Handshakes of TLS that clients take further in a turn, each of which takes a few hundred microseconds: likewise.
+pub(in crate::bench) const HANDSHAKES_TURN_MAX: usize = 2;
 /// The time between two points of a plot.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
 /// The time between two signs of progress.
@@ -110,6 +111,7 @@ impl<'a, D: Dialect> Rig<'a, D> {
             write_deadline: Duration::from_hours(1),
             input_deadline: Duration::from_hours(1),
             turn_work_max: usize::MAX,
+            handshakes_turn_max: HANDSHAKES_TURN_MAX,
             ..Limits::default()
         };
         let reactor =
@@ -204,10 +206,7 @@ impl<'a, D: Dialect> Rig<'a, D> {
     /// # Errors
     /// The system's, in words.
     pub(in crate::bench) fn connect(&mut self, client: u32, due_ns: u64) -> Result<(), Trouble> {
-        let source = source(self.target.endpoint(), self.network, client);
-        let conn = self.reactor.connect(self.target.endpoint(), source).map_err(|error| {
-            Trouble(format!("client {client} cannot connect to {}: {error}", self.target.endpoint()))
-        })?;
+        let conn = self.target.connect(&mut self.reactor, self.network, client).map_err(Trouble)?;
         self.fleet.connected(self.reactor.connections(), client, conn, due_ns);
         Ok(())
     }
@@ -352,7 +351,8 @@ impl<'a, D: Dialect> Rig<'a, D> {
     #[must_use]
     pub(in crate::bench) fn mark(&self) -> Mark {
         let flows = &self.fleet.flows;
-        Mark::now(flows.delivered(), flows.payload_bytes(), self.target, self.own.as_ref())
+        let mark = Mark::now(flows.delivered(), flows.payload_bytes(), self.target, self.own.as_ref());
+        mark.with_records(records(self.reactor.counters()))
     }
 
     /// What was passed on since a mark.
@@ -417,7 +417,21 @@ impl<'a, D: Dialect> Rig<'a, D> {
             let sampled = report.series.iter().filter_map(|sample| sample.resident_bytes).max();
             memory.peak_bytes = memory.end_bytes.max(sampled.unwrap_or(0));
         }
+        report.tls = self.fleet.agreed.report();
         report.target = self.target.describe();
+    }
+}
+
+/// What has passed in records of TLS: all connections have it, or none.
+fn records(counters: &Counters) -> Records {
+    if counters.records_sealed + counters.records_opened == 0 {
+        return Records::default();
+    }
+    Records {
+        to_server: counters.records_sealed,
+        to_server_bytes: counters.written_bytes,
+        from_server: counters.records_opened,
+        from_server_bytes: counters.opened_bytes,
     }
 }
 

@@ -14,10 +14,12 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::cores::Cores;
+use super::machine::source;
 use super::process::{Process, Usage};
 use super::report;
+use super::tls::{Keys, Tls};
 use crate::client::Address;
-use crate::reactor::Endpoint;
+use crate::reactor::{ConnId, Endpoint, Reactor};
 
 /// How long each address of a host may take to answer, before the next one is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,6 +28,8 @@ const COUNTERS_WAIT_MAX: Duration = Duration::from_secs(2);
 const COUNTERS_STEP: Duration = Duration::from_millis(20);
 /// Lines of its log that are kept: the last ones say why it ended.
 const LOG_LINES_MAX: usize = 20;
+/// What stands in front of an address where TLS is spoken.
+const TLS_PREFIX: &str = "tls://";
 
 /// The server under load.
 #[derive(Debug)]
@@ -36,6 +40,8 @@ pub struct Target {
     arguments: Vec<String>,
     process: Option<Process>,
     child: Option<Relay>,
+    /// How its clients speak TLS, if they do.
+    tls: Option<Tls>,
     /// Dropped last: the load's thread is freed when the server is gone.
     cores: Option<Cores>,
 }
@@ -64,6 +70,21 @@ impl Target {
     pub fn start(executable: &Path, arguments: &[String]) -> Result<Self, String> {
         let mut command = Command::new(executable);
         command.args(["serve", "--listen", "127.0.0.1:0"]);
+        Self::launch(command, arguments)
+    }
+
+    /// The same for clients that speak TLS as `tls` says. The relay has read `keys` when this returns.
+    ///
+    /// # Errors
+    /// As [`Target::start`].
+    pub fn start_tls(executable: &Path, arguments: &[String], keys: &Keys, tls: Tls) -> Result<Self, String> {
+        let mut command = Command::new(executable);
+        command.args(["serve", "--listen", "tls://127.0.0.1:0", "--tls-cert"]).arg(keys.certificate_file());
+        command.arg("--tls-key").arg(keys.key_file());
+        Ok(Self::launch(command, arguments)?.over(tls))
+    }
+
+    fn launch(mut command: Command, arguments: &[String]) -> Result<Self, String> {
         if !arguments.iter().any(|argument| argument == "--log-level") {
             command.args(["--log-level", "warn"]);
         }
@@ -78,7 +99,8 @@ impl Target {
             Some(cores) => cores.spawn(&mut command),
             None => command.spawn(),
         };
-        let child = spawned.map_err(|error| format!("cannot start {}: {error}", executable.display()))?;
+        let program = || Path::new(command.get_program()).display().to_string();
+        let child = spawned.map_err(|error| format!("cannot start {}: {error}", program()))?;
         let (relay, address) = Relay::announced(child)?;
         Ok(Self {
             endpoint: Endpoint::Tcp(address),
@@ -86,11 +108,12 @@ impl Target {
             arguments: arguments.to_vec(),
             process: Process::of(relay.child.id()),
             child: Some(relay),
+            tls: None,
             cores,
         })
     }
 
-    /// A server that is there already. Of a host with several addresses the first that answers is taken. If
+    /// A server that is there already; how TLS is spoken at a `tls://` address is for [`Target::over`]. Of a host with several addresses the first that answers is taken. If
     /// it is a process of this machine that may be looked at, it is looked for, which takes some ms.
     ///
     /// # Errors
@@ -98,13 +121,43 @@ impl Target {
     pub fn at(address: &Address) -> Result<Self, String> {
         let endpoint = reachable(address).map_err(|error| format!("cannot connect to {address}: {error}"))?;
         let process = Process::listening_at(&endpoint);
-        Ok(Self { endpoint, software: String::new(), arguments: Vec::new(), process, child: None, cores: None })
+        let (software, arguments) = (String::new(), Vec::new());
+        Ok(Self { endpoint, software, arguments, process, child: None, tls: None, cores: None })
+    }
+
+    /// Has clients speak TLS with it.
+    #[must_use]
+    pub fn over(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// How clients speak TLS with it, if they do.
+    #[must_use]
+    pub const fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
+    /// Begins the connection of a client, from an address of the second number `network` where that can be chosen.
+    pub(super) fn connect(&self, reactor: &mut Reactor, network: u8, client: u32) -> Result<ConnId, String> {
+        let source = source(&self.endpoint, network, client);
+        let begun = match self.tls.as_ref().filter(|tls| !tls.is_behind_line()) {
+            Some(tls) => reactor.connect_tls(&self.endpoint, source, tls.role()),
+            None => reactor.connect(&self.endpoint, source),
+        };
+        begun.map_err(|error| format!("client {client} cannot connect to {}: {error}", self.endpoint))
     }
 
     /// Where it listens.
     #[must_use]
     pub const fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// The same as a person writes it.
+    #[must_use]
+    pub fn address(&self) -> String {
+        if self.tls.is_some() { format!("{TLS_PREFIX}{}", self.endpoint) } else { self.endpoint.to_string() }
     }
 
     /// Whether it was started for the purpose.
@@ -140,7 +193,7 @@ impl Target {
     #[must_use]
     pub fn describe(&self) -> report::Target {
         report::Target {
-            address: self.endpoint.to_string(),
+            address: self.address(),
             software: self.software.clone(),
             pid: self.process.as_ref().map(Process::pid),
             core: self.cores.as_ref().map(|cores| cores.server),
@@ -227,7 +280,9 @@ impl Relay {
         for line in stdout.map(BufReader::new).into_iter().flat_map(BufRead::lines).map_while(Result::ok) {
             let mut words = line.split_whitespace();
             match (words.next(), words.next(), words.next()) {
-                (Some("listening"), Some("on"), Some(word)) => address = address.or_else(|| word.parse().ok()),
+                (Some("listening"), Some("on"), Some(word)) => {
+                    address = address.or_else(|| word.strip_prefix(TLS_PREFIX).unwrap_or(word).parse().ok());
+                }
                 (Some("ready"), Some("for"), Some(word)) => {
                     relay.connections_max = word.parse().ok();
                     break;
@@ -288,7 +343,7 @@ fn keep_log(stderr: ChildStderr, log: &Mutex<VecDeque<String>>) {
 fn reachable(address: &Address) -> io::Result<Endpoint> {
     let (host, port) = match address {
         Address::Unix(path) => return Ok(Endpoint::Unix(path.clone())),
-        Address::Tcp { host, port } => (host, *port),
+        Address::Tcp { host, port } | Address::Tls { host, port } => (host, *port),
     };
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for candidate in (host.as_str(), port).to_socket_addrs()? {

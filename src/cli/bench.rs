@@ -19,7 +19,9 @@ use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, value_parser};
 use super::{Trouble, link, output, parse_address, parse_seconds, passing_name, signals};
 use crate::bench::page;
 use crate::bench::report::{Report, wants_colour};
-use crate::bench::{self, IN_FLIGHT_DEFAULT, Parameter, Plan, Progress, Scenario, Stop, Switchboard, Target, Wishes};
+use crate::bench::{
+    self, IN_FLIGHT_DEFAULT, Keys, Parameter, Plan, Progress, Scenario, Stop, Switchboard, Target, Tls, Wishes,
+};
 use crate::client::{Address, Client, Event, Options, Session};
 use crate::wire::PAYLOAD_BYTES_CEILING;
 
@@ -43,9 +45,48 @@ with the figures so far.";
 pub(super) struct Arguments {
     plan: Result<Plan, String>,
     addr: Option<Address>,
+    encryption: Encryption,
     json: bool,
     html: Option<PathBuf>,
     quiet: bool,
+}
+
+/// Whether and how clients speak TLS.
+#[derive(Debug)]
+struct Encryption {
+    /// With a relay that is started for the purpose.
+    own: bool,
+    ca: Option<PathBuf>,
+    resume: bool,
+}
+
+impl Encryption {
+    /// Keeps the sessions of all clients, if they are to be taken up again.
+    fn with_sessions(&self, tls: Tls, plan: &Plan) -> Tls {
+        if self.resume { tls.resuming(plan.work.clients() as usize) } else { tls }
+    }
+
+    /// What has no meaning for this address.
+    fn check(&self, addr: Option<&Address>) -> Result<(), String> {
+        let is_tls = matches!(addr, Some(Address::Tls { .. }));
+        match addr {
+            Some(address) if self.own && !is_tls => Err(match address {
+                Address::Unix(_) => "--tls is not for a Unix socket: leave it out".to_owned(),
+                _ => format!(
+                    "--tls is for a relay that is started for the purpose: write the address as tls://{address}"
+                ),
+            }),
+            _ if self.ca.is_some() && !is_tls => Err(
+                "--ca is for a relay at a tls:// address: the certificate of one that is started for the purpose is \
+                     known"
+                    .to_owned(),
+            ),
+            _ if self.resume && !is_tls && !self.own => {
+                Err("--resume is for TLS: add --tls, or write the address as tls://HOST:PORT".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl clap::Args for Arguments {
@@ -91,6 +132,11 @@ impl FromArgMatches for Arguments {
         Ok(Self {
             plan: Plan::new(scenario, &wishes),
             addr: matches.get_one::<Address>("addr").cloned(),
+            encryption: Encryption {
+                own: matches.get_flag("tls"),
+                ca: matches.get_one::<PathBuf>("ca").cloned(),
+                resume: matches.get_flag("resume"),
+            },
             json: matches.get_flag("json"),
             html: matches.get_one::<PathBuf>("html").cloned(),
             quiet: matches.get_flag("quiet"),
@@ -122,6 +168,17 @@ fn subcommand(scenario: Scenario) -> Command {
                 .value_parser(parse_seconds)
                 .help("The silence after which clients ask to be pinged, at least 1 [default: as the relay likes]"),
         )
+        .next_help_heading("TLS")
+        .arg(switch("tls", "Speak TLS with the relay that is started for the purpose, which gets a certificate for it"))
+        .arg(
+            Arg::new("ca").long("ca").value_name("FILE").value_parser(value_parser!(PathBuf)).help(
+                "Certificates (PEM) that vouch for a relay at a tls:// address [default: the system's authorities]",
+            ),
+        )
+        .arg(switch(
+            "resume",
+            "Take up earlier sessions where clients come back; by default each handshake is a whole one",
+        ))
         .next_help_heading("Output")
         .arg(switch("json", "Write the report as one JSON object"))
         .arg(
@@ -183,6 +240,7 @@ fn parse_minutes(text: &str) -> Result<Duration, String> {
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
     let plan = arguments.plan.map_err(Trouble::Usage)?;
+    arguments.encryption.check(arguments.addr.as_ref()).map_err(Trouble::Usage)?;
     if let Some(path) = &arguments.html {
         // Better said now than after the run.
         let opened = OpenOptions::new().create(true).append(true).open(path);
@@ -195,8 +253,8 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
     signals::on_interrupt(move || flag.store(true, Ordering::Relaxed))?;
 
     let mut target = match &arguments.addr {
-        Some(address) => given(address, &plan)?,
-        None => own(&plan)?,
+        Some(address) => given(address, &plan, &arguments.encryption)?,
+        None => own(&plan, &arguments.encryption)?,
     };
     if !arguments.quiet {
         remark(&target);
@@ -234,21 +292,30 @@ fn command() -> String {
 }
 
 /// A relay that is started for the purpose.
-fn own(plan: &Plan) -> Result<Target, Trouble> {
+fn own(plan: &Plan, encryption: &Encryption) -> Result<Target, Trouble> {
     let executable =
         std::env::current_exe().map_err(|error| Trouble::System(format!("cannot find this program: {error}")))?;
-    let mut target = Target::start(&executable, &plan.relay_arguments()).map_err(Trouble::System)?;
+    // The relay has read them, and their files go, before anything is measured.
+    let keys = if encryption.own { Some(Keys::make().map_err(Trouble::System)?) } else { None };
+    let target = match &keys {
+        Some(keys) => Tls::to_keys(keys).and_then(|tls| {
+            Target::start_tls(&executable, &plan.relay_arguments(), keys, encryption.with_sessions(tls, plan))
+        }),
+        None => Target::start(&executable, &plan.relay_arguments()),
+    };
+    let mut target = target.map_err(Trouble::System)?;
     if let Some(most) = target.connections_max() {
         bench::check_capacity(plan, most).map_err(Trouble::System)?;
     }
-    let address = parse_address(&target.endpoint().to_string()).map_err(Trouble::System)?;
-    target.set_software(look_at(&address)?.agent);
+    let address = parse_address(&target.address()).map_err(Trouble::System)?;
+    let ca = keys.as_ref().map(Keys::certificate_file);
+    target.set_software(look_at(&address, ca)?.agent);
     Ok(target)
 }
 
 /// The relay at an address: whether it is one, and takes what the plan has for it.
-fn given(address: &Address, plan: &Plan) -> Result<Target, Trouble> {
-    let session = look_at(address)?;
+fn given(address: &Address, plan: &Plan, encryption: &Encryption) -> Result<Target, Trouble> {
+    let session = look_at(address, encryption.ca.clone())?;
     let (size, most) = (plan.work.size, session.payload_bytes_max);
     if size > most as usize {
         return Err(Trouble::System(format!(
@@ -257,15 +324,20 @@ fn given(address: &Address, plan: &Plan) -> Result<Target, Trouble> {
         )));
     }
     let mut target = Target::at(address).map_err(Trouble::System)?;
+    if let Address::Tls { host, .. } = address {
+        let tls = Tls::to_host(host, encryption.ca.as_deref()).map_err(Trouble::System)?;
+        target = target.over(encryption.with_sessions(tls, plan));
+    }
     bench::check_ports(plan, target.endpoint()).map_err(Trouble::System)?;
     target.set_software(session.agent);
     Ok(target)
 }
 
 /// Connects a client and has it leave again: what the relay said in its WELCOME.
-fn look_at(address: &Address) -> Result<Session, Trouble> {
+fn look_at(address: &Address, ca: Option<PathBuf>) -> Result<Session, Trouble> {
     let name = passing_name("bench");
-    let options = Options { payload_bytes_max: PAYLOAD_BYTES_CEILING, ..Options::named(name) };
+    let mut options = Options { payload_bytes_max: PAYLOAD_BYTES_CEILING, ..Options::named(name) };
+    options.tls.ca = ca;
     let client =
         Client::connect(address, &options).map_err(|error| link::cannot_connect(address, &options.name, &error))?;
     let session = client.session().clone();

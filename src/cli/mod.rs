@@ -6,6 +6,7 @@
 //! What it does not do: no subcommand knows the insides of another, or of the relay.
 
 mod bench;
+mod cert;
 mod join;
 mod link;
 mod listen;
@@ -39,6 +40,7 @@ enum Cli {
     Join(join::Arguments),
     Send(send::Arguments),
     Listen(listen::Arguments),
+    Cert(cert::Arguments),
     Bench(bench::Arguments),
 }
 
@@ -91,6 +93,7 @@ pub fn main() -> ExitCode {
         Cli::Join(arguments) => join::run(arguments),
         Cli::Send(arguments) => send::run(arguments),
         Cli::Listen(arguments) => listen::run(arguments),
+        Cli::Cert(arguments) => cert::run(arguments),
         Cli::Bench(arguments) => bench::run(arguments),
     };
     let (line, code) = match done {

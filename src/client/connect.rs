@@ -1,75 +1,24 @@
-//! From an address to a registered client: the look-up, the connection, HELLO and WELCOME.
+//! From an address to a registered client: the look-up, the connection, TLS where it is wanted, HELLO and WELCOME.
 
-use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
 use std::time::{Duration, Instant};
 
-use super::event::{Event, Failure};
+use bytes::Bytes;
+
+use super::connect_error::ConnectError;
+use super::event::Event;
 use super::inbox::Inbox;
 use super::sender::{Session, Shared};
 use super::socket::Socket;
+use super::stream::Stream;
+use super::tls::{Fault, TlsError};
 use super::{Address, Client, Options, Receiver, Sender};
 use crate::wire::control::{Body, Welcome};
-use crate::wire::{Code, HELLO_BYTES_MAX, Header, Type, VERSION};
+use crate::wire::{HELLO_BYTES_MAX, Header, Type, VERSION};
 
-/// Why there is no connection.
-#[derive(Debug)]
-pub enum ConnectError {
-    /// An option that every relay would refuse.
-    BadOptions(&'static str),
-    /// The host is not known, nobody listens, or the network failed.
-    Network(io::Error),
-    /// The relay said nothing in time.
-    TimedOut {
-        /// How long it had.
-        timeout: Duration,
-    },
-    /// The relay refused, and this is why.
-    Refused(Failure),
-    /// What listens there does not speak this protocol.
-    NotARelay(&'static str),
-}
-
-impl ConnectError {
-    /// Whether it may be tried again unchanged, after a delay.
-    #[must_use]
-    pub const fn may_retry(&self) -> bool {
-        match self {
-            Self::BadOptions(_) | Self::NotARelay(_) => false,
-            Self::Network(_) | Self::TimedOut { .. } => true,
-            Self::Refused(failure) => failure.may_return(),
-        }
-    }
-
-    /// How long the relay asked to wait before coming back.
-    #[must_use]
-    pub const fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Refused(failure) => failure.retry_after,
-            _ => None,
-        }
-    }
-
-    /// The name belongs to another client: maybe to this one's own connection of a moment ago.
-    #[must_use]
-    pub fn is_name_taken(&self) -> bool {
-        matches!(self, Self::Refused(failure) if failure.code() == Some(Code::HelloNameTaken))
-    }
-}
-
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::BadOptions(why) => f.write_str(why),
-            Self::Network(error) => error.fmt(f),
-            Self::TimedOut { timeout } => write!(f, "no answer within {:.1} s", timeout.as_secs_f64()),
-            Self::Refused(failure) => write!(f, "the relay refused: {failure}"),
-            Self::NotARelay(why) => write!(f, "this is no switchboard relay: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for ConnectError {}
+/// The type of a TLS record that carries an alert, and the first byte of every version's number: how a relay that
+/// expected TLS answers a HELLO without.
+const TLS_ALERT: [u8; 2] = [21, 3];
 
 impl Client {
     /// Connects to the relay at `address` and registers.
@@ -77,49 +26,95 @@ impl Client {
     /// # Errors
     /// See [`ConnectError`]; [`ConnectError::may_retry`] says whether it is worth another attempt.
     pub fn connect(address: &Address, options: &Options) -> Result<Self, ConnectError> {
-        if let Some(fault) = options.fault() {
+        if let Some(fault) = options.fault(address) {
             return Err(ConnectError::BadOptions(fault));
         }
+        // Files are looked at before anybody is connected to.
+        let plan = match address {
+            Address::Tls { host, port } => Some(options.tls.plan(host, *port)?),
+            Address::Tcp { .. } | Address::Unix(_) => None,
+        };
         let timeout = options.connect_timeout;
         let started = Instant::now();
-        let timed_out = |error: io::Error| match error.kind() {
-            ErrorKind::TimedOut => ConnectError::TimedOut { timeout },
-            _ => ConnectError::Network(error),
-        };
         // A time that the clock cannot hold is cut to a day.
         let deadline = started.checked_add(timeout).unwrap_or(started + Duration::from_hours(24));
-        let socket = Socket::connect(address, deadline).map_err(timed_out)?;
+        let stream = Stream::connect(address, deadline).map_err(|error| match error.kind() {
+            ErrorKind::TimedOut => ConnectError::TimedOut { timeout },
+            _ => ConnectError::Network(error),
+        })?;
+        let channel = plan.map(|plan| plan.open(&stream, deadline)).transpose()?;
+        let socket = Socket::new(stream, channel);
+        let mut talk = Talk { address, socket, inbox: Inbox::default(), unsaid: None, timeout, deadline };
         let mut hello = Vec::new();
         options.hello().write_frame(Header::new(Type::Hello).correlating(1), &mut hello);
-        socket.write_all(&mut [IoSlice::new(&hello)]).map_err(timed_out)?;
-        let mut inbox = Inbox::default();
-        let session = loop {
-            // What is welcomed is small; more may only be sent once it has been agreed.
-            match inbox.frame(HELLO_BYTES_MAX) {
-                Ok(Some((header, payload))) => break read_answer(header, &payload, options)?,
-                Ok(None) => {}
-                Err(_) => return Err(ConnectError::NotARelay("its first bytes are not a frame")),
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(ConnectError::TimedOut { timeout });
-            }
-            if socket.wait(true, false, Some(left)).map_err(ConnectError::Network)?.readable {
-                match socket.read(inbox.space()) {
-                    Ok(0) => return Err(ConnectError::Network(ErrorKind::UnexpectedEof.into())),
-                    Ok(count) => inbox.filled(count),
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                    Err(error) => return Err(ConnectError::Network(error)),
-                }
-            }
-        };
-        let shared = Shared::new(socket, session, started);
+        talk.say(&hello);
+        let (header, payload) = talk.hear()?;
+        let session = read_answer(header, &payload, options)?;
+        let shared = Shared::new(talk.socket, session, started);
         let sender = Sender { shared: shared.clone() };
-        Ok(Self { sender, receiver: Receiver::new(shared, inbox) })
+        Ok(Self { sender, receiver: Receiver::new(shared, talk.inbox) })
     }
 }
 
-fn read_answer(header: Header, payload: &bytes::Bytes, options: &Options) -> Result<Session, ConnectError> {
+/// What is said before the relay has welcomed: a frame of ours, a frame of its, until the deadline.
+struct Talk<'a> {
+    address: &'a Address,
+    socket: Socket,
+    inbox: Inbox,
+    /// Why a frame of ours could not be said. The relay may have said why before.
+    unsaid: Option<io::Error>,
+    timeout: Duration,
+    deadline: Instant,
+}
+
+impl Talk<'_> {
+    fn say(&mut self, frame: &[u8]) {
+        self.unsaid = self.socket.write_all(&mut [IoSlice::new(frame)]).err();
+    }
+
+    fn hear(&mut self) -> Result<(Header, Bytes), ConnectError> {
+        loop {
+            // What is welcomed is small; more may only be sent once it has been agreed.
+            match self.inbox.frame(HELLO_BYTES_MAX) {
+                Ok(Some(frame)) => return Ok(frame),
+                Ok(None) => {}
+                Err(_) => return Err(self.no_frame()),
+            }
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ConnectError::TimedOut { timeout: self.timeout });
+            }
+            if self.socket.wait(true, false, Some(left)).map_err(ConnectError::Network)?.readable {
+                match self.socket.read(self.inbox.space()) {
+                    Ok(0) => return Err(self.lost(ErrorKind::UnexpectedEof.into())),
+                    Ok(count) => self.inbox.filled(count),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(self.lost(error)),
+                }
+            }
+        }
+    }
+
+    fn no_frame(&self) -> ConnectError {
+        match self.address {
+            Address::Tcp { host, port } if self.inbox.unread().starts_with(&TLS_ALERT) => {
+                ConnectError::SpeaksTls { address: Address::Tls { host: host.clone(), port: *port } }
+            }
+            _ => ConnectError::NotARelay("its first bytes are not a frame"),
+        }
+    }
+
+    fn lost(&mut self, error: io::Error) -> ConnectError {
+        match Fault::of(&error) {
+            Some(Fault::Truncated) => ConnectError::Tls(TlsError::Ended),
+            // A relay of TLS 1.3 judges the client's certificate only when the client takes the handshake for done.
+            Some(Fault::Broken(error)) => ConnectError::from(TlsError::of(error.clone(), "")),
+            None => ConnectError::Network(self.unsaid.take().unwrap_or(error)),
+        }
+    }
+}
+
+fn read_answer(header: Header, payload: &Bytes, options: &Options) -> Result<Session, ConnectError> {
     if header.frame_type() != Some(Type::Welcome) {
         return Err(match Event::read(header, payload.clone(), 0, 0) {
             Ok(Some(Event::Error(failure) | Event::Goodbye(failure))) => ConnectError::Refused(failure),

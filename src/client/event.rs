@@ -250,6 +250,9 @@ pub enum Closed {
     ByRelay(Failure),
     /// The relay ended it without a word, as it does after a client's GOODBYE.
     Ended,
+    /// A stream over TLS has ended, and TLS was not told that it would: the relay's process or machine has failed, or
+    /// somebody in between has cut the stream, and what came before may not be all.
+    Truncated,
     /// The relay was not heard for twice the keepalive.
     Silent {
         /// For how long.
@@ -304,6 +307,7 @@ impl fmt::Display for Closed {
         match self {
             Self::ByRelay(failure) => failure.fmt(f),
             Self::Ended => f.write_str("the relay closed the connection"),
+            Self::Truncated => f.write_str("the connection was cut: TLS was not told of its end (close_notify)"),
             Self::Silent { silence } => write!(f, "the relay was not heard for {:.1} s", silence.as_secs_f64()),
             Self::BadFrame(error) => write!(f, "the relay's stream is not understood: {error}"),
             Self::BadBody { type_number, error, .. } => match Type::from_number(*type_number) {

@@ -31,6 +31,11 @@ impl Inbox {
         self.start == self.end
     }
 
+    /// The bytes that are there and have not been taken.
+    pub(super) fn unread(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
     /// Where the next bytes go; say with [`Inbox::filled`] how many came.
     pub(super) fn space(&mut self) -> &mut [u8] {
         if self.start == self.end {
@@ -62,7 +67,7 @@ impl Inbox {
     /// # Errors
     /// Its length is over `payload_bytes_max`, or none at all; known as soon as its four bytes are there.
     pub(super) fn frame(&mut self, payload_bytes_max: u32) -> Result<Option<(Header, Bytes)>, FrameError> {
-        let unread = &self.bytes[self.start..self.end];
+        let unread = self.unread();
         let Some(mut length) = unread.first_chunk::<LENGTH_BYTES>().copied() else {
             return Ok(None);
         };

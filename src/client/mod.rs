@@ -29,6 +29,7 @@
 mod address;
 mod backoff;
 mod connect;
+mod connect_error;
 mod directory;
 mod event;
 mod inbox;
@@ -37,17 +38,20 @@ mod outbox;
 mod receiver;
 mod sender;
 mod socket;
+mod stream;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub use address::{Address, AddressError};
 pub use backoff::{Backoff, DELAY_FIRST, DELAY_MAX, STOOD_WELL};
-pub use connect::ConnectError;
+pub use connect_error::ConnectError;
 pub use directory::{Directory, Happening, Step};
 pub use event::{Change, Closed, Delta, Event, Failure, JoinedRoom, Message, Peer, Pong, ReceiptFor, Snapshot};
 pub use options::{CONNECT_TIMEOUT_DEFAULT, Options};
 pub use receiver::Receiver;
 pub use sender::{Envelope, SendError, Sender, Session};
+pub use tls::{Identity, Tls, TlsError};
 
 /// A registered client with both halves of its connection.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::{Address, Tls};
 use crate::wire::control::{Hello, Profile};
 use crate::wire::{
     DETAILS_BYTES_MAX, ENDPOINT_BYTES_MAX, ENDPOINTS_MAX, PAYLOAD_BYTES_CEILING, PAYLOAD_BYTES_DEFAULT,
@@ -34,6 +35,8 @@ pub struct Options {
     pub agent: String,
     /// How long connecting may take, from the look-up of the host to the WELCOME.
     pub connect_timeout: Duration,
+    /// How the relay is known at a `tls://` address.
+    pub tls: Tls,
 }
 
 impl Options {
@@ -49,11 +52,12 @@ impl Options {
             keepalive: None,
             agent: AGENT_DEFAULT.into(),
             connect_timeout: CONNECT_TIMEOUT_DEFAULT,
+            tls: Tls::default(),
         }
     }
 
-    /// Which option the relay would refuse, and why; `None` if all are good.
-    pub(super) fn fault(&self) -> Option<&'static str> {
+    /// Which option the relay would refuse, or makes no sense for this address, and why; `None` if all are good.
+    pub(super) fn fault(&self, address: &Address) -> Option<&'static str> {
         let unfit = |text: &str, bytes_max: usize| text.len() > bytes_max || text.chars().any(char::is_control);
         let unfit_endpoint = |endpoint: &String| endpoint.is_empty() || unfit(endpoint, ENDPOINT_BYTES_MAX);
         if !is_valid_name(&self.name) {
@@ -70,6 +74,10 @@ impl Options {
         }
         if !(PAYLOAD_BYTES_FLOOR..=PAYLOAD_BYTES_CEILING).contains(&self.payload_bytes_max) {
             return Some("the limit on payloads is 4 KiB to 16 MiB");
+        }
+        if self.tls != Tls::default() && !matches!(address, Address::Tls { .. }) {
+            // Whoever names certificates wants them looked at.
+            return Some("certificates are of use with TLS only: write the address as tls://host:port");
         }
         None
     }
@@ -99,7 +107,9 @@ mod tests {
     #[test]
     fn what_the_relay_would_refuse_is_found_before_connecting() {
         let good = Options::named("ada");
-        assert_eq!(good.fault(), None);
+        let plain = Address::default();
+        let over_tls = Address::Tls { host: "localhost".into(), port: 1 };
+        assert_eq!((good.fault(&plain), good.fault(&over_tls)), (None, None));
         for bad in [
             Options { name: " ada".into(), ..good.clone() },
             Options { station: "a\nb".into(), ..good.clone() },
@@ -110,8 +120,11 @@ mod tests {
             Options { payload_bytes_max: u32::MAX, ..good.clone() },
             Options { payload_bytes_max: 4095, ..good.clone() },
         ] {
-            assert!(bad.fault().is_some(), "{bad:?}");
+            assert!(bad.fault(&over_tls).is_some(), "{bad:?}");
         }
+        let certain = Options { tls: Tls { ca: Some("ca.pem".into()), identity: None }, ..good };
+        assert_eq!(certain.fault(&over_tls), None);
+        assert!(certain.fault(&plain).is_some_and(|why| why.contains("tls://")));
     }
 
     #[test]
@@ -125,7 +138,7 @@ mod tests {
             keepalive: Some(Duration::MAX),
             ..Options::named("")
         };
-        assert_eq!(options.fault(), None);
+        assert_eq!(options.fault(&Address::default()), None);
         let mut payload = Vec::new();
         options.hello().write(&mut payload);
         assert!(payload.len() <= HELLO_BYTES_MAX as usize);

@@ -79,10 +79,10 @@ impl Outbox {
         pay(self.lock(), socket)
     }
 
-    /// Whether something is owed that nobody is about to write: then room to write is worth waiting for.
-    pub(super) fn owes(&self) -> bool {
+    /// Whether something is owed, or was taken by TLS and is not yet written, that nobody is about to write: then room to write is worth waiting for.
+    pub(super) fn owes(&self, socket: &Socket) -> bool {
         let state = self.lock();
-        !state.busy && state.failed.is_none() && !state.owed.is_empty()
+        !state.busy && state.failed.is_none() && (!state.owed.is_empty() || socket.is_unwritten())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -111,5 +111,5 @@ fn pay(mut state: MutexGuard<'_, State>, socket: &Socket) -> io::Result<()> {
             }
         }
     }
-    Ok(())
+    socket.flush().map(drop).inspect_err(|error| state.failed = Some(error.kind()))
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::event::{Closed, Event, Failure};
 use super::inbox::Inbox;
 use super::sender::{Sender, Session, Shared};
+use super::tls::Fault;
 use crate::wire::control::{Body, Ping, Pong};
 use crate::wire::{Header, Id, Type};
 
@@ -184,7 +185,8 @@ impl Receiver {
 
     fn wait_and_read(&mut self, timeout: Option<Duration>) -> Result<(), Closed> {
         let shared = &*self.shared;
-        let ready = shared.socket.wait(true, shared.outbox.owes(), timeout).map_err(|e| Closed::broken(&e))?;
+        let ready =
+            shared.socket.wait(true, shared.outbox.owes(&shared.socket), timeout).map_err(|e| Closed::broken(&e))?;
         if ready.writable {
             // A failure here shows in the read as well, which may still have the relay's last word.
             let _ = shared.outbox.pay(&shared.socket);
@@ -202,6 +204,7 @@ impl Receiver {
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            Err(error) if matches!(Fault::of(&error), Some(Fault::Truncated)) => Err(Closed::Truncated),
             Err(error) => Err(Closed::broken(&error)),
         }
     }
@@ -215,7 +218,9 @@ impl Receiver {
     fn end(&mut self, closed: Closed) {
         self.shared.socket.shutdown();
         self.closed = Some(match (closed, self.last_word.take()) {
-            (Closed::Ended | Closed::Broken { .. }, Some((last_word, _))) => Closed::ByRelay(last_word),
+            (Closed::Ended | Closed::Truncated | Closed::Broken { .. }, Some((last_word, _))) => {
+                Closed::ByRelay(last_word)
+            }
             (closed, _) => closed,
         });
     }

@@ -1,64 +1,51 @@
-//! A stream to the relay, over TCP or a Unix socket, that never blocks but in [`Socket::wait`].
+//! What the client reads frames from and writes them to: a stream as it is, or with TLS around it.
 //!
-//! Reading, writing and waiting go through a shared reference: one thread may wait for bytes to arrive
-//! while another waits for room to send. Knows nothing of frames.
+//! It never blocks but in [`Socket::wait`] and [`Socket::write_all`], and goes through a shared reference like the
+//! stream beneath it: one thread may read while another writes. Knows nothing of frames.
 
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::io::{self, ErrorKind, IoSlice};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use super::stream::{Ready, Stream};
+use super::tls::Channel;
 
-use super::Address;
-
-/// A connected stream in non-blocking mode.
+/// A connected stream, after its TLS handshake where it has one.
 #[derive(Debug)]
-pub(super) enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-/// What a wait ended with; neither is set when its time was over, or a signal came.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Ready {
-    pub(super) readable: bool,
-    pub(super) writable: bool,
+pub(super) struct Socket {
+    stream: Stream,
+    channel: Option<Channel>,
 }
 
 impl Socket {
-    /// Connects, trying each address that the host's name stands for until `deadline`.
-    pub(super) fn connect(address: &Address, deadline: Instant) -> io::Result<Self> {
-        let socket = match address {
-            Address::Unix(path) => Self::Unix(UnixStream::connect(path)?),
-            Address::Tcp { host, port } => Self::Tcp(connect_tcp(host, *port, deadline)?),
-        };
-        match &socket {
-            Self::Tcp(stream) => {
-                // Frames are written whole, so there is nothing for the kernel to gather.
-                stream.set_nodelay(true)?;
-                stream.set_nonblocking(true)?;
-            }
-            Self::Unix(stream) => stream.set_nonblocking(true)?,
-        }
-        Ok(socket)
+    pub(super) const fn new(stream: Stream, channel: Option<Channel>) -> Self {
+        Self { stream, channel }
+    }
+
+    /// Nobody on another machine can read what is sent but the relay.
+    pub(super) fn is_private(&self) -> bool {
+        self.channel.is_some() || self.stream.is_local()
+    }
+
+    /// What an authentication over TLS binds itself to (RFC 9266); nothing without TLS.
+    pub(super) fn channel_binding(&self) -> Option<[u8; 32]> {
+        self.channel.as_ref().and_then(Channel::binding)
     }
 
     /// Reads what is there; `Ok(0)` at the end of the stream, `WouldBlock` when nothing is there.
     pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        retry(|| match self {
-            Self::Tcp(stream) => (&*stream).read(buffer),
-            Self::Unix(stream) => (&*stream).read(buffer),
-        })
+        match &self.channel {
+            Some(channel) => channel.read(&self.stream, buffer),
+            None => self.stream.read(buffer),
+        }
     }
 
-    /// Writes what there is room for; `WouldBlock` when there is none.
+    /// Takes what there is room for; `WouldBlock` when there is none. Over TLS some of what was taken may still be
+    /// unwritten, see [`Socket::is_unwritten`].
     pub(super) fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        retry(|| match self {
-            Self::Tcp(stream) => (&*stream).write_vectored(slices),
-            Self::Unix(stream) => (&*stream).write_vectored(slices),
-        })
+        match &self.channel {
+            Some(channel) => channel.write(&self.stream, slices),
+            None => self.stream.write(slices),
+        }
     }
 
     /// Writes everything, waiting for room as often as it takes.
@@ -74,66 +61,47 @@ impl Socket {
                 Err(error) => return Err(error),
             }
         }
+        while !self.flush()? {
+            self.wait(false, true, None)?;
+        }
         Ok(())
+    }
+
+    /// Writes what was taken and not yet written, as far as there is room; whether that was all.
+    pub(super) fn flush(&self) -> io::Result<bool> {
+        self.channel.as_ref().map_or(Ok(true), |channel| channel.flush(&self.stream))
+    }
+
+    /// Something was taken and is not yet written: room is worth waiting for.
+    pub(super) fn is_unwritten(&self) -> bool {
+        self.channel.as_ref().is_some_and(Channel::is_unwritten)
     }
 
     /// Waits until there is something to read, where that is wanted, or room to write, or `timeout` is over
     /// (`None`: as long as it takes). An error or the end of the stream counts as readable and writable.
     pub(super) fn wait(&self, reading: bool, writing: bool, timeout: Option<Duration>) -> io::Result<Ready> {
-        let mut wanted = PollFlags::empty();
-        wanted.set(PollFlags::IN, reading);
-        wanted.set(PollFlags::OUT, writing);
-        // A time too long for the system's type is as good as no limit.
-        let timeout = timeout.and_then(|time| Timespec::try_from(time).ok());
-        let mut fds = [PollFd::from_borrowed_fd(self.as_fd(), wanted)];
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => return Ok(Ready::default()),
-            Err(error) => return Err(error.into()),
+        // What has come in with an earlier record is no longer in the socket, and no poll would tell of it.
+        if reading && self.channel.as_ref().is_some_and(Channel::has_leftover) {
+            let writable = writing && self.stream.wait(false, true, Some(Duration::ZERO))?.writable;
+            return Ok(Ready { readable: true, writable });
         }
-        let seen = fds[0].revents();
-        let ended = seen.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL);
-        Ok(Ready { readable: ended || seen.contains(PollFlags::IN), writable: ended || seen.contains(PollFlags::OUT) })
+        self.stream.wait(reading, writing, timeout)
     }
 
-    /// Ends the connection in both directions; whoever waits on it wakes up.
+    /// Ends the connection in both directions; whoever waits on it wakes up. Over TLS the relay is told.
     pub(super) fn shutdown(&self) {
-        // The only error is that the connection has ended already.
-        let _ = match self {
-            Self::Tcp(stream) => stream.shutdown(Shutdown::Both),
-            Self::Unix(stream) => stream.shutdown(Shutdown::Both),
-        };
-    }
-
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(stream) => stream.as_fd(),
-            Self::Unix(stream) => stream.as_fd(),
+        if let Some(channel) = &self.channel {
+            channel.say_end(&self.stream);
         }
+        self.stream.shutdown();
     }
 }
 
-fn connect_tcp(host: &str, port: u16, deadline: Instant) -> io::Result<TcpStream> {
-    let mut failure = io::Error::new(ErrorKind::NotFound, "the host has no address");
-    for address in (host, port).to_socket_addrs()? {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(ErrorKind::TimedOut.into());
-        }
-        match TcpStream::connect_timeout(&address, left) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failure = error,
-        }
-    }
-    Err(failure)
-}
-
-/// Repeats a call that a signal interrupted.
-fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            done => return done,
+/// A connection that nobody has ended goes away with a word as well.
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if let Some(channel) = &self.channel {
+            channel.say_end(&self.stream);
         }
     }
 }

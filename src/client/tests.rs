@@ -55,6 +55,8 @@ fn welcome(keepalive_ms: u32) -> Welcome<'static> {
         epoch_us: 6,
         address: "127.0.0.1:1",
         agent: "fake",
+        user: None,
+        auth_data: None,
     }
 }
 

@@ -7,7 +7,18 @@ use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 
 use super::parse::{BytesCeiling, Ceiling, parse_bytes_limit, parse_count, parse_limit, parse_net, parse_time};
+use crate::auth::AuthSettings;
 use crate::reactor::{Gate, RateLimit};
+use crate::relay::Takeover;
+
+/// What becomes of a user's connection when another one of the same user comes under its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TakeoverChoice {
+    /// The new one has the name, and the old one is told so: whoever has lost its network is back at once.
+    Replace,
+    /// The old one keeps it, unless it shows no life.
+    Reject,
+}
 
 /// What becomes of a client that sends more in a second than it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -58,6 +69,50 @@ pub struct Access {
     /// must not wait for. In a short turn they are fewer
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = parse_count, help_heading = "TLS")]
     pub handshakes_turn_max: usize,
+
+    /// The users file: a line for each, with what it may do. With it everybody must prove to be one of them; without it
+    /// everybody is let in. `switchboard passwd` writes it. Read again at SIGHUP
+    #[arg(long, value_name = "PATH", help_heading = "Users")]
+    pub users: Option<PathBuf>,
+
+    /// What becomes of a user's connection when another one of the same user comes under its name
+    #[arg(long, value_name = "WHAT", default_value = "replace", help_heading = "Users")]
+    pub takeover: TakeoverChoice,
+
+    /// Time that an old connection has to show life, where --takeover is reject: longer than any round trip, shorter than
+    /// somebody's patience
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = parse_time, help_heading = "Users")]
+    pub takeover_probe: Duration,
+
+    /// Time from the relay's first answer of an exchange to its end: the client hashes its password meanwhile, on whatever
+    /// it runs on
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = parse_time, help_heading = "Users")]
+    pub auth_deadline: Duration,
+
+    /// Attempts that may fail from one address within --auth-failures-window; what comes then is refused unseen. More than
+    /// somebody mistypes
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Users")]
+    pub auth_failures_max: u32,
+
+    /// How long an address is remembered after the first of its failures
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = parse_time, help_heading = "Users")]
+    pub auth_failures_window: Duration,
+
+    /// How late the first failure under a name is told; each further one, and then a success as well, twice as late
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = parse_time, help_heading = "Users")]
+    pub auth_delay: Duration,
+
+    /// The latest that an answer comes: what somebody waits whose name others are guessing at
+    #[arg(long, value_name = "TIME", default_value = "4s", value_parser = parse_time, help_heading = "Users")]
+    pub auth_delay_max: Duration,
+
+    /// How long a name is remembered after its last failure
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_time, help_heading = "Users")]
+    pub auth_failures_memory: Duration,
+
+    /// Addresses, and names, whose failures are remembered: 2.5 MB of each when all are used
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = parse_count, help_heading = "Users")]
+    pub auth_remembered_max: usize,
 
     /// Let in only addresses of this network, as 10.0.0.0/8. Can be given several times
     #[arg(long, value_name = "CIDR", value_parser = parse_net, help_heading = "Addresses")]
@@ -136,6 +191,9 @@ impl Access {
             }
             _ => {}
         }
+        if self.auth_delay > self.auth_delay_max {
+            return Err("--auth-delay must not be above --auth-delay-max".to_owned());
+        }
         if self.unregistered_max < self.handshakes_turn_max {
             return Err(format!(
                 "--unregistered-max {} must not be below --handshakes-turn-max {}: nobody would get in",
@@ -164,6 +222,27 @@ impl Access {
             deny: self.deny.clone(),
             exempt: self.limit_exempt.clone(),
             proxies: self.proxy_from.clone(),
+        }
+    }
+
+    /// How failed attempts to authenticate are counted, delayed and refused.
+    pub(super) const fn auth(&self) -> AuthSettings {
+        AuthSettings {
+            failures_per_origin_max: self.auth_failures_max,
+            failures_window: self.auth_failures_window,
+            delay: self.auth_delay,
+            delay_max: self.auth_delay_max,
+            failures_memory: self.auth_failures_memory,
+            remembered_max: self.auth_remembered_max,
+            exchange_deadline: self.auth_deadline,
+        }
+    }
+
+    /// What becomes of a user's other connection.
+    pub(super) const fn takeover(&self) -> Takeover {
+        match self.takeover {
+            TakeoverChoice::Replace => Takeover::Replace,
+            TakeoverChoice::Reject => Takeover::Reject,
         }
     }
 

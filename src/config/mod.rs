@@ -6,7 +6,7 @@
 mod access;
 mod parse;
 
-pub use access::{Access, Excess, TlsFiles};
+pub use access::{Access, Excess, TakeoverChoice, TlsFiles};
 pub use parse::{BytesCeiling, Ceiling};
 
 use std::path::PathBuf;
@@ -77,6 +77,10 @@ pub struct Settings {
     /// Lost clients that are logged one by one in a second; the rest of a mass disconnect is counted
     #[arg(long, value_name = "N", default_value_t = 20, help_heading = "Logging")]
     pub log_lost_per_second_max: u32,
+
+    /// Failed attempts to authenticate, and to do what a user may not, that are logged one by one in a second
+    #[arg(long, value_name = "N", default_value_t = 20, help_heading = "Logging")]
+    pub log_denied_per_second_max: u32,
 
     /// Connections at the same time; further ones are refused with CONNECTIONS_FULL. The default is what the
     /// system's limit on open files allows
@@ -255,6 +259,10 @@ impl Settings {
             members_max: self.members_max,
             retry_delay: self.retry_delay,
             log_lost_per_second_max: self.log_lost_per_second_max,
+            log_denied_per_second_max: self.log_denied_per_second_max,
+            auth: self.access.auth(),
+            takeover: self.access.takeover(),
+            takeover_probe: self.access.takeover_probe,
             ..relay::Settings::default()
         }
     }

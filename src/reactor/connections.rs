@@ -12,8 +12,9 @@ use super::gate::{Gate, Gatekeeper};
 use super::input::{BufferPool, Lease};
 use super::queue::{BlockPool, MessageBytes, OutQueue};
 use super::rates::Buckets;
+use super::tls::Session;
 use super::wheel::Wheel;
-use super::{Counters, Limits, PeerAddr, Stream, Transport};
+use super::{Counters, Limits, PeerAddr, Stream, TlsRole, TlsTerms, Transport};
 use crate::outgoing::Meter;
 use crate::planted::{self, Bug};
 use crate::time::{Tick, Time};
@@ -307,6 +308,13 @@ impl<T: Transport> Connections<T> {
             self.leases[key].since = tick;
             self.watch_lease(conn);
         }
+        // Nor could a record be ended that was not read.
+        if let Some(session) = self.session_mut(conn)
+            && session.since != Tick::NEVER
+        {
+            session.since = tick;
+            self.watch_session(conn);
+        }
         let has_more = self.slots[conn.index()].has(flag::READABLE | flag::HELD | flag::READ_TO_END);
         if has_more && !planted::has(Bug::ResumeForgotten) {
             self.mark_ready(conn);
@@ -328,10 +336,11 @@ impl<T: Transport> Connections<T> {
         self.get(conn).is_some_and(|c| c.phase == Phase::Open && !c.has(flag::STOPPED))
     }
 
-    /// Whether a message of this connection has begun and not ended.
+    /// Whether a message of this connection has begun and not ended, or none can come, because it has sent more than it may
+    /// and is not read from: silence is no sign of anything then.
     #[must_use]
     pub fn is_receiving(&self, conn: ConnId) -> bool {
-        self.get(conn).is_some_and(|c| c.lease().is_some())
+        self.get(conn).is_some_and(|c| c.lease().is_some() || c.has(flag::THROTTLED))
     }
 
     /// Whether something can be sent to this connection.
@@ -400,6 +409,25 @@ impl<T: Transport> Connections<T> {
         self.session(conn)?.peer_certificate()
     }
 
+    /// What this side and the peer have agreed on; `None` without TLS, and until its handshake is over.
+    #[must_use]
+    pub fn tls_terms(&self, conn: ConnId) -> Option<TlsTerms> {
+        self.session(conn)?.terms()
+    }
+
+    /// Has TLS begin on a connection that was plain so far, for protocols that agree on that first. What was sent must have
+    /// been written, and what has come must have been consumed by the call in which this is said.
+    ///
+    /// # Errors
+    /// Those of a configuration with which TLS cannot begin.
+    pub fn start_tls(&mut self, conn: ConnId, role: TlsRole) -> Result<(), rustls::Error> {
+        let session = Session::new(role)?;
+        if self.get(conn).is_some_and(|connection| connection.phase == Phase::Open && !connection.has(flag::FRONTED)) {
+            self.put_session(conn, session);
+        }
+        Ok(())
+    }
+
     /// Whether nobody on the way can read what passes over this connection.
     #[must_use]
     pub fn is_encrypted(&self, conn: ConnId) -> bool {
@@ -409,6 +437,12 @@ impl<T: Transport> Connections<T> {
     /// Who is let in, by address: holds for those who come from now on.
     pub fn set_gate(&mut self, gate: Gate) {
         self.gatekeeper.gate = gate;
+    }
+
+    /// Whether limits by address do not hold for this peer.
+    #[must_use]
+    pub fn is_exempt(&self, peer: PeerAddr) -> bool {
+        self.gatekeeper.gate.is_exempt(peer)
     }
 
     /// What has been done so far.
@@ -454,7 +488,11 @@ impl<T: Transport> Connections<T> {
         let connection = &mut self.slots[conn.index()];
         if !connection.has(flag::READY) {
             connection.set(flag::READY, true);
-            if connection.phase == Phase::Entering {
+            let has_front = connection.has(flag::FRONTED);
+            // A handshake that this side began costs as much as one that it is asked for.
+            if connection.phase == Phase::Entering
+                || has_front && self.session(conn).is_some_and(|session| !session.is_established())
+            {
                 self.entering.push_back(conn);
             } else {
                 self.ready.push(conn);

@@ -17,7 +17,7 @@ use super::connection::{Phase, flag};
 use super::engine::Reading;
 use super::sealed::Raw;
 use super::tls::Session;
-use super::{CloseReason, ConnId, Engine, PeerAddr, Service, TlsFault, Transport};
+use super::{CloseReason, ConnId, Engine, PeerAddr, Service, Transport};
 use crate::planted::{self, Bug};
 use crate::time::{Tick, Time};
 
@@ -138,19 +138,15 @@ impl<T: Transport> Engine<T> {
         };
         let connections = &mut self.connections;
         if !received.has_established {
-            let most = connections.limits.handshake_bytes_max;
-            if connections.session(conn).is_some_and(|session| session.incoming_bytes() > most) {
-                self.break_off(conn, TlsFault::Broken, now);
-            }
             return;
         }
-        connections.counters.handshakes += 1;
-        connections.counters.handshakes_resumed +=
-            u64::from(connections.session(conn).is_some_and(Session::is_resumed));
+        connections.count_handshake(conn);
         let listener = connections.fronts.get(conn).map_or(0, |front| front.listener);
         self.introduce(service, conn, listener, now);
         if received.plain > 0 && self.connections.may_read(conn) {
             self.offer_plain(service, conn, received.plain, now);
+        } else if received.plain > 0 && self.connections.is_open(conn) {
+            self.connections.hold(conn, &self.opened[..received.plain], 0, true);
         }
         self.note_end(conn);
     }

@@ -16,8 +16,8 @@ use super::connector::{self, Outbound};
 use super::listener::{Listener, Reserve, concerns_one_connection, is_out_of_descriptors};
 use super::tls::Session;
 use super::{
-    Clock, ConnId, Connections, Endpoint, Engine, Limits, PeerAddr, Readiness, Refusal, Service, SocketOptions, Stream,
-    TlsRole, Transport,
+    Clock, ConnId, Connections, Counters, Endpoint, Engine, Limits, PeerAddr, Readiness, Refusal, Service,
+    SocketOptions, Stream, TlsRole, Transport,
 };
 use crate::time::Time;
 
@@ -144,6 +144,12 @@ impl Reactor {
     /// The connections.
     pub const fn connections(&mut self) -> &mut Connections<Stream> {
         &mut self.engine.connections
+    }
+
+    /// What has been done so far.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        self.engine.counters()
     }
 
     /// Runs turns for ever.

@@ -110,6 +110,12 @@ impl<T: Transport> Connections<T> {
         self.fronts.get_mut(conn)?.tls.as_mut()
     }
 
+    /// Notes that a handshake is over.
+    pub(super) fn count_handshake(&mut self, conn: ConnId) {
+        self.counters.handshakes += 1;
+        self.counters.handshakes_resumed += u64::from(self.session(conn).is_some_and(Session::is_resumed));
+    }
+
     /// Has a connection of this side's begin with TLS.
     pub(super) fn put_session(&mut self, conn: ConnId, session: Session) {
         let front = Front { listener: 0, header: None, role: None, tls: Some(session), accounted_bytes: 0 };
@@ -129,6 +135,7 @@ impl<T: Transport> Connections<T> {
             return Err(io::ErrorKind::NotConnected.into());
         };
         let written = way.write_vectored(&[IoSlice::new(bytes)]);
+        self.counters.records_sealed = self.fronts.desk.sealed;
         self.account_front(conn);
         written
     }
@@ -144,6 +151,7 @@ impl<T: Transport> Connections<T> {
             return Err(io::ErrorKind::NotConnected.into());
         };
         let written = queue.write_to(&mut way);
+        self.counters.records_sealed = self.fronts.desk.sealed;
         self.account_front(conn);
         written
     }
@@ -154,6 +162,14 @@ impl<T: Transport> Connections<T> {
             && let Some(session) = &mut front.tls
         {
             session.close(&mut self.slots[conn.index()].transport);
+        }
+    }
+
+    /// Says that nothing follows on a connection for which nothing waits; what the peer still sends is shown as before.
+    pub fn end_writing(&mut self, conn: ConnId) {
+        if self.is_open(conn) {
+            // If it fails the connection has ended, which its next read finds out.
+            let _ = self.shutdown_write(conn);
         }
     }
 

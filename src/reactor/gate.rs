@@ -37,6 +37,10 @@ impl Gate {
         contains(&self.proxies, peer)
     }
 
+    pub(super) fn is_exempt(&self, peer: PeerAddr) -> bool {
+        contains(&self.exempt, peer)
+    }
+
     fn admits(&self, peer: PeerAddr) -> bool {
         // What came through a Unix socket has passed the permissions of its file.
         peer.socket_addr().is_none()
@@ -142,7 +146,7 @@ impl Gatekeeper {
         if !Self::counts(limits) {
             return None;
         }
-        if contains(&self.gate.exempt, peer) { None } else { peer.origin() }
+        if self.gate.is_exempt(peer) { None } else { peer.origin() }
     }
 
     /// Whether there are limits by address.

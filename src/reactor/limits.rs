@@ -29,7 +29,8 @@ pub struct Limits {
     pub handshakes_waiting_max: usize,
     /// Time to get through the handshake: a slow line makes it, an idle attacker is gone soon.
     pub handshake_deadline: Duration,
-    /// Bytes of a handshake's messages whose end has not come: room for a long chain of certificates.
+    /// Bytes of a handshake's messages whose end has not come, in whatever pieces: room for a long chain of certificates.
+    /// Not less than a record, which is 17 KiB.
     pub handshake_bytes_max: usize,
     /// Connections that the service has not settled ([`super::Connections::settle`]); one more, and the oldest of them has to
     /// go. By default there is no such limit: not every service settles anybody.
@@ -125,6 +126,12 @@ pub struct Counters {
     pub handshakes: u64,
     /// Of these, those that took up an earlier session.
     pub handshakes_resumed: u64,
+    /// Records of TLS that were opened, those of handshakes left out.
+    pub records_opened: u64,
+    /// Bytes that they held.
+    pub opened_bytes: u64,
+    /// Records of TLS that were sealed, those of handshakes left out.
+    pub records_sealed: u64,
     /// Peers with which no TLS could be spoken, in the order of [`TlsFault::ALL`].
     pub tls_faults: [u64; TlsFault::ALL.len()],
     /// Times that a connection had sent more than it may.

@@ -59,5 +59,5 @@ pub use listener::{Endpoint, SocketOptions};
 pub use queue::Unsent;
 pub use rates::RateLimit;
 pub use service::{Progress, Service};
-pub use tls::{TlsFault, TlsRole};
+pub use tls::{TlsFault, TlsRole, TlsTerms};
 pub use transport::{Stream, Transport};

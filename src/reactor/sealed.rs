@@ -102,6 +102,14 @@ impl<T: Transport> Engine<T> {
                     // What has waited for that can be written now.
                     self.connections.slots[conn.index()].set(flag::BLOCKED, false);
                     self.connections.mark_dirty(conn);
+                    self.connections.count_handshake(conn);
+                    service.on_established(&mut self.connections, conn, now);
+                    if !self.connections.may_read(conn) {
+                        if received.plain > 0 && self.connections.is_open(conn) {
+                            self.connections.hold(conn, &self.opened[..received.plain], 0, true);
+                        }
+                        return Reading::Over;
+                    }
                 }
                 if received.plain > 0 {
                     self.offer_plain(service, conn, received.plain, now);
@@ -166,13 +174,18 @@ impl<T: Transport> Engine<T> {
             self.opened.resize(count, 0);
         }
         let connections = &mut self.connections;
-        let tick = connections.tick;
+        let (tick, most) = (connections.tick, connections.limits.handshake_bytes_max);
         let session = connections.session_mut(conn)?;
         let kept = session.incoming_bytes();
         session.put_incoming(&mut self.cipher[..kept]);
         let received = session.receive(&mut self.cipher[..count], &mut self.opened[..count], tick);
+        let is_too_long = session.incoming_bytes() > most;
         let has_outgoing = session.has_outgoing();
         let is_waiting = session.incoming_bytes() > 0;
+        if let Ok(received) = &received {
+            connections.counters.records_opened += received.records;
+            connections.counters.opened_bytes += received.plain as u64;
+        }
         connections.account_front(conn);
         connections.relieve(0, 0);
         if connections.slots[conn.index()].phase == Phase::Condemned {
@@ -183,6 +196,10 @@ impl<T: Transport> Engine<T> {
         }
         if is_waiting {
             connections.watch_session(conn);
+        }
+        if is_too_long {
+            // No record is, so it is a message of the handshake, in whatever pieces it comes.
+            return Some(Err(TlsFault::Broken));
         }
         Some(received.map_err(|(fault, error)| {
             debug!("TLS with {}: {error}", connections.slots[conn.index()].peer);

@@ -32,6 +32,11 @@ pub trait Service<T: Transport = Stream> {
         let _ = (io, conn, peer, listener, now);
     }
 
+    /// A connection that this side began is through its handshake of TLS: [`Connections::tls_terms`] says with what.
+    fn on_established(&mut self, io: &mut Connections<T>, conn: ConnId, now: Time) {
+        let _ = (io, conn, now);
+    }
+
     /// Bytes have arrived: `data` begins with the first byte that was not consumed yet. The service may
     /// change them in place, and consumes every message that is whole: it is asked again when more bytes
     /// have come or after a pause, not for what it left. It is not called again for a connection that it

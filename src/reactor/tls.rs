@@ -19,9 +19,10 @@ use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::pki_types::ServerName;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncryptError, UnbufferedConnectionCommon, UnbufferedStatus, WriteTraffic,
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedConnectionCommon, UnbufferedStatus,
+    WriteTraffic,
 };
-use rustls::{ClientConfig, Error, HandshakeKind, InvalidMessage, ServerConfig};
+use rustls::{CipherSuite, ClientConfig, Error, HandshakeKind, InvalidMessage, ProtocolVersion, ServerConfig};
 
 use super::{Transport, binding};
 use crate::planted::{self, Bug};
@@ -94,11 +95,24 @@ pub enum TlsRole {
     Client(Arc<ClientConfig>, ServerName<'static>),
 }
 
+/// What two ends have agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsTerms {
+    /// The version.
+    pub version: ProtocolVersion,
+    /// The cipher suite.
+    pub suite: CipherSuite,
+    /// Whether an earlier session was taken up, which spares a signature and the check of a certificate.
+    pub is_resumed: bool,
+}
+
 /// Memory that all sessions share: made when the first one needs it.
 #[derive(Debug, Default)]
 pub(super) struct Desk {
     plain: Vec<u8>,
     cipher: Vec<u8>,
+    /// Records that were sealed with its help.
+    pub(super) sealed: u64,
 }
 
 /// A record in `outgoing` that carries bytes of the queue.
@@ -138,6 +152,8 @@ pub(super) struct Session {
     sealed: Vec<Sealed>,
     is_established: bool,
     has_ended: bool,
+    /// It has failed: nothing is asked of it any more.
+    is_broken: bool,
 }
 
 /// What came of received ciphertext.
@@ -145,6 +161,8 @@ pub(super) struct Session {
 pub(super) struct Received {
     /// Bytes of plaintext.
     pub(super) plain: usize,
+    /// Records that they came in.
+    pub(super) records: u64,
     /// The handshake has just been completed.
     pub(super) has_established: bool,
 }
@@ -165,6 +183,7 @@ impl Session {
             sealed: Vec::new(),
             is_established: false,
             has_ended: false,
+            is_broken: false,
         };
         // A client speaks first.
         session.receive(&mut [], &mut [], Tick::NEVER).map_err(|(_, error)| error)?;
@@ -208,6 +227,25 @@ impl Session {
         kind == Some(HandshakeKind::Resumed)
     }
 
+    /// Whether the handshake is over.
+    pub(super) const fn is_established(&self) -> bool {
+        self.is_established
+    }
+
+    /// What was agreed on in the handshake, once that is over.
+    pub(super) fn terms(&self) -> Option<TlsTerms> {
+        let (version, suite) = match &self.side {
+            Side::Server(side) => (side.protocol_version(), side.negotiated_cipher_suite()),
+            Side::Client(side) => (side.protocol_version(), side.negotiated_cipher_suite()),
+        };
+        let is_resumed = self.is_resumed();
+        version.zip(suite).filter(|_| self.is_established).map(|(version, suite)| TlsTerms {
+            version,
+            suite: suite.suite(),
+            is_resumed,
+        })
+    }
+
     /// The certificate that the peer has proved to have, in DER.
     pub(super) fn peer_certificate(&self) -> Option<&[u8]> {
         let chain = match &self.side {
@@ -237,20 +275,23 @@ impl Session {
     ) -> Result<Received, (TlsFault, Error)> {
         let was_established = self.is_established;
         let _ = binding::take();
-        let mut opened = Opened { consumed: 0, plain: 0, is_established: false, has_ended: self.has_ended };
+        let mut opened = Opened { consumed: 0, plain: 0, records: 0, is_established: false, has_ended: self.has_ended };
         let outgoing = &mut self.outgoing;
         let done = match &mut self.side {
             Side::Server(side) => open(side, cipher, plain, outgoing, &mut opened),
             Side::Client(side) => open(side, cipher, plain, outgoing, &mut opened),
         };
-        done.map_err(|error| (TlsFault::of(&error, was_established), error))?;
+        if let Err(error) = done {
+            self.is_broken = true;
+            return Err((TlsFault::of(&error, was_established), error));
+        }
         if !was_established {
             self.binding = binding::take().or(self.binding);
         }
         self.is_established |= opened.is_established;
         self.has_ended = opened.has_ended;
         let is_lost = planted::has(Bug::RecordRestLost) && opened.consumed > 0;
-        let rest = if self.has_ended || is_lost { &[] } else { &cipher[opened.consumed..] };
+        let rest = if is_lost { &[] } else { &cipher[opened.consumed..] };
         if rest.is_empty() {
             self.incoming = Vec::new();
             self.since = Tick::NEVER;
@@ -261,7 +302,8 @@ impl Session {
             self.incoming.clear();
             self.incoming.extend_from_slice(rest);
         }
-        Ok(Received { plain: opened.plain, has_established: self.is_established && !was_established })
+        let has_established = self.is_established && !was_established;
+        Ok(Received { plain: opened.plain, records: opened.records, has_established })
     }
 
     /// Writes what waits in `outgoing`; says how many bytes of the queue have been written with that. Stops where the
@@ -306,7 +348,7 @@ impl Session {
                     Err(error) => return if written > 0 { Ok(written) } else { Err(error) },
                 }
             }
-            let stopped = self.has_outgoing() || !self.is_established;
+            let stopped = self.has_outgoing() || !self.is_established || self.is_broken;
             if written == total || stopped {
                 return if written > 0 || total == 0 { Ok(written) } else { Err(io::ErrorKind::WouldBlock.into()) };
             }
@@ -337,7 +379,7 @@ impl Session {
     /// say in front of them; says how many bytes of ciphertext that makes.
     fn seal(&mut self, buffers: &[IoSlice<'_>], start: usize, desk: &mut Desk) -> io::Result<usize> {
         desk.cipher.resize(desk.cipher.len().max(RECORDS_MAX * (RECORD_BYTES_MAX + RECORD_OVERHEAD_MAX)), 0);
-        let Self { side, sealed, .. } = self;
+        let Self { side, sealed, incoming, .. } = self;
         let mut pieces = Pieces { buffers, skip: start };
         let mut filled = 0;
         for _ in 0..RECORDS_MAX {
@@ -346,10 +388,11 @@ impl Session {
                 break;
             }
             let count = match side {
-                Side::Server(side) => seal_record(side, piece, &mut desk.cipher, filled),
-                Side::Client(side) => seal_record(side, piece, &mut desk.cipher, filled),
+                Side::Server(side) => seal_record(side, incoming, piece, &mut desk.cipher, filled),
+                Side::Client(side) => seal_record(side, incoming, piece, &mut desk.cipher, filled),
             }?;
             filled += count;
+            desk.sealed += 1;
             sealed.push(Sealed { end: filled, plain: piece.len() });
         }
         Ok(filled)
@@ -361,9 +404,11 @@ impl Session {
             return;
         }
         let mut alert = [0; 128];
+        let incoming = &mut self.incoming;
         let count = match &mut self.side {
-            Side::Server(side) => close_notify(side, &mut alert),
-            Side::Client(side) => close_notify(side, &mut alert),
+            _ if self.is_broken => 0,
+            Side::Server(side) => close_notify(side, incoming, &mut alert),
+            Side::Client(side) => close_notify(side, incoming, &mut alert),
         };
         self.outgoing.extend_from_slice(&alert[..count]);
         let _ = self.flush(transport);
@@ -416,6 +461,7 @@ impl<'a> Pieces<'a> {
 struct Opened {
     consumed: usize,
     plain: usize,
+    records: u64,
     is_established: bool,
     has_ended: bool,
 }
@@ -454,10 +500,9 @@ fn open<S>(
 where
     UnbufferedConnectionCommon<S>: Records<Data = S>,
 {
-    let mut failed = None;
     loop {
-        let incoming = if failed.is_none() { &mut cipher[opened.consumed..] } else { &mut [] };
-        let UnbufferedStatus { discard, state } = side.step(incoming);
+        // Always all that is left: rustls remembers places in it.
+        let UnbufferedStatus { discard, state } = side.step(&mut cipher[opened.consumed..]);
         let mut is_over = false;
         match state {
             Ok(ConnectionState::ReadTraffic(mut records)) => {
@@ -465,35 +510,45 @@ where
                     // Ciphertext is longer than what it opens to, so there is room.
                     plain[opened.plain..opened.plain + record.payload.len()].copy_from_slice(record.payload);
                     opened.plain += record.payload.len();
+                    opened.records += 1;
                 }
             }
-            Ok(ConnectionState::EncodeTlsData(mut message)) => {
-                let start = outgoing.len();
-                if let Err(EncodeError::InsufficientSize(size)) = message.encode(&mut []) {
-                    outgoing.resize(start + size.required_size, 0);
-                    let _ = message.encode(&mut outgoing[start..]);
-                }
-            }
+            Ok(ConnectionState::EncodeTlsData(message)) => encode(message, outgoing),
             Ok(ConnectionState::TransmitTlsData(message)) => message.done(),
             Ok(ConnectionState::WriteTraffic(_)) => (opened.is_established, is_over) = (true, true),
             Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => (opened.has_ended, is_over) = (true, true),
             // Early data is not asked for.
             Ok(_) => is_over = true,
             Err(error) => {
-                is_over = failed.is_some();
-                failed = failed.or(Some(error));
+                // What it has to say stands in front of everything else; beyond that it must not look at the bytes again.
+                while side.wants_write()
+                    && let Ok(ConnectionState::EncodeTlsData(message)) = side.step(&mut []).state
+                {
+                    encode(message, outgoing);
+                }
+                return Err(error);
             }
         }
         opened.consumed += discard;
         if is_over {
-            return failed.map_or(Ok(()), Err);
+            return Ok(());
         }
+    }
+}
+
+/// Appends a message of the session's own.
+fn encode<S>(mut message: EncodeTlsData<'_, S>, outgoing: &mut Vec<u8>) {
+    let start = outgoing.len();
+    if let Err(EncodeError::InsufficientSize(size)) = message.encode(&mut []) {
+        outgoing.resize(start + size.required_size, 0);
+        let _ = message.encode(&mut outgoing[start..]);
     }
 }
 
 /// Appends a record with `piece` at `filled`; says how many bytes it and what had to stand in front of it take.
 fn seal_record<S>(
     side: &mut UnbufferedConnectionCommon<S>,
+    incoming: &mut Vec<u8>,
     piece: &[u8],
     cipher: &mut Vec<u8>,
     filled: usize,
@@ -501,15 +556,15 @@ fn seal_record<S>(
 where
     UnbufferedConnectionCommon<S>: Records<Data = S>,
 {
-    with_traffic(side, cipher, filled, |traffic, room| traffic.encrypt(piece, room))
+    with_traffic(side, incoming, cipher, filled, |traffic, room| traffic.encrypt(piece, room))
 }
 
-fn close_notify<S>(side: &mut UnbufferedConnectionCommon<S>, alert: &mut [u8; 128]) -> usize
+fn close_notify<S>(side: &mut UnbufferedConnectionCommon<S>, incoming: &mut Vec<u8>, alert: &mut [u8; 128]) -> usize
 where
     UnbufferedConnectionCommon<S>: Records<Data = S>,
 {
     let mut room = alert.to_vec();
-    let count = with_traffic(side, &mut room, 0, |traffic, room| {
+    let count = with_traffic(side, incoming, &mut room, 0, |traffic, room| {
         let alert: &mut [u8] = room;
         traffic.queue_close_notify(alert)
     })
@@ -519,9 +574,11 @@ where
     count
 }
 
-/// Has `act` write into `cipher` from `filled` on, which is made longer if need be.
+/// Has `act` write into `cipher` from `filled` on, which is made longer if need be. `incoming` is the beginning that was
+/// kept: rustls remembers places in it, if it is one of a message of the handshake.
 fn with_traffic<S>(
     side: &mut UnbufferedConnectionCommon<S>,
+    incoming: &mut Vec<u8>,
     cipher: &mut Vec<u8>,
     filled: usize,
     mut act: impl FnMut(&mut WriteTraffic<'_, S>, &mut [u8]) -> Result<usize, EncryptError>,
@@ -532,9 +589,11 @@ where
     let broken = || io::Error::from(io::ErrorKind::ConnectionAborted);
     let mut at = filled;
     loop {
-        match side.step(&mut []).state {
+        let UnbufferedStatus { discard, state } = side.step(incoming);
+        let mut done = None;
+        match state {
             Ok(ConnectionState::WriteTraffic(mut traffic)) => match act(&mut traffic, &mut cipher[at..]) {
-                Ok(count) => return Ok(at + count - filled),
+                Ok(count) => done = Some(at + count - filled),
                 Err(EncryptError::InsufficientSize(least)) => cipher.resize(at + least.required_size, 0),
                 Err(EncryptError::EncryptExhausted) => return Err(broken()),
             },
@@ -551,6 +610,10 @@ where
             // Whoever has said that nothing follows may still read.
             Ok(ConnectionState::PeerClosed) => {}
             _ => return Err(broken()),
+        }
+        incoming.drain(..discard);
+        if let Some(count) = done {
+            return Ok(count);
         }
     }
 }

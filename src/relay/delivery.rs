@@ -4,40 +4,85 @@
 //! that echoes its correlation, or counted in a GAP that stands in the recipient's stream where the frame
 //! would have been. All three happen here and nowhere else.
 
-use super::counters::Counters;
+use super::access::Badge;
+use super::counters::{Counters, Denial};
 use super::outbox::Outbox;
 use super::peers::{Peer, PendingReceipt, State};
+use super::rooms::EVERYBODY;
 use super::{Refused, Relay, Settings};
 use crate::outgoing::{Lane, Outgoing, SendError};
 use crate::planted::{self, Bug};
+use crate::time::Time;
 use crate::wire::control::{self, Body, ErrorBody, Gap, Reason, Receipt, Stage};
 use crate::wire::{Code, Flags, Frames, HEADER_BYTES, Header, Id, IdKind, Run, Type};
 
 /// A frame that waits for its receipt takes memory beside the queue: so many bytes of queue allow one.
 const QUEUE_BYTES_PER_RECEIPT: usize = 256;
 
+/// Why frames go nowhere.
+enum Failure {
+    Code(Code),
+    Denied(Denial),
+}
+
+impl Failure {
+    const fn of_address(code: Code) -> Self {
+        if matches!(code, Code::Denied) { Self::Denied(Denial::Address) } else { Self::Code(code) }
+    }
+
+    const fn code(&self) -> Code {
+        match self {
+            Self::Code(code) => *code,
+            Self::Denied(_) => Code::Denied,
+        }
+    }
+}
+
 impl Relay {
     /// Passes routed frames on to their destination.
-    pub(super) fn route(&mut self, from: Id, header: &Header, run: Run<'_>, out: &mut impl Outbox) {
+    pub(super) fn route(
+        &mut self,
+        from: Id,
+        header: &Header,
+        run: Run<'_>,
+        badge: Badge,
+        now: Time,
+        out: &mut impl Outbox,
+    ) {
         let to_many = !matches!(header.frame_type(), Some(Type::Ack | Type::Ping | Type::Pong));
-        let failure = match header.destination.kind() {
-            IdKind::Client => return self.route_to_one(from, header, &run, out),
-            IdKind::Room | IdKind::All if to_many => match self.rooms.slot(header.destination) {
-                Some(slot) if header.destination == Id::ALL || self.is_member(from, slot) => {
-                    return self.fan_out(from, header, &run, slot, out);
-                }
-                Some(_) => Code::NotMember,
-                None => Code::NoSuchRoom,
+        let (client, failure) = match header.destination.kind() {
+            IdKind::Client if badge.addresses_only_some() => match self.check_address(badge, header.destination) {
+                Ok(()) => return self.route_to_one(from, header, &run, out),
+                Err(code) => (Some(header.destination), Failure::of_address(code)),
             },
-            _ => Code::BadDestination,
+            IdKind::Client => return self.route_to_one(from, header, &run, out),
+            IdKind::All if to_many && badge.may_send_to_all() => {
+                return self.fan_out(from, header, &run, EVERYBODY, out);
+            }
+            IdKind::All if to_many => (None, Failure::Denied(Denial::All)),
+            IdKind::Room if to_many => match self.room_to_send_to(from, header.destination) {
+                Ok(slot) => return self.fan_out(from, header, &run, slot, out),
+                Err(failure) => (None, failure),
+            },
+            _ => (None, Failure::Code(Code::BadDestination)),
         };
+        let code = failure.code();
+        if let Failure::Denied(denial) = failure {
+            self.note_denial(from, denial, run.frames, now);
+        }
         for frame in Frames::new(run.bytes) {
-            self.refuse(from, Header::read(frame).correlation, failure, None, out);
+            self.refuse(from, Header::read(frame).correlation, code, client, out);
         }
     }
 
-    fn is_member(&self, id: Id, slot: u32) -> bool {
-        self.peers.get(id).is_some_and(|peer| peer.membership(slot).is_some())
+    /// The slot of a room that a client is in, and may send to.
+    fn room_to_send_to(&self, from: Id, room: Id) -> Result<u32, Failure> {
+        let slot = self.rooms.slot(room).ok_or(Failure::Code(Code::NoSuchRoom))?;
+        match self.peers.get(from).and_then(|peer| peer.membership(slot)) {
+            Some(membership) if membership.may_send => Ok(slot),
+            Some(_) => Err(Failure::Denied(Denial::Send)),
+            None => Err(Failure::Code(Code::NotMember)),
+        }
     }
 
     fn route_to_one(&mut self, from: Id, header: &Header, run: &Run<'_>, out: &mut impl Outbox) {
@@ -147,7 +192,15 @@ impl Relay {
     }
 
     /// SEND_MANY: a SEND to each client of a list, which is cut off in place.
-    pub(super) fn send_many(&mut self, from: Id, header: &Header, run: Run<'_>, out: &mut impl Outbox) {
+    pub(super) fn send_many(
+        &mut self,
+        from: Id,
+        header: &Header,
+        run: Run<'_>,
+        badge: Badge,
+        now: Time,
+        out: &mut impl Outbox,
+    ) {
         let mut recipients = std::mem::take(&mut self.recipients);
         recipients.clear();
         if header.destination != Id::RELAY {
@@ -176,9 +229,11 @@ impl Relay {
         frame[..HEADER_BYTES].copy_from_slice(&send.bytes(payload_bytes));
         let mut outgoing = Outgoing::to_many(frame);
         let except = header.flags.has(Flags::NO_ECHO).then_some(from);
-        let (mut queued, mut refused) = (0, 0);
+        let (mut queued, mut refused, mut denied) = (0, 0, 0);
         for to in recipients.iter().filter(|to| Some(**to) != except) {
+            let allowed = if badge.addresses_only_some() { self.check_address(badge, *to) } else { Ok(()) };
             let result = match self.peers.registered(*to) {
+                _ if allowed.is_err() => allowed,
                 None => Err(Code::NoSuchClient),
                 Some(peer) if payload_bytes > peer.payload_bytes_max as usize => Err(Code::TooLargeForRecipient),
                 Some(peer) => deliver(peer, &mut outgoing, 1, &self.settings, &mut self.counters, out),
@@ -187,11 +242,15 @@ impl Relay {
                 Ok(()) => queued += 1,
                 Err(code) => {
                     refused += 1;
+                    denied += u32::from(code == Code::Denied);
                     self.refuse(from, header.correlation, code, Some(*to), out);
                 }
             }
         }
         self.recipients = recipients;
+        if denied > 0 {
+            self.note_denial(from, Denial::Address, denied, now);
+        }
         if header.flags.has(Flags::RECEIPT) {
             let told = if planted::has(Bug::RefusedCounted) { queued + refused } else { queued };
             self.receipt_queued(from, header.correlation, told, refused, out);

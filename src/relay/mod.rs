@@ -6,35 +6,43 @@
 //!
 //! ```text
 //!   Input ─► handle ─┬─ session    HELLO, keepalive, GOODBYE, departures
+//!                    ├─ login      who it is: AUTH, answers that come late; takeover: whose name it is
 //!                    ├─ delivery   one, several, a room, all; refusals, gaps, receipts
 //!                    ├─ presence   WATCH, WHO, UPDATE, the turn's DELTA
-//!                    └─ rooms      JOIN, LEAVE
+//!                    ├─ rooms      JOIN, LEAVE
+//!                    └─ access     what users may do; another list of users
 //!                         │
 //!                         ▼
 //!   Peers (who they are)  Rooms (who belongs together; everybody is room 0)  ─► Outbox
 //! ```
 
+mod access;
 mod counters;
 mod delivery;
+mod login;
 mod outbox;
 mod peers;
 mod presence;
 mod rooms;
 mod session;
 mod settings;
+mod takeover;
 
-pub use counters::Counters;
+pub use counters::{Counters, Denial};
 pub use outbox::Outbox;
-pub use settings::Settings;
+pub use settings::{Settings, Takeover};
 
 use std::time::Duration;
 
+use crate::auth::Attempts;
 use crate::planted::{self, Bug};
 use crate::throttle::Throttle;
 use crate::time::Time;
 use crate::wire::{Code, Flags, FrameError, Header, Id, Run, Type, is_routed};
+use access::{Badge, Rights};
 use peers::{Peers, State};
 use rooms::Rooms;
+use takeover::Probe;
 
 /// What has happened to one connection.
 #[derive(Debug)]
@@ -47,6 +55,10 @@ pub enum Input<'a> {
     Broken(FrameError),
     /// A frame has been incomplete for too long.
     Overdue,
+    /// It is the oldest of too many that are not registered.
+    CrowdedOut,
+    /// It sends more in a second than it may, and is not just to wait for that.
+    RateExceeded,
     /// Its client will send no more.
     Ended,
     /// The deadline that was asked for has come.
@@ -82,6 +94,9 @@ pub struct Relay {
     frame: Vec<u8>,
     /// Lost clients may come by the thousand; the log takes so many lines a second.
     lost_log: Throttle,
+    rights: Rights,
+    /// Connections that are to show life because another one of their user wants their name.
+    probes: Vec<Probe>,
     stopping: bool,
 }
 
@@ -90,6 +105,7 @@ impl Relay {
     #[must_use]
     pub fn new(settings: Settings, seed: u64, epoch: Duration) -> Self {
         let lost_log = Throttle::new(settings.log_lost_per_second_max);
+        let rights = Rights::new(Attempts::new(settings.auth.clone()), settings.log_denied_per_second_max);
         Self {
             peers: Peers::new(settings.connections_max),
             rooms: Rooms::new(settings.rooms_max),
@@ -100,6 +116,8 @@ impl Relay {
             recipients: Vec::new(),
             frame: Vec::new(),
             lost_log,
+            rights,
+            probes: Vec::new(),
             stopping: false,
         }
     }
@@ -141,6 +159,8 @@ impl Relay {
             Input::Connected => self.connected(from, now, out),
             Input::Broken(error) => self.broken(from, error, now, out),
             Input::Overdue => self.fail(from, Code::FrameTimeout, "", now, out),
+            Input::CrowdedOut => self.fail(from, Code::CrowdedOut, "", now, out),
+            Input::RateExceeded => self.fail(from, Code::RateExceeded, "", now, out),
             Input::Ended => self.ended(from, now, out),
             Input::Deadline => self.deadline(from, now, out),
             Input::Written(written) => self.written(from, written, out),
@@ -157,33 +177,36 @@ impl Relay {
         let Some(peer) = self.peers.get_mut(from) else { return };
         match peer.state {
             State::Registered => {
+                let badge = peer.badge;
                 if peer.heard(now) && !planted::has(Bug::AnswerTimed) {
                     // Until now the deadline was that of the answer, which is further away than the next silence.
                     self.watch_silence(from, now, out);
+                    self.show_life(from, now, out);
                 }
                 self.counters.frames_in += u64::from(run.frames);
                 self.counters.bytes_in += run.bytes.len() as u64;
                 let header = run.header();
                 if is_routed(header.type_number, header.destination) {
-                    self.route(from, &header, run, out);
+                    self.route(from, &header, run, badge, now, out);
                 } else {
-                    self.control(from, &header, run, now, out);
+                    self.control(from, &header, run, badge, now, out);
                 }
             }
             State::Greeting => self.greet(from, &run, now, out),
+            State::Authenticating => self.prove(from, &run, now, out),
             State::Leaving => {}
         }
     }
 
     /// Handles a frame for the relay itself.
-    fn control(&mut self, from: Id, header: &Header, run: Run<'_>, now: Time, out: &mut impl Outbox) {
+    fn control(&mut self, from: Id, header: &Header, run: Run<'_>, badge: Badge, now: Time, out: &mut impl Outbox) {
         if !matches!(header.frame_type(), Some(Type::SendMany | Type::Pong)) {
             out.charge(from, REQUEST_WORK);
         }
         let payload = run.payload();
         // WATCH, WHO and JOIN have an answer of their own, and get no receipt on top of it.
         let (done, is_answered) = match header.frame_type() {
-            Some(Type::SendMany) => return self.send_many(from, header, run, out),
+            Some(Type::SendMany) => return self.send_many(from, header, run, badge, now, out),
             Some(Type::Ping) => return self.ping(from, header, payload, now, out),
             Some(Type::Pong) => return,
             Some(Type::Error) => {
@@ -209,7 +232,12 @@ impl Relay {
                 self.receipt_done(from, header.correlation, out);
             }
             Ok(()) => {}
-            Err(refused) => self.refuse_with(from, header.correlation, &refused, out),
+            Err(refused) => {
+                if let Some(denial) = refused.denial {
+                    self.note_denial(from, denial, 1, now);
+                }
+                self.refuse_with(from, header.correlation, &refused, out);
+            }
         }
     }
 
@@ -225,6 +253,7 @@ impl Relay {
     pub fn check_consistency(&self) {
         self.peers.check_consistency();
         self.rooms.check_consistency(&self.peers);
+        self.check_probes();
     }
 }
 
@@ -237,15 +266,17 @@ struct Refused {
     code: Code,
     /// For people; the code's own meaning if it is empty.
     text: String,
+    /// What was denied, if that is why.
+    denial: Option<Denial>,
 }
 
 impl Refused {
     const fn plain(code: Code) -> Self {
-        Self { code, text: String::new() }
+        Self { code, text: String::new(), denial: None }
     }
 
     fn because(code: Code, text: impl Into<String>) -> Self {
-        Self { code, text: text.into() }
+        Self { code, text: text.into(), denial: None }
     }
 
     fn text(&self) -> &str {

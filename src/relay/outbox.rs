@@ -1,11 +1,16 @@
 //! Where the relay's effects go.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::auth::{self, NONCE_BYTES};
+use crate::origin::Origin;
 use crate::outgoing::{Lane, Outgoing, SendError};
 use crate::time::Time;
 use crate::wire::Id;
 
-/// What the relay can do to connections. Each call takes effect before the next, so the relay learns at
-/// once whether there was room.
+/// What the relay can do to connections, and what it can know of them. Each call takes effect before the next, so the
+/// relay learns at once whether there was room.
 pub trait Outbox {
     /// Queues whole frames for a client.
     ///
@@ -46,4 +51,40 @@ pub trait Outbox {
 
     /// Appends the public address that a client comes from.
     fn put_address(&self, id: Id, text: &mut String);
+
+    /// Where a connection comes from, as limits by address count it; none over a Unix socket.
+    fn origin(&self, id: Id) -> Option<Origin> {
+        let _ = id;
+        None
+    }
+
+    /// What an exchange can be bound to: 32 bytes that this TLS connection has alone (RFC 9266).
+    fn channel_binding(&self, id: Id) -> Option<[u8; 32]> {
+        let _ = id;
+        None
+    }
+
+    /// Appends the user's name that a client's certificate is for; says whether it has shown one that is trusted.
+    fn certificate_user(&self, id: Id, name: &mut String) -> bool {
+        let _ = (id, name);
+        false
+    }
+
+    /// Whether nobody in between can read what a connection carries: it is over TLS or does not leave the machine.
+    fn is_private(&self, id: Id) -> bool {
+        let _ = id;
+        true
+    }
+
+    /// Notes that a connection is registered, and no newcomer any more.
+    fn settle(&mut self, id: Id) {
+        let _ = id;
+    }
+
+    /// Printable characters that nobody can foresee, for the relay's part of an exchange; none if the system has no
+    /// randomness to give.
+    fn nonce(&mut self) -> Option<String> {
+        let bytes: [u8; NONCE_BYTES] = auth::random().ok()?;
+        Some(STANDARD.encode(bytes))
+    }
 }

@@ -5,6 +5,8 @@ use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
+use super::access::Badge;
+use super::login::Login;
 use crate::planted::{self, Bug};
 use crate::time::{Tick, Time};
 use crate::wire::control::Member;
@@ -15,6 +17,8 @@ use crate::wire::{HELLO_BYTES_MAX, Id};
 pub(super) enum State {
     /// It has not said HELLO.
     Greeting,
+    /// It has said HELLO, and has not proved who it is or not been answered yet.
+    Authenticating,
     /// It is registered.
     Registered,
     /// It has departed; what is queued for it may still be on its way.
@@ -36,6 +40,8 @@ pub(super) struct Peer {
     last_heard: Tick,
     /// Its place among the members of the room of everybody.
     pub(super) place: u32,
+    /// Who it is, and what it is asked for with every frame.
+    pub(super) badge: Badge,
     pub(super) state: State,
     /// Frames have been skipped, and its GAP has not been queued yet.
     pub(super) has_gap: bool,
@@ -48,9 +54,11 @@ pub(super) struct Peer {
 // Less than a cache line: the memory of an idle client is a promise.
 const _: () = assert!(size_of::<Peer>() <= 56);
 
-/// What a client has only if it uses rooms, presence or receipts, or does not keep up.
+/// What a client has only if it uses rooms, presence or receipts, or does not keep up; or while it is not a client yet.
 #[derive(Debug, Default)]
 pub(super) struct Extra {
+    /// What is kept of its HELLO until it has proved who it is.
+    pub(super) login: Option<Box<Login>>,
     /// The rooms that it is in, and its places there.
     pub(super) memberships: Vec<Membership>,
     /// Its place among those who watch everybody.
@@ -72,6 +80,8 @@ pub(super) struct Membership {
     pub(super) place: u32,
     /// Its place among those who watch the room.
     pub(super) watching: Option<u32>,
+    /// Its user may send to the room.
+    pub(super) may_send: bool,
 }
 
 /// An answer of several pages.
@@ -104,6 +114,7 @@ impl Peer {
             keepalive_ms: 0,
             last_heard: Tick::NEVER,
             place: 0,
+            badge: Badge::NOBODY,
             state: State::Leaving,
             has_gap: false,
             paused: false,
@@ -236,6 +247,28 @@ impl Peers {
         }
     }
 
+    /// What is kept of a HELLO, which is then kept here no longer: a client that has proved who it is should cost no more
+    /// than one that need not.
+    pub(super) fn take_login(&mut self, id: Id) -> Option<Box<Login>> {
+        let peer = self.get_mut(id)?;
+        let login = peer.extra.as_mut()?.login.take();
+        if !peer.has_gap {
+            // Before it is registered nothing else is there.
+            peer.extra = None;
+        }
+        login
+    }
+
+    /// Connections in `count` slots from `start` on.
+    pub(super) fn in_slots(&self, start: usize, count: usize) -> impl Iterator<Item = &Peer> {
+        self.slots.iter().skip(start).take(count).filter(|peer| peer.id != Id::RELAY)
+    }
+
+    /// Slots, empty ones included.
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     /// All connections.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Peer> {
         self.slots.iter().filter(|peer| peer.id != Id::RELAY)
@@ -249,6 +282,8 @@ impl Peers {
                 let found = self.named(peer.name()).map(|found| found.id);
                 assert_eq!(found, Some(peer.id), "the name {:?} leads to its owner", peer.name());
             }
+            let is_kept = peer.extra.as_ref().is_some_and(|extra| extra.login.is_some());
+            assert_eq!(is_kept, peer.state == State::Authenticating, "{:?}: a HELLO is kept until it is done", peer.id);
             let missed = peer.extra.as_ref().is_some_and(|extra| extra.gap_frames > 0);
             assert_eq!(peer.has_gap, missed, "{:?}: what was missed will be told", peer.id);
         }

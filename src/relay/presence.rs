@@ -1,6 +1,7 @@
 //! Who is here, told to those who ask: once (WHO), from now on (WATCH), and what a client says of itself
 //! (UPDATE). All changes of one turn go out as one DELTA, the same bytes for everybody who watches.
 
+use super::counters::Denial;
 use super::delivery::say_to;
 use super::outbox::Outbox;
 use super::peers::{Listing, Peer};
@@ -31,6 +32,7 @@ impl Relay {
         out: &mut impl Outbox,
     ) -> Result<(), Refused> {
         let slot = self.scope(from, Watch::parse(payload)?.room.map(Id::from_bits))?;
+        self.check_watch(from, slot)?;
         self.start_listing(from, slot, header.correlation)?;
         if let Some(peer) = self.peers.get_mut(from)
             && peer.watching(slot).is_none()
@@ -78,8 +80,23 @@ impl Relay {
         out: &mut impl Outbox,
     ) -> Result<(), Refused> {
         let found = match Who::parse(payload)? {
-            Who::Named(name) => self.peers.named(name),
-            Who::Client(id) => self.peers.get(id).filter(|peer| !peer.card.is_empty() && peer.is_registered()),
+            Who::Named(name) => {
+                let access = self.access(from).filter(|access| !access.may_watch() && !access.may_address(name));
+                if access.is_some() && self.peers.get(from).is_none_or(|peer| peer.name() != name) {
+                    // Whether there is somebody of this name or not.
+                    return Err(Refused::denied(Denial::Address));
+                }
+                self.peers.named(name)
+            }
+            Who::Client(id) => {
+                if let Some(peer) = self.peers.get(from)
+                    && id != from
+                    && self.rights.access(peer.badge).is_some_and(|access| !access.may_watch())
+                {
+                    self.check_address(peer.badge, id).map_err(Refused::of_address)?;
+                }
+                self.peers.get(id).filter(|peer| !peer.card.is_empty() && peer.is_registered())
+            }
             Who::Room(room) => return self.list(from, header, Some(room), out),
             Who::Everybody => return self.list(from, header, None, out),
         };
@@ -96,6 +113,7 @@ impl Relay {
 
     fn list(&mut self, from: Id, header: &Header, room: Option<Id>, out: &mut impl Outbox) -> Result<(), Refused> {
         let slot = self.scope(from, room)?;
+        self.check_watch(from, slot)?;
         self.start_listing(from, slot, header.correlation)?;
         self.continue_listing(from, out);
         Ok(())
@@ -109,6 +127,14 @@ impl Relay {
             return Err(Refused::plain(Code::NotMember));
         }
         Ok(slot)
+    }
+
+    /// Who is in a room its members may know; who is here, not everybody.
+    fn check_watch(&self, from: Id, slot: u32) -> Result<(), Refused> {
+        match self.access(from) {
+            Some(access) if slot == EVERYBODY && !access.may_watch() => Err(Refused::denied(Denial::Watch)),
+            _ => Ok(()),
+        }
     }
 
     fn start_listing(&mut self, from: Id, slot: u32, correlation: u32) -> Result<(), Refused> {
@@ -171,6 +197,9 @@ impl Relay {
         if let Some(name) = update.name {
             if !is_valid_name(name) {
                 return Err(Refused::plain(Code::BadName));
+            }
+            if self.access(from).is_some_and(|access| !access.may_be_called(name)) {
+                return Err(Refused::denied(Denial::Name));
             }
             if self.peers.named(name).is_some_and(|other| other.id != from) {
                 return Err(Refused::plain(Code::NameTaken));

@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use hashbrown::HashTable;
 use slab::Slab;
 
+use super::counters::Denial;
 use super::outbox::Outbox;
 use super::peers::{Membership, Peer, Peers};
 use super::{Refused, Relay};
@@ -267,8 +268,14 @@ impl Relay {
         if !is_valid_name(join.name) {
             return Err(Refused::plain(Code::BadName));
         }
+        let access = self.access(from);
+        if access.is_some_and(|access| !access.may_join(join.name)) {
+            return Err(Refused::denied(Denial::Join));
+        }
+        let may_create = access.is_none_or(|access| access.may_create(join.name));
         let slot = match self.rooms.named(join.name) {
             Some(slot) => slot,
+            None if !may_create => return Err(Refused::denied(Denial::Create)),
             None if self.rooms.len() >= self.settings.rooms_max => {
                 return Err(Refused::because(Code::LimitReached, "there are as many rooms as there may be"));
             }
@@ -318,10 +325,12 @@ impl Relay {
         let place = room.members.len() as u32;
         room.members.push(id);
         let Some(peer) = self.peers.get_mut(id) else { return };
+        let access = self.rights.access(peer.badge);
         if slot == EVERYBODY {
             peer.place = place;
         } else {
-            peer.extra().memberships.push(Membership { room: slot, place, watching: None });
+            let may_send = access.is_none_or(|access| access.may_send(&room.name));
+            peer.extra().memberships.push(Membership { room: slot, place, watching: None, may_send });
         }
         self.rooms.note(slot, |changes| control::put_member(changes, Tag::ARRIVED, id, &peer.card));
     }

@@ -1,9 +1,10 @@
-//! A client's way from its connection to its end: HELLO, keepalive, GOODBYE, and every other way to go.
+//! A client's way from its connection to its end: HELLO, WELCOME, keepalive, GOODBYE, and every other way to go.
 
 use std::time::Duration;
 
 use log::{debug, warn};
 
+use super::access::Badge;
 use super::delivery::send_gap;
 use super::outbox::Outbox;
 use super::peers::{Peer, State};
@@ -14,12 +15,22 @@ use crate::planted::{self, Bug};
 use crate::time::Time;
 use crate::wire::control::{Body, ErrorBody, Goodbye, Hello, Member, Ping, Pong, Profile, Reason, Welcome};
 use crate::wire::{
-    BodyError, Code, FrameError, Header, Id, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_FLOOR, Run, Tag, Type, VERSION,
-    is_valid_name,
+    BodyError, Code, FrameError, Header, Id, MECHANISMS_MAX, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_FLOOR, Run, Tag,
+    Type, VERSION, is_valid_name,
 };
 
 /// When to look again at what should be over by then: the next tick of the deadlines.
 const SOON: Duration = Duration::from_millis(1);
+
+/// A client that may be registered.
+pub(super) struct Admission<'a> {
+    /// That of its HELLO.
+    pub(super) correlation: u32,
+    pub(super) hello: &'a Hello<'a>,
+    pub(super) badge: Badge,
+    /// The relay's own proof, if it has one to give.
+    pub(super) proof: Option<&'a str>,
+}
 
 impl Relay {
     pub(super) fn connected(&mut self, id: Id, now: Time, out: &mut impl Outbox) {
@@ -35,9 +46,19 @@ impl Relay {
         } else {
             Err(Refused::because(Code::OutOfOrder, "the first frame must be a HELLO"))
         };
-        match checked {
-            Ok(hello) => self.welcome(from, &header, &hello, now, out),
-            Err(refused) => self.fail_with(from, header.correlation, &refused, now, out),
+        let greeted = checked.and_then(|hello| {
+            if self.rights.users().is_some() {
+                return self.begin_login(from, run, &hello, now, out);
+            }
+            if self.peers.named(hello.profile.name.unwrap_or_default()).is_some() {
+                return Err(Refused::plain(Code::HelloNameTaken));
+            }
+            let (correlation, badge) = (header.correlation, self.rights.nobody());
+            self.welcome(from, &Admission { correlation, hello: &hello, badge, proof: None }, now, out);
+            Ok(())
+        });
+        if let Err(refused) = greeted {
+            self.fail_with(from, header.correlation, &refused, now, out);
         }
     }
 
@@ -50,20 +71,19 @@ impl Relay {
             return Err(Refused::plain(Code::ShuttingDown));
         }
         let hello = Hello::parse(payload).map_err(|error| match Refused::from(error) {
-            Refused { code: Code::BadName, text } => Refused { code: Code::HelloBadName, text },
+            refused if refused.code == Code::BadName => Refused { code: Code::HelloBadName, ..refused },
             refused => Refused { code: Code::BadHello, ..refused },
         })?;
         let name = hello.profile.name.unwrap_or_default();
         if !is_valid_name(name) {
             return Err(Refused::plain(Code::HelloBadName));
         }
-        if self.peers.named(name).is_some() {
-            return Err(Refused::plain(Code::HelloNameTaken));
-        }
         Ok(hello)
     }
 
-    fn welcome(&mut self, id: Id, header: &Header, hello: &Hello<'_>, now: Time, out: &mut impl Outbox) {
+    /// Registers a client whose name is free.
+    pub(super) fn welcome(&mut self, id: Id, admission: &Admission<'_>, now: Time, out: &mut impl Outbox) {
+        let Admission { correlation, hello, badge, proof } = *admission;
         let mut address = String::new();
         out.put_address(id, &mut address);
         let settings = &self.settings;
@@ -76,10 +96,13 @@ impl Relay {
         let card = card(&hello.profile, &address);
         self.peers.set_card(id, card);
         let Some(peer) = self.peers.get_mut(id) else { return };
+        debug_assert!(peer.extra.is_none() || peer.has_gap, "what was kept for the login of {id} is kept on");
         peer.state = State::Registered;
+        peer.badge = badge;
         peer.payload_bytes_max = payload_bytes_max;
         peer.keepalive_ms = keepalive_ms;
         peer.heard(now);
+        let user = self.rights.user(badge).map(|user| user.name().to_owned());
         let welcome = Welcome {
             version: VERSION,
             client: id,
@@ -90,13 +113,20 @@ impl Relay {
             epoch_us: self.epoch.as_micros() as u64,
             address: &address,
             agent: &settings.agent.clone(),
+            user: user.as_deref(),
+            auth_data: proof.map(str::as_bytes),
         };
-        let header = Header::new(Type::Welcome).to(id).correlating(header.correlation);
+        let header = Header::new(Type::Welcome).to(id).correlating(correlation);
         self.say(id, out, |frame| welcome.write_frame(header, frame));
+        out.settle(id);
         self.enter(id, EVERYBODY);
         self.counters.registered += 1;
         self.watch_silence(id, now, out);
-        debug!("{id} {:?} from {address} is here", hello.profile.name.unwrap_or_default());
+        let name = hello.profile.name.unwrap_or_default();
+        match user {
+            Some(user) => debug!("{id} {name:?} of the user {user:?} from {address} is here"),
+            None => debug!("{id} {name:?} from {address} is here"),
+        }
     }
 
     /// Has a client looked at when it has been silent for its keepalive.
@@ -111,11 +141,12 @@ impl Relay {
         Duration::from_millis((keepalive_ms - self.random.u32(0..=keepalive_ms / 10)).into())
     }
 
-    /// The deadline of a connection: for its HELLO, or for any sign of life.
+    /// The deadline of a connection: for its HELLO, for the next step of its login, or for any sign of life.
     pub(super) fn deadline(&mut self, id: Id, now: Time, out: &mut impl Outbox) {
         let Some(peer) = self.peers.get(id) else { return };
         match peer.state {
             State::Greeting => self.fail(id, Code::HelloTimeout, "", now, out),
+            State::Authenticating => self.go_on(id, now, out),
             State::Registered => self.check_life(id, now, out),
             State::Leaving => {}
         }
@@ -197,8 +228,16 @@ impl Relay {
     pub(super) fn fail_with(&mut self, id: Id, correlation: u32, refused: &Refused, now: Time, out: &mut impl Outbox) {
         let code = refused.code;
         let versions = (code == Code::BadVersion).then_some((VERSION, VERSION));
-        let retry_ms = (code == Code::ShuttingDown).then(|| self.retry_ms());
-        let reason = Reason { retry_ms, versions, ..Reason::new(code, refused.text()) };
+        let retry_ms = code.has_delay().then(|| self.retry_ms_after(id, code, now, out));
+        let mut mechanisms = [None; MECHANISMS_MAX];
+        if matches!(code, Code::AuthRequired | Code::BadMechanism) {
+            let offered = self.offered(id, out);
+            mechanisms.iter_mut().zip(offered).for_each(|(place, mechanism)| *place = Some(mechanism.name()));
+        }
+        if let Some(denial) = refused.denial {
+            self.note_denial(id, denial, 1, now);
+        }
+        let reason = Reason { retry_ms, versions, mechanisms, ..Reason::new(code, refused.text()) };
         let header = Header::new(Type::Error).to(id).correlating(correlation);
         self.say(id, out, |frame| ErrorBody(reason).write_frame(header, frame));
         self.depart(id, code, now, out);
@@ -222,7 +261,11 @@ impl Relay {
             }
             self.exit(id, EVERYBODY, code);
         } else {
+            self.peers.take_login(id);
             debug!("{id} ended before it was registered: {code}");
+        }
+        if !self.probes.is_empty() {
+            self.end_probes(id, now, out);
         }
     }
 
@@ -233,7 +276,7 @@ impl Relay {
         }
         let Some(peer) = self.peers.get(id) else { return };
         let name = peer.name();
-        if matches!(code, Code::Left | Code::ShuttingDown) {
+        if matches!(code, Code::Left | Code::ShuttingDown | Code::TakenOver | Code::AccessChanged) {
             debug!("{id} {name:?} has left: {code}");
         } else if self.lost_log.admit(now) {
             let address = peer.member().map(|member| member.address.to_owned()).unwrap_or_default();
@@ -266,6 +309,13 @@ impl Relay {
         mean / 2 + self.random.u32(0..=mean)
     }
 
+    /// The same after a certain end: who has failed too often is told when that is forgotten.
+    fn retry_ms_after(&mut self, id: Id, code: Code, now: Time, out: &impl Outbox) -> u32 {
+        let refusal = (code == Code::TooManyAttempts).then(|| self.rights.attempts.refusal(out.origin(id), now));
+        let least = u32::try_from(refusal.flatten().unwrap_or_default().as_millis()).unwrap_or(u32::MAX);
+        least.saturating_add(self.retry_ms())
+    }
+
     /// Says GOODBYE to all and closes them; whoever connects from now on is refused.
     pub fn shut_down(&mut self, now: Time, out: &mut impl Outbox) {
         self.stopping = true;
@@ -280,7 +330,7 @@ impl Relay {
                     self.depart(id, Code::ShuttingDown, now, out);
                     out.close(id);
                 }
-                State::Greeting => self.fail(id, Code::ShuttingDown, "", now, out),
+                State::Greeting | State::Authenticating => self.fail(id, Code::ShuttingDown, "", now, out),
                 State::Leaving => {}
             }
         }

@@ -2,7 +2,17 @@
 
 use std::time::Duration;
 
+use crate::auth::AuthSettings;
 use crate::wire::PAYLOAD_BYTES_DEFAULT;
+
+/// What happens when a user connects under a name that another connection of the same user has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takeover {
+    /// The new connection has the name: whoever has lost its network is back at once.
+    Replace,
+    /// The old one keeps it, if it shows life: a second client of the same user cannot push out the first.
+    Reject,
+}
 
 /// Limits and times of a relay. `switchboard serve` has a flag for each, with its reason.
 #[derive(Clone, Debug)]
@@ -20,6 +30,13 @@ pub struct Settings {
     pub queue_reserve_bytes: usize,
     /// Time from the connection to a complete HELLO.
     pub hello_deadline: Duration,
+    /// How long an exchange that authenticates may take, and how failed attempts are counted, delayed and refused.
+    pub auth: AuthSettings,
+    /// What happens when a user connects twice under one name.
+    pub takeover: Takeover,
+    /// How long an old connection is given to show life before it gives way ([`Takeover::Reject`]): longer than any round
+    /// trip, shorter than a person's patience.
+    pub takeover_probe: Duration,
     /// The keepalive of a client that asks for none.
     pub keepalive: Duration,
     /// The shortest keepalive that is granted.
@@ -37,6 +54,8 @@ pub struct Settings {
     pub retry_delay: Duration,
     /// Lost clients that are logged one by one in a second.
     pub log_lost_per_second_max: u32,
+    /// Failed attempts to authenticate, and to do what a user may not, that are logged one by one in a second.
+    pub log_denied_per_second_max: u32,
 }
 
 impl Default for Settings {
@@ -48,6 +67,9 @@ impl Default for Settings {
             queue_bytes_max: 1024 * 1024,
             queue_reserve_bytes: 256 * 1024,
             hello_deadline: Duration::from_secs(10),
+            auth: AuthSettings::default(),
+            takeover: Takeover::Replace,
+            takeover_probe: Duration::from_secs(3),
             keepalive: Duration::from_secs(30),
             keepalive_min: Duration::from_secs(1),
             keepalive_max: Duration::from_mins(10),
@@ -56,6 +78,7 @@ impl Default for Settings {
             members_max: 100_000,
             retry_delay: Duration::from_secs(2),
             log_lost_per_second_max: 20,
+            log_denied_per_second_max: 20,
         }
     }
 }

@@ -7,10 +7,12 @@ mod addresses;
 mod frame_log;
 mod service;
 mod tls;
+mod users;
 
 pub use addresses::{Listening, reachable};
 pub use service::RelayService;
 pub use tls::{ALPN, KeyError, TlsKeys, TlsLoaded};
+pub use users::UsersError;
 
 use std::fmt;
 use std::io;
@@ -26,6 +28,7 @@ use crate::descriptors::{RESERVED_DESCRIPTORS, raise_descriptor_limit};
 use crate::reactor::{Endpoint, Reactor};
 use crate::relay::{self, Relay};
 use crate::time::Time;
+use users::UsersFile;
 
 /// Why a relay could not start.
 #[derive(Debug)]
@@ -41,6 +44,8 @@ pub enum StartError {
     },
     /// The keys for TLS cannot be used.
     Keys(KeyError),
+    /// The users file cannot be used.
+    Users(UsersError),
 }
 
 impl fmt::Display for StartError {
@@ -48,6 +53,7 @@ impl fmt::Display for StartError {
         let (endpoint, error) = match self {
             Self::System(error) => return write!(f, "the system does not let the relay start: {error}"),
             Self::Keys(error) => return error.fmt(f),
+            Self::Users(error) => return error.fmt(f),
             Self::Listen { endpoint, error } => (endpoint, error),
         };
         write!(f, "cannot listen on {endpoint}: ")?;
@@ -73,6 +79,11 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+/// Whether others than this machine's own can connect there.
+fn is_open_to_others(endpoint: &Endpoint) -> bool {
+    matches!(endpoint, Endpoint::Tcp(address) if !address.ip().is_loopback())
+}
+
 /// How a relay came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -91,6 +102,7 @@ pub struct Server {
     /// Where it really listens, in the order of the settings.
     listening: Vec<Listen>,
     keys: Option<TlsKeys>,
+    users: Option<UsersFile>,
     connections_max: usize,
     drain_deadline: Duration,
     stats_interval: Option<Duration>,
@@ -104,6 +116,8 @@ impl Server {
     pub fn bind(settings: &Settings) -> Result<Self, StartError> {
         let keys = settings.access.tls_files().map(TlsKeys::new).transpose().map_err(StartError::Keys)?;
         let loaded = keys.as_ref().map(TlsKeys::load).transpose().map_err(StartError::Keys)?;
+        let users = settings.access.users.as_deref().map(UsersFile::at);
+        let list = users.as_ref().map(UsersFile::read).transpose().map_err(StartError::Users)?;
         let descriptors = raise_descriptor_limit();
         let mut limits = settings.reactor_limits();
         let available = descriptors.saturating_sub(RESERVED_DESCRIPTORS + settings.listen.len()).max(1);
@@ -129,13 +143,20 @@ impl Server {
             listening.push(Listen { endpoint, tls: *tls });
         }
         let told = relay::Settings { connections_max: limits.connections_max, ..settings.relay() };
-        let relay = Relay::new(told, fastrand::u64(..), reactor.clock().epoch());
+        let mut relay = Relay::new(told, fastrand::u64(..), reactor.clock().epoch());
+        if let Some(list) = list {
+            info!("users: {}", list.len());
+            relay = relay.with_users(Box::new(list));
+        } else if let Some(listen) = listening.iter().find(|listen| is_open_to_others(&listen.endpoint)) {
+            warn!("whoever can reach {} is let in: --users FILE asks for proof", listen.endpoint);
+        }
         let mut server = Self {
             service: RelayService::new(relay, settings.log_frames),
             reactor,
             signals,
             listening,
             keys,
+            users,
             connections_max: limits.connections_max,
             drain_deadline: settings.drain_deadline,
             stats_interval: settings.stats_interval,
@@ -168,15 +189,33 @@ impl Server {
     /// Reads again what can change while the relay runs; says whether there is anything of that kind. What cannot be used
     /// leaves everything as it was, and is said in the log.
     fn reload(&mut self) -> bool {
-        let Some(keys) = &self.keys else { return false };
-        match keys.load() {
-            Ok(loaded) => {
+        match self.keys.as_ref().map(TlsKeys::load) {
+            Some(Ok(loaded)) => {
                 self.use_keys(loaded);
                 info!("SIGHUP: the keys for TLS have been read anew");
             }
-            Err(error) => error!("SIGHUP: TLS goes on with the keys that it has: {error}"),
+            Some(Err(error)) => error!("SIGHUP: TLS goes on with the keys that it has: {error}"),
+            None => {}
         }
-        true
+        if let Some(Err(error)) = self.users.as_mut().map(UsersFile::reload) {
+            error!("SIGHUP: the users stay as they were: {error}");
+        }
+        self.keys.is_some() || self.users.is_some()
+    }
+
+    /// Goes on with what takes more than a turn; says whether there is more of it.
+    fn work_on(&mut self) -> bool {
+        let Some(users) = &mut self.users else { return false };
+        match users.read_on() {
+            Some(Ok(list)) => {
+                info!("SIGHUP: the users have been read anew: {}", list.len());
+                let now = self.reactor.clock().now();
+                self.service.set_users(self.reactor.connections(), list, now);
+            }
+            Some(Err(error)) => error!("SIGHUP: the users stay as they were: {error}"),
+            None => {}
+        }
+        users.is_loading() || self.service.is_reviewing()
     }
 
     /// Where it really listens, ports that the system chose included.
@@ -201,8 +240,10 @@ impl Server {
         let mut stop_at: Option<Time> = None;
         let mut stats_at = self.stats_interval.map(|interval| self.reactor.clock().now() + interval);
         loop {
+            let is_busy = self.work_on();
             let at = [stop_at, stats_at].into_iter().flatten().min();
             let wait = at.map(|at| at.since(self.reactor.clock().now()));
+            let wait = if is_busy { Some(Duration::ZERO) } else { wait };
             self.reactor.turn(&mut self.service, wait)?;
             let is_signalled = self.service.take_signalled();
             if !is_signalled && at.is_none() {

@@ -5,6 +5,9 @@ use std::fmt::Display;
 use log::{info, log_enabled};
 
 use super::frame_log;
+use super::tls::certificate_name;
+use crate::auth::Users;
+use crate::origin::Origin;
 use crate::outgoing::{Lane, Outgoing, SendError};
 use crate::reactor::{
     CloseReason, ConnId, Connections, PeerAddr, Progress, Refusal, Service, TlsFault, Transport, Unsent,
@@ -57,6 +60,17 @@ impl RelayService {
     pub fn shut_down<T: Transport>(&mut self, io: &mut Connections<T>, now: Time) {
         io.stop_listening();
         self.relay.shut_down(now, &mut Link { io, log_frames: self.log_frames });
+    }
+
+    /// Has another list of users hold from now on; those who are connected are held against it in the turns that follow.
+    pub(super) fn set_users<T: Transport>(&mut self, io: &mut Connections<T>, users: Users, now: Time) {
+        let mut link = Link { io, log_frames: self.log_frames };
+        self.relay.set_users(Some(Box::new(users)), now, &mut link);
+    }
+
+    /// Whether the next turn must not wait: there are clients to be held against a new list of users.
+    pub(super) const fn is_reviewing(&self) -> bool {
+        self.relay.is_reviewing()
     }
 
     /// Logs what has been done so far; of codes only those that came.
@@ -132,8 +146,7 @@ impl<T: Transport> Service<T> for RelayService {
                     let (frames, bytes) = (run.frames, run.bytes.len());
                     self.handle(io, conn, Input::Frames(run), now);
                     if io.spend(conn, frames, bytes) {
-                        // Closing for that needs a word of the relay's.
-                        io.abort(conn, CloseReason::Aborted);
+                        self.handle(io, conn, Input::RateExceeded, now);
                     }
                 }
                 Ok(Next::Incomplete { wanted }) => return Progress { consumed, wanted },
@@ -172,7 +185,8 @@ impl<T: Transport> Service<T> for RelayService {
             | CloseReason::BadProxyHeader
             | CloseReason::HandshakeOverdue
             | CloseReason::CrowdedOut => None,
-            CloseReason::Reset | CloseReason::Unreachable | CloseReason::TlsFailed => Some(Code::Reset),
+            CloseReason::Reset | CloseReason::Unreachable => Some(Code::Reset),
+            CloseReason::TlsFailed => Some(Code::TlsFailed),
             CloseReason::InputOverdue => Some(Code::FrameTimeout),
             CloseReason::InputTooLarge => Some(Code::FrameTooLarge),
             CloseReason::WriteOverdue => Some(Code::SlowConsumer),
@@ -182,21 +196,29 @@ impl<T: Transport> Service<T> for RelayService {
         self.handle(io, conn, input, now);
     }
 
+    fn on_crowded_out(&mut self, io: &mut Connections<T>, conn: ConnId, now: Time) {
+        self.handle(io, conn, Input::CrowdedOut, now);
+    }
+
     fn on_source(&mut self, _: &mut Connections<T>, _: usize, _: Time) {
         self.signalled = true;
     }
 
-    fn on_turn_end(&mut self, io: &mut Connections<T>, _: Time) {
-        self.relay.end_turn(&mut Link { io, log_frames: self.log_frames });
+    fn on_turn_end(&mut self, io: &mut Connections<T>, now: Time) {
+        let mut link = Link { io, log_frames: self.log_frames };
+        self.relay.review(now, &mut link);
+        self.relay.end_turn(&mut link);
     }
 
     fn refusal(&mut self, why: Refusal) -> &[u8] {
         let code = match why {
+            Refusal::Connections => Code::ConnectionsFull,
             Refusal::Descriptors => Code::DescriptorsOut,
-            // Until the others have codes of their own.
-            _ => Code::ConnectionsFull,
+            Refusal::Denied => Code::AddressDenied,
+            Refusal::AddressConnections | Refusal::AddressRate => Code::AddressCrowded,
         };
-        let reason = Reason { retry_ms: Some(self.relay.retry_ms()), ..Reason::new(code, code.meaning()) };
+        let retry_ms = code.may_return().then(|| self.relay.retry_ms());
+        let reason = Reason { retry_ms, ..Reason::new(code, code.meaning()) };
         self.refusal.clear();
         ErrorBody(reason).write_frame(Header::new(Type::Error), &mut self.refusal);
         &self.refusal
@@ -262,6 +284,31 @@ impl<T: Transport> Outbox for Link<'_, T> {
 
     fn close(&mut self, id: Id) {
         self.io.close(conn_id(id));
+    }
+
+    fn origin(&self, id: Id) -> Option<Origin> {
+        let peer = self.io.peer(conn_id(id))?;
+        if self.io.is_exempt(peer) { None } else { peer.origin() }
+    }
+
+    fn channel_binding(&self, id: Id) -> Option<[u8; 32]> {
+        self.io.channel_binding(conn_id(id))
+    }
+
+    fn certificate_user(&self, id: Id, name: &mut String) -> bool {
+        let found = self.io.peer_certificate(conn_id(id)).and_then(certificate_name);
+        name.push_str(found.as_deref().unwrap_or_default());
+        found.is_some()
+    }
+
+    fn is_private(&self, id: Id) -> bool {
+        let conn = conn_id(id);
+        let is_local = |peer: PeerAddr| peer.socket_addr().is_none_or(|address| address.ip().is_loopback());
+        self.io.is_encrypted(conn) || self.io.peer(conn).is_some_and(is_local)
+    }
+
+    fn settle(&mut self, id: Id) {
+        self.io.settle(conn_id(id));
     }
 
     fn put_address(&self, id: Id, text: &mut String) {

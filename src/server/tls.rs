@@ -124,7 +124,7 @@ impl TlsKeys {
 
 /// The name that a client's certificate, in DER, is made out to: its common name, if it has exactly one.
 #[must_use]
-pub fn certificate_name(der: &[u8]) -> Option<String> {
+pub(super) fn certificate_name(der: &[u8]) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let mut names = certificate.subject().iter_common_name();
     match (names.next(), names.next()) {

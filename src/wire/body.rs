@@ -97,10 +97,14 @@ tags! {
     TEXT = 0x2005,
     /// Software and its version.
     AGENT = 0x2006,
-    /// An authentication mechanism; reserved.
+    /// A way to authenticate, by its registered name.
     MECHANISM = 0x2007,
+    /// Who somebody is authenticated as.
+    USER = 0x2008,
     /// Whatever a client wants others to know of it.
     DETAILS = 0x3001,
+    /// One side's part of an exchange that authenticates.
+    AUTH_DATA = 0x3002,
     /// A client that is here.
     MEMBER = 0x4001,
     /// A client that has come.

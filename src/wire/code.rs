@@ -41,6 +41,8 @@ numbered! {
         Busy = 1012 "BUSY",
         /// The destination is of no use for this type.
         BadDestination = 1013 "BAD_DESTINATION",
+        /// This client's user may not do this.
+        Denied = 1014 "DENIED",
 
         /// The relay is going down.
         ShuttingDown = 2001 "SHUTTING_DOWN",
@@ -58,6 +60,18 @@ numbered! {
         MemoryPressure = 2007 "MEMORY_PRESSURE",
         /// The system has no file descriptor for another connection.
         DescriptorsOut = 2008 "OUT_OF_DESCRIPTORS",
+        /// There are as many connections from this address as there may be.
+        AddressCrowded = 2009 "ADDRESS_CROWDED",
+        /// Too many attempts to authenticate have failed from this address.
+        TooManyAttempts = 2010 "TOO_MANY_ATTEMPTS",
+        /// It was the oldest of too many connections that were not registered.
+        CrowdedOut = 2011 "CROWDED_OUT",
+        /// The client sends more in a second than it may.
+        RateExceeded = 2012 "RATE_EXCEEDED",
+        /// What the user may do has changed.
+        AccessChanged = 2013 "ACCESS_CHANGED",
+        /// The exchange after HELLO was not completed in time.
+        AuthTimeout = 2014 "AUTH_TIMEOUT",
 
         /// The first bytes are not a HELLO of this protocol.
         NotSwitchboard = 3001 "NOT_SWITCHBOARD",
@@ -75,6 +89,20 @@ numbered! {
         HelloBadName = 3007 "HELLO_BAD_NAME",
         /// Another frame came before HELLO, or HELLO came twice.
         OutOfOrder = 3008 "OUT_OF_ORDER",
+        /// The relay asks who the client is, and the HELLO names no mechanism.
+        AuthRequired = 3009 "AUTH_REQUIRED",
+        /// The client has not proved to be a user.
+        AuthFailed = 3010 "AUTH_FAILED",
+        /// The relay does not offer this mechanism here.
+        BadMechanism = 3011 "BAD_MECHANISM",
+        /// The user may not have this name.
+        NameDenied = 3012 "NAME_DENIED",
+        /// The same user has connected under this name again.
+        TakenOver = 3013 "TAKEN_OVER",
+        /// Connections from this address are not taken.
+        AddressDenied = 3014 "ADDRESS_DENIED",
+        /// The peer broke the rules of TLS.
+        TlsFailed = 3015 "TLS_FAILED",
     }
 }
 
@@ -93,6 +121,22 @@ impl Code {
     #[must_use]
     pub const fn closes(self) -> bool {
         !matches!(self.number(), 1000..=1999)
+    }
+
+    /// An ERROR with this code says when to come back: it goes to many at once, or to who would not wait else.
+    #[must_use]
+    pub const fn has_delay(self) -> bool {
+        matches!(
+            self,
+            Self::ShuttingDown
+                | Self::ConnectionsFull
+                | Self::DescriptorsOut
+                | Self::AddressCrowded
+                | Self::TooManyAttempts
+                | Self::CrowdedOut
+                | Self::RateExceeded
+                | Self::AccessChanged
+        )
     }
 
     /// A client that was closed with this code may connect again, after a delay.

@@ -1,4 +1,6 @@
 //! A frame for people: its header by name, a control body field by field, and the bytes.
+//!
+//! What could let somebody in is not shown: of AUTH_DATA only its length.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -36,7 +38,20 @@ fn write_frame(f: &mut Formatter<'_>, frame: &[u8]) -> fmt::Result {
         let skipped = if Hello::has_magic(payload) { 8 } else { 0 };
         write_fields(f, &payload[skipped..], 0)?;
     }
-    write!(f, " | {} bytes: {} {}", payload.len(), hex(&frame[..HEADER_BYTES]), hex(payload))
+    write!(f, " | {} bytes: {} ", payload.len(), hex(&frame[..HEADER_BYTES]))?;
+    if is_secret(&header, payload) { f.write_str("(not shown)") } else { write!(f, "{}", hex(payload)) }
+}
+
+/// Whether a body holds what proves who somebody is, or could hold it where it cannot be read.
+fn is_secret(header: &Header, payload: &[u8]) -> bool {
+    let proves = match header.frame_type() {
+        Some(Type::Hello | Type::Auth) => true,
+        Some(_) => false,
+        None => return false,
+    };
+    let body = if proves && Hello::has_magic(payload) { &payload[8..] } else { payload };
+    let is_routed = is_routed(header.type_number, header.destination);
+    !is_routed && Fields::new(body).any(|field| field.map_or(proves, |field| field.tag == Tag::AUTH_DATA))
 }
 
 fn write_fields(f: &mut Formatter<'_>, body: &[u8], depth: u32) -> fmt::Result {
@@ -61,6 +76,7 @@ fn write_fields(f: &mut Formatter<'_>, body: &[u8], depth: u32) -> fmt::Result {
                 write_fields(f, field.value, depth + 1)?;
                 write!(f, " }}")?;
             }
+            (Tag::AUTH_DATA, _, _) => write!(f, "({} bytes)", field.value.len())?,
             _ => write!(f, "{}", hex(field.value))?,
         }
     }
@@ -89,7 +105,7 @@ fn hex(bytes: &[u8]) -> impl Display {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::control::{Body, Profile};
+    use crate::wire::control::{Auth, Body, Profile};
 
     #[test]
     fn a_frame_is_shown_by_its_names_and_its_bytes() {
@@ -100,6 +116,27 @@ mod tests {
         assert!(line.ends_with("53574244 01010000 20010003 616461"), "{line}");
         Header::new(Type::Send).to(Id::ALL).flagged(Flags::RECEIPT).write_frame(&mut frame, |_| {});
         assert_eq!(dump(&[1, 2]).to_string(), "2 bytes that are no frame: 0102");
+    }
+
+    #[test]
+    fn what_could_let_somebody_in_is_not_shown() {
+        let mut frame = Vec::new();
+        let hello = Hello { auth_data: Some(b"swb_0123456789"), ..Hello::new(Profile::named("ada")) };
+        hello.write_frame(Header::new(Type::Hello), &mut frame);
+        let mut auth = Vec::new();
+        Auth { data: b"swb_0123456789" }.write_frame(Header::new(Type::Auth), &mut auth);
+        let secret = hex(b"0123").to_string();
+        for frame in [frame, auth] {
+            let line = dump(&frame).to_string();
+            assert!(line.contains("AUTH_DATA=(14 bytes)") && line.ends_with("(not shown)"), "{line}");
+            // Cut off, as its sender may have written it by mistake.
+            for end in HEADER_BYTES..=frame.len() {
+                let mut cut = frame[..end].to_vec();
+                cut[..4].copy_from_slice(&((end - 4) as u32).to_be_bytes());
+                let line = dump(&cut).to_string().replace(' ', "");
+                assert!(!line.contains(&secret), "{line}");
+            }
+        }
     }
 
     #[test]

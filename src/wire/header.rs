@@ -10,7 +10,7 @@ numbered! {
         Hello = 0x01 "HELLO",
         /// The relay's answer: the client is registered.
         Welcome = 0x02 "WELCOME",
-        /// Reserved for the authentication exchange.
+        /// The next part of the exchange that authenticates, between HELLO and WELCOME.
         Auth = 0x03 "AUTH",
         /// A frame failed (1xxx), or the connection is about to close (2xxx, 3xxx).
         Error = 0x04 "ERROR",

@@ -56,7 +56,7 @@ pub const HELLO_BYTES_MAX: u32 = 4 * 1024;
 
 /// The longest name of a client or a room, in bytes of UTF-8. A name is printed in one line of a log.
 pub const NAME_BYTES_MAX: usize = 64;
-/// The longest station, agent, mechanism or explanation, in bytes of UTF-8.
+/// The longest station, agent, mechanism, address or explanation, in bytes of UTF-8.
 pub const TEXT_BYTES_MAX: usize = 256;
 /// The longest endpoint (`host:port` or a path), in bytes of UTF-8.
 pub const ENDPOINT_BYTES_MAX: usize = 128;
@@ -64,10 +64,23 @@ pub const ENDPOINT_BYTES_MAX: usize = 128;
 pub const ENDPOINTS_MAX: usize = 8;
 /// The largest details that a client may attach to its presence, in bytes.
 pub const DETAILS_BYTES_MAX: usize = 1024;
+/// The largest part of an exchange that authenticates, in bytes: nonces, a salt and a proof take 200, and a HELLO with
+/// everything at its limit must stay below its own.
+pub const AUTH_DATA_BYTES_MAX: usize = 1024;
+/// The most mechanisms that an ERROR lists.
+pub const MECHANISMS_MAX: usize = 8;
 /// The most recipients of one SEND_MANY: the list itself then stays at 8 KiB.
 pub const RECIPIENTS_MAX: usize = 1024;
 
-/// Whether `name` may name a client or a room: 1 to [`NAME_BYTES_MAX`] bytes, nothing that moves a
+// A HELLO with every field at its limit is not over the limit of HELLOs.
+const _: () = {
+    let texts = NAME_BYTES_MAX + 3 * TEXT_BYTES_MAX + ENDPOINTS_MAX * ENDPOINT_BYTES_MAX;
+    let bytes = DETAILS_BYTES_MAX + AUTH_DATA_BYTES_MAX;
+    let (fields, integers) = (8 + ENDPOINTS_MAX, 2 * 8);
+    assert!(8 + 4 * fields + integers + texts + bytes <= HELLO_BYTES_MAX as usize);
+};
+
+/// Whether `name` may name a client, a room or a user: 1 to [`NAME_BYTES_MAX`] bytes, nothing that moves a
 /// terminal's cursor or turns its writing direction, no space at either end.
 #[must_use]
 pub fn is_valid_name(name: &str) -> bool {

@@ -113,13 +113,14 @@ impl Document {
         examples
     }
 
-    /// The frames of the conversation in order: who sends it, who receives it, its bytes.
-    pub(crate) fn conversation(&self) -> Vec<(String, String, Vec<u8>)> {
+    /// The frames of a conversation, `talk` or `login`, in order: who sends it, who receives it, its bytes.
+    pub(crate) fn conversation(&self, name: &str) -> Vec<(String, String, Vec<u8>)> {
         let mut frames = Vec::new();
         for block in &self.blocks {
-            let Some(title) = block.text.strip_prefix("# talk-") else { continue };
+            let title = block.text.strip_prefix("# ").and_then(|text| text.strip_prefix(name)?.strip_prefix('-'));
+            let Some(title) = title else { continue };
             let words: Vec<&str> = title.split_whitespace().take(4).collect();
-            let [_, from, "to", to] = words[..] else { panic!("talk-{title} does not say who speaks to whom") };
+            let [_, from, "to", to] = words[..] else { panic!("{name}-{title} does not say who speaks to whom") };
             frames.push((from.to_owned(), to.trim_end_matches([':', ';']).to_owned(), bytes_of(&block.text)));
         }
         frames

@@ -1,7 +1,8 @@
 //! The frames of the document's examples, written by the crate from the fields that the document describes.
 
+use switchboard::auth::Mechanism;
 use switchboard::wire::body;
-use switchboard::wire::control::{self, Body, ErrorBody, Goodbye, Hello, Member, Profile, Reason};
+use switchboard::wire::control::{self, Auth, Body, ErrorBody, Goodbye, Hello, Member, Profile, Reason, Welcome};
 use switchboard::wire::{APPLICATION_TYPE_MIN, Code, Flags, HEADER_BYTES, Header, Id, Tag, Type, kind};
 
 pub(crate) const ADA: Id = Id::client(1, 1);
@@ -48,7 +49,11 @@ pub(crate) fn from(source: Id, frame: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) fn welcome(client: Id, address: &str, clock_us: u64) -> Vec<u8> {
-    let welcome = control::Welcome {
+    control(numbered(1).to(client), welcome_body(client, address, clock_us))
+}
+
+fn welcome_body(client: Id, address: &str, clock_us: u64) -> Welcome<'_> {
+    Welcome {
         version: 1,
         client,
         payload_bytes_max: 65_536,
@@ -58,8 +63,33 @@ pub(crate) fn welcome(client: Id, address: &str, clock_us: u64) -> Vec<u8> {
         epoch_us: 1_767_225_600_000_000,
         address,
         agent: "switchboard/0.1.0",
+        user: None,
+        auth_data: None,
+    }
+}
+
+// The exchange of RFC 7677, section 3, message by message.
+const CLIENT_FIRST: &[u8] = b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO";
+const SERVER_FIRST: &[u8] = b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
+const CLIENT_FINAL: &[u8] = b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
+    p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
+const SERVER_FINAL: &[u8] = b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
+
+/// The conversation of a client that proves who it is.
+pub(crate) fn login() -> Vec<(&'static str, Vec<u8>)> {
+    let hello = Hello {
+        mechanism: Some(Mechanism::ScramSha256.name()),
+        auth_data: Some(CLIENT_FIRST),
+        ..Hello::new(Profile::named("user"))
     };
-    control(numbered(1).to(client), welcome)
+    let welcome =
+        Welcome { user: Some("user"), auth_data: Some(SERVER_FINAL), ..welcome_body(ADA, ADA_ADDRESS, 90_000_000) };
+    vec![
+        ("login-01", control(numbered(1), hello)),
+        ("login-02", control(to_ada(1), Auth { data: SERVER_FIRST })),
+        ("login-03", control(numbered(2), Auth { data: CLIENT_FINAL })),
+        ("login-04", control(to_ada(1), welcome)),
+    ]
 }
 
 pub(crate) fn card(profile: Profile<'_>, address: &str) -> Vec<u8> {
@@ -108,6 +138,14 @@ pub(crate) fn session() -> Vec<(&'static str, Vec<u8>)> {
         ..Hello::new(profile)
     };
     let queue_full = Reason { client: Some(BOB), ..saying(Code::QueueFull) };
+    let token = Hello {
+        mechanism: Some(Mechanism::Token.name()),
+        auth_data: Some(b"swb_9nl9T0wIFkbZbIX0ViGcNd2h4b3Gv0lKQ7QqzQ2pGsM"),
+        ..Hello::new(Profile::named("sensor"))
+    };
+    let mut auth_required = saying(Code::AuthRequired);
+    auth_required.mechanisms[0] = Some(Mechanism::ScramSha256.name());
+    auth_required.mechanisms[1] = Some(Mechanism::Token.name());
     let bad_version = Reason { versions: Some((1, 1)), ..saying(Code::BadVersion) };
     let shutting_down = Reason { retry_ms: Some(2350), ..saying(Code::ShuttingDown) };
     let pong = control::Pong { ping_clock_us: Some(120_000_000), clock_us: Some(5_001_500) };
@@ -115,7 +153,10 @@ pub(crate) fn session() -> Vec<(&'static str, Vec<u8>)> {
         ("hello", control(numbered(1), Hello::new(Profile::named("ada")))),
         ("hello-full", control(numbered(1), full)),
         ("welcome", welcome(ADA, ADA_ADDRESS, 90_000_000)),
-        ("auth", plain(Header::new(Type::Auth), b"")),
+        ("hello-token", control(numbered(1), token)),
+        ("auth", control(to_ada(1), Auth { data: SERVER_FIRST })),
+        ("auth-proof", control(numbered(2), Auth { data: CLIENT_FINAL })),
+        ("error-auth-required", control(numbered(1).to(CAROL), ErrorBody(auth_required))),
         ("error-queue-full", control(to_ada(7), ErrorBody(queue_full))),
         ("error-bad-version", control(numbered(1).to(CAROL), ErrorBody(bad_version))),
         ("goodbye", control(numbered(0), Goodbye(Reason::default()))),

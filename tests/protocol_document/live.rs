@@ -19,7 +19,7 @@ fn the_conversation_takes_place_as_it_is_written() {
     let mut clients: BTreeMap<String, TcpStream> = BTreeMap::new();
     // The ids of the document and those that this relay has given.
     let mut ids: BTreeMap<Id, Id> = BTreeMap::new();
-    for (from, to, frame) in document().conversation() {
+    for (from, to, frame) in document().conversation("talk") {
         if from == "relay" {
             let stream = clients.get_mut(&to).expect("the client spoke first");
             let received = read_frame(stream);

@@ -382,6 +382,92 @@ fn of_handshakes_that_come_at_once_a_turn_deals_with_some_and_the_connected_are_
 }
 
 #[test]
+fn whoever_hangs_up_in_its_handshake_waits_its_turn_with_the_others() {
+    let keys = Keys::new();
+    let limits = Limits { handshakes_turn_max: 2, endings_turn_max: 8, storm_turn_min: 8, ..small() };
+    let mut bench = bench(limits, &keys);
+    let mut newcomers = Vec::new();
+    for _ in 0..7 {
+        let (_, peer) = bench.admit(LISTENER, PeerAddr::UNIX);
+        let mut newcomer = Client::new(keys.connect(), peer);
+        newcomer.send();
+        newcomer.peer.end();
+        newcomers.push(newcomer);
+    }
+    bench.turn();
+    let answered = newcomers.iter().filter(|one| !one.peer.output().is_empty()).count();
+    assert!(answered <= 2, "{answered} handshakes in a turn");
+    bench.settle();
+    assert_eq!(bench.engine.counters().closed(CloseReason::Abandoned), 7);
+}
+
+#[test]
+fn what_comes_with_the_end_of_a_handshake_is_shown_though_it_is_more_than_a_turn_s_work() {
+    let keys = Keys::new();
+    let mut bench = bench(Limits { turn_work_max: 2, ..small() }, &keys);
+    bench.service.data = Box::new(|io, conn, data, told| {
+        let mut consumed = 0;
+        while consumed < data.len() && io.is_reading(conn) {
+            let length = message_bytes(&data[consumed..]);
+            told.push((conn, Told::Message(data[consumed..consumed + length].to_vec())));
+            consumed += length;
+            io.charge(1);
+        }
+        Progress { consumed, wanted: 0 }
+    });
+    let (conn, peer) = bench.admit(LISTENER, PeerAddr::UNIX);
+    let mut client = Client::new(keys.connect(), peer);
+    client.send();
+    bench.settle();
+    client.take();
+    let sent: Vec<_> = (0..7).map(|number| message(20, number)).collect();
+    client.tls.writer().write_all(&sent.concat()).expect("memory");
+    client.send();
+    bench.settle();
+    assert_eq!(bench.service.messages_of(conn), sent);
+}
+
+#[test]
+fn what_gets_out_with_an_alert_is_written_and_not_handed_back_as_well() {
+    let keys = Keys::new();
+    let mut bench = bench(small(), &keys);
+    let (conn, mut client) = established(&mut bench, &keys);
+    client.peer.take(100);
+    send(&mut bench, conn, &message(1000, 1)).expect("room");
+    bench.settle();
+    // There is room again before anybody is told of it, and the client breaks the rules.
+    client.peer.wire().room = usize::MAX;
+    client.peer.send(b"this is no record\r\n");
+    bench.settle();
+    assert_eq!(bench.service.end_of(conn), Some(closed(CloseReason::TlsFailed)), "nothing is handed back");
+    let output = client.peer.output();
+    let mut new = &output[client.seen..];
+    client.tls.read_tls(&mut new).expect("memory");
+    client.tls.process_new_packets().expect("the message, in front of the alert");
+    let mut got = vec![0; 1000];
+    client.tls.reader().read_exact(&mut got).expect("all of it");
+    assert_eq!(got, message(1000, 1));
+}
+
+#[test]
+fn a_record_that_could_not_be_ended_in_a_pause_has_its_time_behind_it() {
+    let keys = Keys::new();
+    let mut bench = bench(Limits { input_deadline: Duration::from_secs(5), ..small() }, &keys);
+    let (conn, mut client) = established(&mut bench, &keys);
+    client.tls.writer().write_all(&message(100, 1)).expect("memory");
+    let record = client.outgoing();
+    client.peer.send(&record[..20]);
+    bench.settle();
+    bench.io().pause(conn);
+    bench.pass(Duration::from_secs(20));
+    bench.io().resume(conn);
+    bench.pass(Duration::from_secs(4));
+    assert_eq!(bench.service.of(conn), [Told::Open], "it has the whole time again");
+    bench.pass(Duration::from_secs(2));
+    assert_eq!(bench.service.of(conn)[1..], [Told::Overdue, closed(CloseReason::InputOverdue)], "and no more");
+}
+
+#[test]
 fn both_ends_have_the_same_channel_binding_and_no_other_connection_has_it() {
     let keys = Keys::new();
     let mut bench = bench(small(), &keys);
@@ -435,6 +521,119 @@ fn whoever_comes_back_takes_up_its_session_also_after_the_keys_were_read_anew() 
         let mut renewed = keys.server();
         renewed.ticketer = Arc::clone(&server.ticketer);
         bench.engine.set_tls(LISTENER, Some(Arc::new(renewed)));
+    }
+}
+
+/// A record of the kind `content` with `payload`, as a client of TLS 1.3 seals it with the keys that it has agreed on: what
+/// no library would send.
+fn forge(keys: &rustls::ExtractedSecrets, number: u64, content: u8, payload: &[u8]) -> Vec<u8> {
+    use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+    let (sequence, secrets) = &keys.tx;
+    let rustls::ConnectionTrafficSecrets::Aes256Gcm { key, iv } = secrets else { panic!("another suite") };
+    let mut nonce: [u8; 12] = iv.as_ref().try_into().expect("twelve bytes");
+    for (place, byte) in nonce[4..].iter_mut().zip((sequence + number).to_be_bytes()) {
+        *place ^= byte;
+    }
+    let mut sealed = payload.to_vec();
+    sealed.push(content);
+    let header = [23, 3, 3, 0, (sealed.len() + 16) as u8];
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key.as_ref()).expect("a key"));
+    key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(header), &mut sealed).expect("room");
+    [&header[..], &sealed].concat()
+}
+
+/// A connection whose client's keys are known.
+fn with_known_keys(bench: &mut Bench, keys: &Keys) -> (ConnId, Peer, rustls::ExtractedSecrets) {
+    let mut config = keys.client(&[&rustls::version::TLS13]);
+    config.enable_secret_extraction = true;
+    let (conn, peer) = bench.admit(LISTENER, PeerAddr::UNIX);
+    let mut client = Client::new(connect(config), peer.clone());
+    shake_hands(bench, &mut client);
+    bench.settle();
+    client.take();
+    (conn, peer, client.tls.dangerous_extract_secrets().expect("the keys"))
+}
+
+#[test]
+fn a_message_of_the_handshake_that_stays_half_said_does_not_disturb_what_is_written() {
+    const HANDSHAKE: u8 = 22;
+    let keys = Keys::new();
+    for cut in 1..5 {
+        let mut bench = bench(Limits { input_deadline: Duration::from_secs(5), ..small() }, &keys);
+        let (conn, peer, secrets) = with_known_keys(&mut bench, &keys);
+        let key_update = [24, 0, 0, 1, 0];
+        peer.send(&forge(&secrets, 0, HANDSHAKE, &key_update[..cut]));
+        bench.settle();
+        let before = peer.output().len();
+        send(&mut bench, conn, &message(100, 1)).expect("room");
+        send(&mut bench, conn, &message(100, 2)).expect("room");
+        bench.settle();
+        assert!(peer.output().len() > before, "it is written to");
+        peer.send(&forge(&secrets, 1, HANDSHAKE, &key_update[cut..]));
+        bench.settle();
+        send(&mut bench, conn, &message(100, 3)).expect("room");
+        bench.settle();
+        assert_eq!(bench.service.of(conn), [Told::Open], "and goes on");
+        // Half said again, and nothing more.
+        let (conn, peer, secrets) = with_known_keys(&mut bench, &keys);
+        peer.send(&forge(&secrets, 0, HANDSHAKE, &key_update[..cut]));
+        bench.pass(Duration::from_secs(6));
+        assert_eq!(bench.service.of(conn)[1..], [Told::Overdue, closed(CloseReason::InputOverdue)]);
+    }
+}
+
+#[test]
+fn a_message_of_the_handshake_in_a_thousand_pieces_is_not_kept_for_ever() {
+    let keys = Keys::new();
+    let mut bench = bench(Limits { handshake_bytes_max: 20_000, ..small() }, &keys);
+    let (conn, peer, secrets) = with_known_keys(&mut bench, &keys);
+    peer.send(&forge(&secrets, 0, 22, &[24, 0, 255, 255]));
+    for number in 1..2000 {
+        peer.send(&forge(&secrets, number, 22, &[0]));
+        bench.settle();
+        assert!(bench.io().buffered_total_bytes() < 40_000);
+        if bench.service.end_of(conn).is_some() {
+            break;
+        }
+    }
+    assert_eq!(bench.service.end_of(conn), Some(closed(CloseReason::TlsFailed)));
+}
+
+#[test]
+fn whoever_must_show_a_certificate_and_has_none_is_told_so_and_nobody_else_notices() {
+    let keys = Keys::new();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(keys.certificate.clone()).expect("a root");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_client_cert_verifier(verifier.build().expect("a root"))
+        .with_single_cert(vec![keys.certificate.clone()], keys.private())
+        .expect("a pair");
+    for versions in [&[&rustls::version::TLS13], &[&rustls::version::TLS12]] {
+        let mut bench = bench(small(), &keys);
+        bench.engine.set_tls(LISTENER, Some(Arc::new(config.clone())));
+        let (conn, peer) = bench.admit(LISTENER, PeerAddr::UNIX);
+        let mut client_config = keys.client(versions);
+        client_config.alpn_protocols.clear();
+        let mut client = Client::new(connect(client_config), peer);
+        let mut answer = Ok(());
+        for _ in 0..4 {
+            client.send();
+            bench.settle();
+            let output = client.peer.output();
+            let mut new = &output[client.seen..];
+            client.seen = output.len();
+            while !new.is_empty() && answer.is_ok() {
+                client.tls.read_tls(&mut new).expect("memory");
+                answer = client.tls.process_new_packets().map(drop);
+            }
+        }
+        assert!(matches!(answer, Err(rustls::Error::AlertReceived(_))), "{answer:?}");
+        assert_eq!(bench.engine.counters().tls_faults[TlsFault::BadCertificate as usize], 1);
+        assert_eq!(bench.service.of(conn), []);
     }
 }
 

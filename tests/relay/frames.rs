@@ -1,7 +1,7 @@
 //! Frames as tests write them, and what clients see of those that they get.
 
 use switchboard::wire::control::{
-    self, Body, ErrorBody, Gap, Goodbye, Joined, Member, Ping, Pong, Presence, Receipt, Stage, Welcome,
+    self, Auth, Body, ErrorBody, Gap, Goodbye, Joined, Member, Ping, Pong, Presence, Receipt, Stage, Welcome,
 };
 use switchboard::wire::{Code, Flags, HEADER_BYTES, Header, Id, Type};
 
@@ -90,6 +90,10 @@ pub(crate) enum Got {
         client: Id,
         payload_bytes_max: u32,
         keepalive_ms: u32,
+    },
+    Auth {
+        correlation: u32,
+        data: Vec<u8>,
     },
     Error {
         correlation: u32,
@@ -185,6 +189,7 @@ impl Got {
                 let Welcome { client, payload_bytes_max, keepalive_ms, .. } = welcome;
                 Self::Welcome { correlation, client, payload_bytes_max, keepalive_ms }
             }
+            Type::Auth => Self::Auth { correlation, data: Auth::parse(payload).expect("a good AUTH").data.to_vec() },
             Type::Error => {
                 let ErrorBody(reason) = ErrorBody::parse(payload).expect("a good ERROR");
                 assert!(!reason.text.is_empty(), "an ERROR explains itself");

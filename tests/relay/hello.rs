@@ -60,6 +60,8 @@ fn welcome_says_what_holds_from_now_on() {
         epoch_us: EPOCH.as_micros() as u64,
         address: "203.0.113.5:50812",
         agent: concat!("switchboard/", env!("CARGO_PKG_VERSION")),
+        user: None,
+        auth_data: None,
     };
     assert_eq!(welcome, expected);
     assert_eq!((world.relay.clients(), world.counters().registered), (1, 1));

@@ -7,6 +7,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use switchboard::auth::Users;
+use switchboard::origin::Origin;
 use switchboard::outgoing::{Lane, Outgoing, SendError};
 use switchboard::relay::{Counters, Input, Outbox, Relay, Settings};
 use switchboard::time::Time;
@@ -19,6 +21,23 @@ use super::frames::{Got, frame_of};
 pub(crate) const EPOCH: Duration = Duration::from_hours(490_896);
 /// From this length on a message for an empty queue is offered to the socket at once, as the reactor does.
 const WRITE_THROUGH_BYTES_MIN: usize = 2048;
+
+/// What the relay can know of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    pub(crate) origin: Option<Origin>,
+    /// What an exchange can be bound to: it is over TLS.
+    pub(crate) binding: Option<[u8; 32]>,
+    /// The user's name in the certificate that its client has shown.
+    pub(crate) certificate: Option<String>,
+    pub(crate) is_private: bool,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self { origin: None, binding: None, certificate: None, is_private: true }
+    }
+}
 
 /// One connection, seen from the relay's side.
 #[derive(Debug, Default)]
@@ -43,6 +62,9 @@ pub(crate) struct Wire {
     pub(crate) broken: bool,
     pub(crate) gone: bool,
     deadline: Option<Time>,
+    pub(crate) facts: Facts,
+    /// The relay has said that it is registered.
+    pub(crate) settled: bool,
     /// Frames that were queued since a test asked for them.
     taken: Vec<Vec<u8>>,
 }
@@ -93,6 +115,11 @@ pub(crate) struct Net {
     pub(crate) charged: usize,
     /// The address that every client seems to come from.
     pub(crate) address: String,
+    /// What is so of connections that are made from now on.
+    pub(crate) facts: Facts,
+    /// The relay's part of the next exchanges; a number where there is none.
+    pub(crate) nonce: Option<String>,
+    nonces: u64,
 }
 
 impl Net {
@@ -166,6 +193,33 @@ impl Outbox for Net {
     fn put_address(&self, _: Id, text: &mut String) {
         text.push_str(&self.address);
     }
+
+    fn origin(&self, id: Id) -> Option<Origin> {
+        self.peek(id).facts.origin
+    }
+
+    fn channel_binding(&self, id: Id) -> Option<[u8; 32]> {
+        self.peek(id).facts.binding
+    }
+
+    fn certificate_user(&self, id: Id, name: &mut String) -> bool {
+        let shown = self.peek(id).facts.certificate.as_deref();
+        name.push_str(shown.unwrap_or_default());
+        shown.is_some()
+    }
+
+    fn is_private(&self, id: Id) -> bool {
+        self.peek(id).facts.is_private
+    }
+
+    fn settle(&mut self, id: Id) {
+        self.wire(id).settled = true;
+    }
+
+    fn nonce(&mut self) -> Option<String> {
+        self.nonces += 1;
+        Some(self.nonce.clone().unwrap_or_else(|| format!("relay-{}", self.nonces)))
+    }
 }
 
 /// A relay, its connections and the time.
@@ -197,10 +251,27 @@ impl World {
             queue_reserve_bytes: settings.queue_reserve_bytes,
             charged: 0,
             address: "203.0.113.5:50812".to_owned(),
+            facts: Facts::default(),
+            nonce: None,
+            nonces: 0,
         };
         let relay = Relay::new(settings, seed, EPOCH);
         let now = Time::from_micros(90_000_000);
         Self { relay, net, now, generation: 0, slots: 0, free: Vec::new(), inputs: 0 }
+    }
+
+    /// A relay with users.
+    pub(crate) fn with_users(settings: Settings, users: Users) -> Self {
+        let mut world = Self::new(settings.clone());
+        world.relay = Relay::new(settings, 7, EPOCH).with_users(Box::new(users));
+        world
+    }
+
+    /// Has another list of users hold, and everybody looked up in it.
+    pub(crate) fn set_users(&mut self, users: Option<Users>) {
+        self.relay.set_users(users.map(Box::new), self.now, &mut self.net);
+        while self.relay.review(self.now, &mut self.net) {}
+        self.check();
     }
 
     /// Hands the relay an input and compares all that must agree.
@@ -231,7 +302,7 @@ impl World {
             self.slots - 1
         });
         let id = Id::client(index, self.generation);
-        self.net.wires.insert(id, Wire::default());
+        self.net.wires.insert(id, Wire { facts: self.net.facts.clone(), ..Wire::default() });
         self.handle(id, Input::Connected);
         id
     }

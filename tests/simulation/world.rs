@@ -447,11 +447,11 @@ impl World {
         let before = self.tap.judge.count_entering();
         self.tap.judge.watch_entering(&self.tap.peers.borrow(), self.engine.counters(), now);
         self.endings.crowded_out(before - self.tap.judge.count_entering());
-        if refused.is_some() {
+        if let Some(why) = refused {
             let is_told = arrival.door.tls.is_none() && arrival.door.proxy.is_none();
             let taken = wire.wire().taken();
             assert!(is_told || taken.is_empty(), "whoever cannot understand it is told {taken:?}");
-            self.tap.judge.turned_away(&taken);
+            self.tap.judge.turned_away(why, &taken);
             self.endings.turned_away(&wire, now);
         }
     }

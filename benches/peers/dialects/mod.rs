@@ -8,6 +8,7 @@
 
 mod accept_only;
 mod floor;
+mod handshake;
 mod mqtt;
 mod nats;
 mod redis;
@@ -15,6 +16,7 @@ mod text;
 
 pub(crate) use accept_only::AcceptOnly;
 pub(crate) use floor::Floor;
+pub(crate) use handshake::Handshake;
 pub(crate) use mqtt::Mqtt;
 pub(crate) use nats::Nats;
 pub(crate) use redis::Redis;

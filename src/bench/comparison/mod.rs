@@ -87,6 +87,8 @@ pub struct Row {
 pub enum Bar {
     /// So many times the floor's.
     RatioToFloor(f64),
+    /// So many times the best peer's.
+    RatioToBestPeer(f64),
     /// So much, in the row's unit.
     Value(f64),
 }
@@ -168,6 +170,7 @@ impl Comparison {
         let cell = row.cells.get(self.position(Role::Subject)?)?;
         match row.bar? {
             Bar::RatioToFloor(most) => cell.ratio_to_floor.map(|ratio| ratio <= most),
+            Bar::RatioToBestPeer(most) => self.to_best_peer(row).map(|(ratio, _)| ratio <= most),
             Bar::Value(most) => cell.value.map(|value| value <= most),
         }
     }

@@ -265,6 +265,7 @@ impl Row {
         match self.bar {
             None => String::new(),
             Some(Bar::RatioToFloor(most)) => format!("≤ {}", times(most)),
+            Some(Bar::RatioToBestPeer(most)) => format!("≤ {} the best peer", times(most)),
             Some(Bar::Value(most)) => format!("≤ {}", figure(most, &self.unit)),
         }
     }

@@ -41,6 +41,7 @@ struct Page {
     date: String,
     command: String,
     server: String,
+    encrypted: Vec<String>,
     verdict: &'static str,
     remarks: Vec<String>,
     failures: Vec<String>,
@@ -99,6 +100,7 @@ pub fn report(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
         date: report.date.clone(),
         command: report.command.clone(),
         server: server(report),
+        encrypted: report.encrypted(),
         verdict: if report.account.sent == 0 {
             "The run went as asked. No frames were sent."
         } else if report.account.cut_off > 0 {

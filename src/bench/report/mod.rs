@@ -12,9 +12,12 @@
 //! { "format": 1, "scenario": "pairs", "command": "switchboard bench pairs", "date": "2026-01-31T12:00:00Z",
 //!   "target": { "address": "127.0.0.1:7400", "software": "switchboard 0.1.0", "pid": 4711, "core": 0 },
 //!   "settings": { "connections": 100, "size_bytes": 128, "window": 16, "rate": null, "seconds": 10.0, "rooms": null },
+//!   "tls": { "version": "TLS 1.3", "cipher_suite": "TLS_AES_256_GCM_SHA384", "handshakes": 100, "resumed": 0 },
 //!   "arrival": { "clients": 100, "seconds": 0.0123, "server_cpu_us_per_client": 12.3 },
 //!   "traffic": { "seconds": 10.0, "delivered": 12100000, "delivered_per_second": 1210000.0,
-//!                "bytes_per_second": 154880000.0, "server_cpu_ns_per_delivery": 235.0, "server_core_share": 0.284 },
+//!                "bytes_per_second": 154880000.0, "server_cpu_ns_per_delivery": 235.0, "server_core_share": 0.284,
+//!                "records": { "to_server": 756250, "to_server_bytes": 2081200000, "from_server": 756250,
+//!                             "from_server_bytes": 2081200000 } },
 //!   "latencies": [{ "part": "", "count": 12100000, "min_us": 4.1, "mean_us": 15.0, "p50_us": 12.3, "p90_us": 20.0,
 //!                   "p99_us": 45.6, "p999_us": 78.9, "p9999_us": 120.0, "max_us": 2200.0,
 //!                   "curve": [[0.0, 4.1], [90.0, 20.0]] }],
@@ -58,6 +61,8 @@ pub struct Report {
     pub target: Target,
     /// What was asked for.
     pub settings: Settings,
+    /// What was agreed on in handshakes of TLS; absent where none was spoken.
+    pub tls: Option<Tls>,
     /// How the clients came in.
     pub arrival: Option<Arrival>,
     /// What was passed on while it was measured.
@@ -151,6 +156,48 @@ pub struct Traffic {
     pub server_core_share: Option<f64>,
     /// The load generator's own share of one core, 0 to 1: near 1 the load was the limit, not the server.
     pub load_core_share: Option<f64>,
+    /// The records of TLS that all this came in.
+    pub records: Option<Records>,
+}
+
+/// Records of TLS that have passed, as the clients count them, and the bytes in them before they were sealed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Records {
+    /// Records that the clients sealed and the server opened.
+    pub to_server: u64,
+    /// Bytes in them.
+    pub to_server_bytes: u64,
+    /// Records that the server sealed and the clients opened.
+    pub from_server: u64,
+    /// Bytes in them.
+    pub from_server_bytes: u64,
+}
+
+impl Records {
+    /// Those that have passed since `before`; `None` if there were none.
+    #[must_use]
+    pub(in crate::bench) fn since(&self, before: &Self) -> Option<Self> {
+        let records = Self {
+            to_server: self.to_server - before.to_server,
+            to_server_bytes: self.to_server_bytes - before.to_server_bytes,
+            from_server: self.from_server - before.from_server,
+            from_server_bytes: self.from_server_bytes - before.from_server_bytes,
+        };
+        (records.to_server + records.from_server > 0).then_some(records)
+    }
+}
+
+/// What the clients have agreed on with the server, where they spoke TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Tls {
+    /// The version: "TLS 1.3".
+    pub version: String,
+    /// The cipher suite, by its name in the registry.
+    pub cipher_suite: String,
+    /// Handshakes that were completed, as the clients count them.
+    pub handshakes: u64,
+    /// Of these, those that took up an earlier session.
+    pub resumed: u64,
 }
 
 /// A histogram of latencies, in microseconds.

@@ -63,6 +63,7 @@ impl Report {
         let paint = Paint::new(colour);
         writeln!(out, "{}", paint.bold(&self.headline()))?;
         line(out, "asked", &self.asked())?;
+        line(out, "encrypted", &self.encrypted())?;
         line(out, "clients", &self.arrived())?;
         line(out, "passed on", &self.passed_on())?;
         line(out, "server", &self.server_cost())?;
@@ -128,6 +129,18 @@ impl Report {
         .into_iter()
         .flatten()
         .collect()
+    }
+
+    /// What was agreed on in handshakes of TLS.
+    pub(in crate::bench) fn encrypted(&self) -> Vec<String> {
+        let Some(tls) = &self.tls else { return Vec::new() };
+        let handshakes = if tls.handshakes == 1 { "handshake" } else { "handshakes" };
+        let resumed = if tls.resumed == 0 { "none".to_owned() } else { thousands(tls.resumed) };
+        vec![
+            one_line(&tls.version),
+            one_line(&tls.cipher_suite),
+            format!("{} {handshakes}, {resumed} resumed", thousands(tls.handshakes)),
+        ]
     }
 
     fn arrived(&self) -> Vec<String> {

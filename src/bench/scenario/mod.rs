@@ -141,7 +141,7 @@ pub fn run<D: Dialect>(work: &Work, dialect: D, target: &mut Target, progress: &
         settings: settings(work),
         ..Report::default()
     };
-    let fleet = Fleet::new(dialect, work.clients(), work.size);
+    let fleet = Fleet::new(dialect, work.clients(), work.size).over(target.tls());
     let message_bytes_max = work.size + ENVELOPE_BYTES_MAX;
     let pace = Pace { in_flight_max: work.in_flight_max, message_bytes_max };
     let mut rig = match Rig::new(fleet, target, progress, stop, pace) {

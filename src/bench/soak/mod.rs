@@ -22,10 +22,9 @@ use acts::Acts;
 use crowd::{Crowd, Place};
 use series::Series;
 
-use super::machine::source;
 use super::progress::Progress;
 use super::report::{Arrival, Latency, Report};
-use super::rig::{CONNECTING_TURN_MAX, Trouble, lossy, memory};
+use super::rig::{CONNECTING_TURN_MAX, HANDSHAKES_TURN_MAX, Trouble, lossy, memory};
 use super::scenario::{ENVELOPE_BYTES_MAX, Work, settings};
 use super::stop::Stop;
 use super::target::Target;
@@ -105,6 +104,7 @@ impl<'a> Soak<'a> {
             write_deadline: Duration::from_hours(1),
             input_deadline: Duration::from_hours(1),
             turn_work_max: usize::MAX,
+            handshakes_turn_max: HANDSHAKES_TURN_MAX,
             ..Limits::default()
         };
         let reactor =
@@ -179,11 +179,7 @@ impl<'a> Soak<'a> {
     }
 
     fn connect(&mut self, client: u32) -> Result<(), Trouble> {
-        let endpoint = self.target.endpoint();
-        let conn = self
-            .reactor
-            .connect(endpoint, source(endpoint, 1, client))
-            .map_err(|error| Trouble(format!("client {client} cannot connect to {endpoint}: {error}")))?;
+        let conn = self.target.connect(&mut self.reactor, 1, client).map_err(Trouble)?;
         self.crowd.connected(self.reactor.connections(), client, conn);
         Ok(())
     }
@@ -362,6 +358,7 @@ impl<'a> Soak<'a> {
             memory.peak_bytes = memory.end_bytes.max(sampled.unwrap_or(0));
         }
         report.server_counters = self.target.counters();
+        report.tls = self.crowd.agreed.report();
         report.target = self.target.describe();
     }
 }

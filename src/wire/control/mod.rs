@@ -10,7 +10,7 @@ mod traffic;
 
 pub use presence::{Member, Presence, Profile, Unwatch, Update, Watch, Who, presence, put_member};
 pub use rooms::{Join, Joined, Leave};
-pub use session::{ErrorBody, Goodbye, Hello, Ping, Pong, Reason, Welcome};
+pub use session::{Auth, ErrorBody, Goodbye, Hello, Ping, Pong, Reason, Welcome};
 pub use traffic::{Gap, Receipt, Stage, put_recipients, recipients};
 
 use super::Header;
@@ -114,6 +114,8 @@ mod tests {
         hello.payload_bytes_max = Some(1 << 20);
         hello.keepalive_ms = Some(1000);
         hello.agent = Some("test/1");
+        hello.mechanism = Some("SCRAM-SHA-256");
+        hello.auth_data = Some(b"n,,n=ada,r=abc");
         round_trip(hello, &mut Vec::new());
         let welcome = Welcome {
             version: 1,
@@ -125,12 +127,18 @@ mod tests {
             epoch_us: 88,
             address: "127.0.0.1:5000",
             agent: "switchboard/0",
+            user: None,
+            auth_data: None,
         };
         round_trip(welcome, &mut Vec::new());
+        round_trip(Welcome { user: Some("ada"), auth_data: Some(b"v=abc"), ..welcome }, &mut Vec::new());
+        round_trip(Auth { data: b"" }, &mut Vec::new());
         let mut reason = Reason::new(Code::BadVersion, "no common version");
         reason.client = Some(Id::client(3, 4));
         reason.retry_ms = Some(9);
         reason.versions = Some((1, 1));
+        reason.mechanisms[0] = Some("SCRAM-SHA-256");
+        reason.mechanisms[1] = Some("TOKEN");
         round_trip(ErrorBody(reason), &mut Vec::new());
         round_trip(Goodbye(Reason::default()), &mut Vec::new());
         round_trip(Ping { clock_us: Some(1) }, &mut Vec::new());
@@ -206,6 +214,7 @@ mod tests {
             let _ = Hello::parse(&payload);
             let _ = Welcome::parse(&payload);
             let _ = ErrorBody::parse(&payload);
+            let _ = Auth::parse(&payload);
             let _ = Receipt::parse(&payload);
             let _ = Who::parse(&payload);
             let _ = Update::parse(&payload);

@@ -1,12 +1,15 @@
-//! Bodies of the session: HELLO, WELCOME, ERROR, GOODBYE, PING and PONG.
+//! Bodies of the session: HELLO, AUTH, WELCOME, ERROR, GOODBYE, PING and PONG.
 
 use super::presence::Profile;
 use super::{Body, integers, put_optional};
 use crate::wire::body::{self, BodyError, Fields, Tag};
-use crate::wire::{Code, Id, MAGIC, PAYLOAD_BYTES_DEFAULT, TEXT_BYTES_MAX, Type, VERSION};
+use crate::wire::{
+    AUTH_DATA_BYTES_MAX, Code, Id, MAGIC, MECHANISMS_MAX, NAME_BYTES_MAX, PAYLOAD_BYTES_DEFAULT, TEXT_BYTES_MAX, Type,
+    VERSION,
+};
 
 /// HELLO: `"SWBD" u8 version_min u8 version_max u16 zero`, then
-/// `NAME STATION? ENDPOINT* DETAILS? PAYLOAD_MAX? KEEPALIVE_MS? AGENT? MECHANISM?`.
+/// `NAME STATION? ENDPOINT* DETAILS? PAYLOAD_MAX? KEEPALIVE_MS? AGENT? MECHANISM? AUTH_DATA?`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hello<'a> {
     /// The lowest version that the client speaks.
@@ -21,6 +24,10 @@ pub struct Hello<'a> {
     pub keepalive_ms: Option<u32>,
     /// Its software and version.
     pub agent: Option<&'a str>,
+    /// How it proves who it is: the name of a mechanism, known to this version or not.
+    pub mechanism: Option<&'a str>,
+    /// Its first word to that end.
+    pub auth_data: Option<&'a [u8]>,
 }
 
 impl<'a> Hello<'a> {
@@ -34,6 +41,8 @@ impl<'a> Hello<'a> {
             payload_bytes_max: None,
             keepalive_ms: None,
             agent: None,
+            mechanism: None,
+            auth_data: None,
         }
     }
 
@@ -65,6 +74,8 @@ impl<'a> Body<'a> for Hello<'a> {
                 Tag::PAYLOAD_MAX => hello.payload_bytes_max = Some(field.integer_u32()?),
                 Tag::KEEPALIVE_MS => hello.keepalive_ms = Some(field.integer_u32()?),
                 Tag::AGENT => hello.agent = Some(field.text(TEXT_BYTES_MAX)?),
+                Tag::MECHANISM => hello.mechanism = Some(field.text(TEXT_BYTES_MAX)?),
+                Tag::AUTH_DATA => hello.auth_data = Some(field.bytes(AUTH_DATA_BYTES_MAX)?),
                 _ => {}
             }
         }
@@ -81,10 +92,46 @@ impl<'a> Body<'a> for Hello<'a> {
         if let Some(agent) = self.agent {
             body::put_text(out, Tag::AGENT, agent);
         }
+        if let Some(mechanism) = self.mechanism {
+            body::put_text(out, Tag::MECHANISM, mechanism);
+        }
+        put_auth_data(out, self.auth_data);
     }
 }
 
-/// WELCOME: `VERSION CLIENT PAYLOAD_MAX KEEPALIVE_MS QUEUE_MAX CLOCK_US EPOCH_US ADDRESS AGENT`.
+fn put_auth_data(out: &mut Vec<u8>, data: Option<&[u8]>) {
+    if let Some(data) = data {
+        body::put_bytes(out, Tag::AUTH_DATA, data);
+    }
+}
+
+/// AUTH: `AUTH_DATA`; the next part of what HELLO has begun, from either side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Auth<'a> {
+    /// What it is depends on the mechanism.
+    pub data: &'a [u8],
+}
+
+impl<'a> Body<'a> for Auth<'a> {
+    const TYPE: Type = Type::Auth;
+
+    fn parse(payload: &'a [u8]) -> Result<Self, BodyError> {
+        let mut data = None;
+        for field in Fields::new(payload) {
+            let field = field?;
+            if field.tag == Tag::AUTH_DATA {
+                data = Some(field.bytes(AUTH_DATA_BYTES_MAX)?);
+            }
+        }
+        Ok(Self { data: data.ok_or(BodyError::Missing(Tag::AUTH_DATA))? })
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        put_auth_data(out, Some(self.data));
+    }
+}
+
+/// WELCOME: `VERSION CLIENT PAYLOAD_MAX KEEPALIVE_MS QUEUE_MAX CLOCK_US EPOCH_US ADDRESS AGENT USER? AUTH_DATA?`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Welcome<'a> {
     /// The version that holds.
@@ -105,6 +152,10 @@ pub struct Welcome<'a> {
     pub address: &'a str,
     /// The relay's software and version.
     pub agent: &'a str,
+    /// Who the client is authenticated as, at a relay that asks.
+    pub user: Option<&'a str>,
+    /// The relay's last word of the exchange, by which it proves that it knows the user too.
+    pub auth_data: Option<&'a [u8]>,
 }
 
 impl<'a> Body<'a> for Welcome<'a> {
@@ -122,6 +173,8 @@ impl<'a> Body<'a> for Welcome<'a> {
             epoch_us: 0,
             address: "",
             agent: "",
+            user: None,
+            auth_data: None,
         };
         for field in Fields::new(payload) {
             let field = field?;
@@ -137,6 +190,8 @@ impl<'a> Body<'a> for Welcome<'a> {
                 Tag::EPOCH_US => welcome.epoch_us = field.integer()?,
                 Tag::ADDRESS => welcome.address = field.text(TEXT_BYTES_MAX)?,
                 Tag::AGENT => welcome.agent = field.text(TEXT_BYTES_MAX)?,
+                Tag::USER => welcome.user = Some(field.text(NAME_BYTES_MAX)?),
+                Tag::AUTH_DATA => welcome.auth_data = Some(field.bytes(AUTH_DATA_BYTES_MAX)?),
                 _ => {}
             }
         }
@@ -157,10 +212,14 @@ impl<'a> Body<'a> for Welcome<'a> {
         body::put_integer(out, Tag::EPOCH_US, self.epoch_us);
         body::put_text(out, Tag::ADDRESS, self.address);
         body::put_text(out, Tag::AGENT, self.agent);
+        if let Some(user) = self.user {
+            body::put_text(out, Tag::USER, user);
+        }
+        put_auth_data(out, self.auth_data);
     }
 }
 
-/// A reason with an explanation: `CODE TEXT? CLIENT? RETRY_MS? VERSION_MIN? VERSION_MAX?`.
+/// A reason with an explanation: `CODE TEXT? CLIENT? RETRY_MS? VERSION_MIN? VERSION_MAX? MECHANISM*`.
 ///
 /// In an ERROR, CLIENT is the recipient that a frame failed for. In a GOODBYE from a client all may be absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -175,6 +234,8 @@ pub struct Reason<'a> {
     pub retry_ms: Option<u32>,
     /// The versions that the relay speaks, where that is the trouble.
     pub versions: Option<(u8, u8)>,
+    /// The ways to authenticate that it offers here, where that is the trouble.
+    pub mechanisms: [Option<&'a str>; MECHANISMS_MAX],
 }
 
 impl<'a> Reason<'a> {
@@ -206,6 +267,10 @@ impl<'a> Reason<'a> {
                 Tag::RETRY_MS => reason.retry_ms = Some(field.integer_u32()?),
                 Tag::VERSION_MIN => version_min = Some(small(field.integer()?)?),
                 Tag::VERSION_MAX => version_max = Some(small(field.integer()?)?),
+                Tag::MECHANISM => {
+                    let free = reason.mechanisms.iter_mut().find(|mechanism| mechanism.is_none());
+                    *free.ok_or(BodyError::TooMany(Tag::MECHANISM))? = Some(field.text(TEXT_BYTES_MAX)?);
+                }
                 _ => {}
             }
         }
@@ -227,6 +292,9 @@ impl<'a> Reason<'a> {
         if let Some((min, max)) = self.versions {
             body::put_integer(out, Tag::VERSION_MIN, u64::from(min));
             body::put_integer(out, Tag::VERSION_MAX, u64::from(max));
+        }
+        for mechanism in self.mechanisms.iter().flatten() {
+            body::put_text(out, Tag::MECHANISM, mechanism);
         }
     }
 }

@@ -2,8 +2,8 @@
 //! so that it is read again as the same.
 
 use switchboard::wire::control::{
-    self, Body, ErrorBody, Gap, Goodbye, Hello, Join, Joined, Leave, Member, Ping, Pong, Presence, Receipt, Unwatch,
-    Update, Watch, Welcome, Who,
+    self, Auth, Body, ErrorBody, Gap, Goodbye, Hello, Join, Joined, Leave, Member, Ping, Pong, Presence, Receipt,
+    Unwatch, Update, Watch, Welcome, Who,
 };
 use switchboard::wire::{BodyError, HEADER_BYTES, Header, Id, Tag, Type, dump, is_valid_name};
 
@@ -24,6 +24,7 @@ const U16: Value = Value::Integer(u16::MAX as u64);
 const U8: Value = Value::Integer(u8::MAX as u64);
 const NAME: Value = Value::Text(64);
 const TEXT: Value = Value::Text(256);
+const AUTH_DATA: Value = Value::Bytes(1024);
 
 type Table = &'static [(Tag, Value)];
 
@@ -37,7 +38,10 @@ const HELLO: Table = &[
     (Tag::PAYLOAD_MAX, U32),
     (Tag::KEEPALIVE_MS, U32),
     (Tag::AGENT, TEXT),
+    (Tag::MECHANISM, TEXT),
+    (Tag::AUTH_DATA, AUTH_DATA),
 ];
+const AUTH: Table = &[(Tag::AUTH_DATA, AUTH_DATA)];
 const WELCOME: Table = &[
     (Tag::VERSION, U8),
     (Tag::CLIENT, ID),
@@ -48,6 +52,8 @@ const WELCOME: Table = &[
     (Tag::EPOCH_US, NUMBER),
     (Tag::ADDRESS, TEXT),
     (Tag::AGENT, TEXT),
+    (Tag::USER, NAME),
+    (Tag::AUTH_DATA, AUTH_DATA),
 ];
 const REASON: Table = &[
     (Tag::CODE, U16),
@@ -56,6 +62,7 @@ const REASON: Table = &[
     (Tag::RETRY_MS, U32),
     (Tag::VERSION_MIN, U8),
     (Tag::VERSION_MAX, U8),
+    (Tag::MECHANISM, TEXT),
 ];
 const PING: Table = &[(Tag::CLOCK_US, NUMBER)];
 const PONG: Table = &[(Tag::PING_CLOCK_US, NUMBER), (Tag::CLOCK_US, NUMBER)];
@@ -144,13 +151,12 @@ fn is_good(value: Value, bytes: &[u8]) -> bool {
 }
 
 /// Whether the specification lets these fields be read.
-fn is_readable(body: &[u8], table: &[(Tag, Value)], required: &[Tag]) -> bool {
+fn is_readable(body: &[u8], table: &[(Tag, Value)], required: &[Tag], listed: &[Tag]) -> bool {
     let Some(fields) = fields(body) else { return false };
     let last = |tag: &Tag| fields.iter().rfind(|(other, _)| *other == tag.0).map(|(_, value)| *value);
     let is_known = |tag: u16| table.iter().find(|(known, _)| known.0 == tag).map(|(_, value)| *value);
     fields.iter().all(|(tag, value)| is_known(*tag).is_none_or(|known| is_good(known, value)))
-        && is_known(Tag::ENDPOINT.0)
-            .is_none_or(|_| fields.iter().filter(|(tag, _)| *tag == Tag::ENDPOINT.0).count() <= 8)
+        && listed.iter().all(|listed| fields.iter().filter(|(tag, _)| *tag == listed.0).count() <= 8)
         // A version or a code of zero is as if it were not there.
         && required.iter().all(|tag| {
             let counts = !matches!(*tag, Tag::VERSION | Tag::CODE);
@@ -182,16 +188,19 @@ struct Kind {
     prefix: usize,
     table: Table,
     required: &'static [Tag],
+    /// Fields that may stand several times, but not more than eight.
+    listed: &'static [Tag],
 }
 
 const fn kind(name: &'static str, read: Read, table: Table, required: &'static [Tag]) -> Kind {
-    Kind { name, read, prefix: 0, table, required }
+    Kind { name, read, prefix: 0, table, required, listed: &[] }
 }
 
 const KINDS: &[Kind] = &[
     kind("WELCOME", read!(Welcome), WELCOME, &[Tag::VERSION, Tag::CLIENT]),
-    kind("ERROR", read!(ErrorBody), REASON, &[Tag::CODE]),
-    kind("GOODBYE", read!(Goodbye), REASON, &[]),
+    kind("AUTH", read!(Auth), AUTH, &[Tag::AUTH_DATA]),
+    Kind { listed: &[Tag::MECHANISM], ..kind("ERROR", read!(ErrorBody), REASON, &[Tag::CODE]) },
+    Kind { listed: &[Tag::MECHANISM], ..kind("GOODBYE", read!(Goodbye), REASON, &[]) },
     kind("PING", read!(Ping), PING, &[]),
     kind("PONG", read!(Pong), PONG, &[]),
     kind("RECEIPT", read!(Receipt), RECEIPT, &[Tag::STAGE]),
@@ -200,17 +209,17 @@ const KINDS: &[Kind] = &[
     kind("UNWATCH", read!(Unwatch), ROOM, &[]),
     kind("LEAVE", read!(Leave), ROOM, &[Tag::ROOM]),
     kind("WHO", read!(Who), WHO, &[]),
-    kind("UPDATE", read!(Update), &PROFILE, &[]),
+    Kind { listed: &[Tag::ENDPOINT], ..kind("UPDATE", read!(Update), &PROFILE, &[]) },
     kind("JOIN", read!(Join), JOIN, &[Tag::NAME]),
     kind("JOINED", read!(Joined), JOINED, &[Tag::ROOM]),
-    Kind { prefix: 8, ..kind("HELLO", read!(Hello), HELLO, &[Tag::NAME]) },
+    Kind { prefix: 8, listed: &[Tag::ENDPOINT], ..kind("HELLO", read!(Hello), HELLO, &[Tag::NAME]) },
 ];
 
 fn check(kind: &Kind, fields_of_it: &[u8], (place, alien): (u64, u16)) {
     let prefix = &[b'S', b'W', b'B', b'D', 1, 1, 0, 0][..kind.prefix];
     let payload = [prefix, fields_of_it].concat();
     let read = (kind.read)(&payload);
-    let should = is_readable(fields_of_it, kind.table, kind.required);
+    let should = is_readable(fields_of_it, kind.table, kind.required, kind.listed);
     assert_eq!(read.is_ok(), should, "{} is read, or not, as the tables say", kind.name);
     if let Some(fields) = fields(fields_of_it) {
         let mut more = prefix.to_vec();
@@ -251,7 +260,11 @@ fn check_presence(payload: &[u8]) {
     let told: Vec<_> = told.collect();
     assert_eq!(items.len(), told.len());
     for (item, (tag, value)) in items.iter().zip(told) {
-        let should = if is_record(*tag) { is_readable(value, MEMBER, &[Tag::CLIENT]) } else { is_good(NUMBER, value) };
+        let should = if is_record(*tag) {
+            is_readable(value, MEMBER, &[Tag::CLIENT], &[Tag::ENDPOINT])
+        } else {
+            is_good(NUMBER, value)
+        };
         assert_eq!(item.is_ok(), should, "{tag:#06x} {value:02x?} is {item:?}");
         let Ok(Presence::Member(member) | Presence::Arrived(member) | Presence::Changed(member)) = item else {
             continue;

@@ -104,6 +104,8 @@ fn compose(dice: &mut Dice) -> Vec<u8> {
             epoch_us: dice.u64(..),
             address: "somewhere",
             agent: "fuzz",
+            user: dice.bool().then_some("ada"),
+            auth_data: dice.bool().then_some(b"v=abc"),
         };
         welcome.write_frame(Header::new(Type::Welcome).correlating(1), &mut stream);
     }

@@ -16,6 +16,8 @@ pub(super) mod frames;
 mod judge;
 #[path = "../../relay/model.rs"]
 mod model;
+#[path = "../../relay/people.rs"]
+pub(super) mod people;
 #[path = "../../relay/requests.rs"]
 mod requests;
 #[path = "../../relay/world.rs"]

@@ -72,8 +72,10 @@ const SPECIAL: [char; 64] = [
 ];
 
 pub(crate) fn run(input: &[u8]) {
-    // Some are the bytes as they are, others are made of what is special to somebody.
+    // Some are the bytes as they are, others are made of what is special to somebody, and a few have what leads to TLS
+    // in front, which chance alone would hardly write.
     let text = match input {
+        [1, rest @ ..] => format!("tls://{}", String::from_utf8_lossy(rest)).into(),
         [0, special @ ..] => special.iter().map(|byte| SPECIAL[usize::from(*byte) % SPECIAL.len()]).collect(),
         _ => String::from_utf8_lossy(input),
     };
@@ -89,7 +91,7 @@ fn check_address(text: &str) {
     match text.parse::<Address>() {
         Ok(address) => {
             assert_eq!(address.to_string().parse(), Ok(address.clone()), "{text:?} is read as {address:?}");
-            if let Address::Tcp { host, port } = address {
+            if let Address::Tcp { host, port } | Address::Tls { host, port } = address {
                 assert!(!host.is_empty() && port != 0);
                 assert!(!host.chars().any(|c| c.is_whitespace() || c.is_control()), "{host:?}");
             }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use switchboard::reactor::{CloseReason, ConnId, Counters, Limits, RateLimit, Refusal};
 use switchboard::time::Time;
-use switchboard::wire::{Header, Id};
+use switchboard::wire::{Code, Header, Id};
 
 use super::life::micros;
 use super::{Facts, GRAIN_US, Judge, State, id_of};
@@ -259,6 +259,11 @@ impl Judge {
         self.entry.settle(conn);
     }
 
+    /// It has been, and its client is told.
+    pub(crate) fn told_to_go(&mut self, conn: ConnId, facts: &Facts<'_>) {
+        self.fail(id_of(conn), Code::CrowdedOut, facts);
+    }
+
     pub(crate) fn is_entering(&self, conn: ConnId) -> bool {
         self.entry.entering.contains_key(&conn)
     }
@@ -404,6 +409,19 @@ impl Judge {
         }
     }
 
+    /// Whoever sends more than it may is closed, where it is not just to wait.
+    pub(super) fn ends_for_sending(&mut self, id: Id, facts: &Facts<'_>, now: Time) {
+        let record = self.record(id);
+        let (level, is_here) = (record.sent.level(now), !matches!(record.state, State::Leaving(_)));
+        if is_here && self.limits.rate.closes && level > 1.0 - ROUNDING {
+            let stays = facts.is_open(id);
+            assert!(!stays || level <= 1.0 + ROUNDING, "{id} has sent what it may in {level} s, and stays");
+            if !stays {
+                self.fail(id, Code::RateExceeded, facts);
+            }
+        }
+    }
+
     /// Whether a client is not read from because it has sent too much, or was until a moment ago.
     pub(crate) fn may_be_throttled(&self, conn: ConnId, now: Time) -> bool {
         self.records.get(&id_of(conn)).is_some_and(|record| record.sent.may_be_full(now))
@@ -415,6 +433,10 @@ impl Judge {
 }
 
 impl Sent {
+    pub(super) fn is_full(&self, now: Time) -> bool {
+        self.level(now) > 1.0 + ROUNDING
+    }
+
     pub(super) fn may_be_full(&self, now: Time) -> bool {
         let Some(since) = self.full_at else { return false };
         let over = self.messages.max(self.bytes, since) - 1.0;

@@ -565,10 +565,8 @@ impl Judge {
             }
             CloseReason::TlsFailed => {
                 assert!(has_spoilt, "{id} has broken no rule of TLS");
-                Code::Reset
+                Code::TlsFailed
             }
-            // Until it has a code of its own.
-            CloseReason::CrowdedOut => Code::HungUp,
             _ => panic!("{id} has ended as {reason:?}"),
         };
         record.is_gone = true;

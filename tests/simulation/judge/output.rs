@@ -66,6 +66,7 @@ impl Judge {
                 self.welcome_is_true(id, frame);
                 self.record(id).settle(id, correlation, &Answer::Welcome);
             }
+            Got::Auth { .. } => panic!("{id} is asked who it is by a relay without users"),
             Got::Goodbye { .. } => self.last_word(id, frame),
             Got::Error { code, .. } if code.closes() => self.last_word(id, frame),
             Got::Error { correlation, code, client: Some(client) } => self.refused(id, correlation, code, client),

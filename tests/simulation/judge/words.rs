@@ -1,5 +1,6 @@
 //! What stands in the relay's own frames beside what they answer: clocks, limits, versions, when to come back.
 
+use switchboard::reactor::Refusal;
 use switchboard::wire::control::{Body, ErrorBody, Goodbye, Reason, Welcome};
 use switchboard::wire::{Code, HEADER_BYTES, Header, Id, Type};
 
@@ -23,6 +24,8 @@ impl Judge {
             epoch_us: EPOCH.as_micros() as u64,
             address: &record.card.address,
             agent: &settings.agent,
+            user: None,
+            auth_data: None,
         };
         assert_eq!(welcome, expected, "the WELCOME of {id}");
     }
@@ -42,20 +45,30 @@ impl Judge {
     }
 
     /// What a client that is not let in is told, as far as the network has taken it.
-    pub(crate) fn turned_away(&mut self, bytes: &[u8]) {
+    pub(crate) fn turned_away(&mut self, why: Refusal, bytes: &[u8]) {
+
         let Some(frame) = switchboard::wire::Frames::new(bytes).next() else { return };
-        let Got::Error { correlation: 0, code: Code::ConnectionsFull, client: None } = Got::read(frame) else {
+        let Got::Error { correlation: 0, code, client: None } = Got::read(frame) else {
             panic!("whoever is not let in is told {:?}", Got::read(frame))
         };
+        assert_eq!(code, Self::code_of(why), "what somebody is told who is not let in");
         assert_eq!(frame.len(), bytes.len(), "whoever is not let in is told one thing");
         self.hint_is_lawful(&ErrorBody::parse(&frame[HEADER_BYTES..]).expect("a good ERROR").0);
+    }
+
+    pub(super) const fn code_of(why: Refusal) -> Code {
+        match why {
+            Refusal::Connections => Code::ConnectionsFull,
+            Refusal::Descriptors => Code::DescriptorsOut,
+            Refusal::Denied => Code::AddressDenied,
+            Refusal::AddressConnections | Refusal::AddressRate => Code::AddressCrowded,
+        }
     }
 
     /// When to come back, and which versions to speak, is said where it should be.
     fn hint_is_lawful(&self, reason: &Reason<'_>) -> Code {
         let code = reason.code().expect("a known code");
-        let has_hint = matches!(code, Code::ShuttingDown | Code::ConnectionsFull);
-        assert_eq!(reason.retry_ms.is_some(), has_hint, "RETRY_MS with {code}");
+        assert_eq!(reason.retry_ms.is_some(), code.has_delay(), "RETRY_MS with {code}");
         if let Some(retry_ms) = reason.retry_ms {
             let mean = self.settings.retry_delay.as_millis() as u32;
             assert!((mean / 2..=mean * 3 / 2).contains(&retry_ms), "come back after {retry_ms} ms");

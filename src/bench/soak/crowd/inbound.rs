@@ -227,6 +227,10 @@ impl Service for Crowd {
         Progress { consumed, wanted }
     }
 
+    fn on_established(&mut self, io: &mut Connections, conn: ConnId, _: Time) {
+        self.agreed.note(io.tls_terms(conn));
+    }
+
     fn on_end(&mut self, io: &mut Connections, conn: ConnId, _: Time) {
         if let Some(client) = self.slots.get(conn.index()).filter(|client| **client != u32::MAX) {
             self.clients[*client as usize].has_heard_all = true;
@@ -266,9 +270,7 @@ impl Service for Crowd {
             if io.queued_bytes(conn) > 0 {
                 return true;
             }
-            if let Some(stream) = io.transport(conn) {
-                let _ = socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write);
-            }
+            io.end_writing(conn);
             false
         });
     }

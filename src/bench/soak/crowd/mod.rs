@@ -17,6 +17,7 @@ use super::presence::List;
 use crate::bench::fleet::histogram;
 use crate::bench::payload::{Payloads, Stamp};
 use crate::bench::scenario::Work;
+use crate::bench::tls::Agreed;
 use crate::outgoing::{Lane, Outgoing, SendError};
 use crate::reactor::{CloseReason, ConnId, Connections};
 use crate::wire::control::{Body, Goodbye, Hello, Join, Leave, Profile, Reason, Watch, put_recipients};
@@ -106,6 +107,8 @@ pub(super) struct Crowd {
     /// Ids that were given twice.
     pub(super) twins: u64,
     pub(super) is_full: bool,
+    /// What its clients have agreed on with the relay, where they speak TLS.
+    pub(super) agreed: Agreed,
     /// Latencies of all that came on time to those who read, in nanoseconds; and of the interval that goes on.
     pub(super) latencies: Histogram<u64>,
     pub(super) interval: Histogram<u64>,
@@ -155,6 +158,7 @@ impl Crowd {
             misinformed: 0,
             twins: 0,
             is_full: false,
+            agreed: Agreed::default(),
             latencies: histogram(),
             interval: histogram(),
             is_measured: false,

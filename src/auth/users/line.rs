@@ -1,0 +1,188 @@
+//! One line of the users file: its words, and what they say of a user.
+
+use std::ops::Range;
+
+use super::super::access::{Access, List};
+use super::super::crypto::{KEY_BYTES, sha256};
+use super::super::token::TokenDigest;
+use super::super::verifier::{ITERATIONS_MAX, ITERATIONS_MIN, Verifier, prepared};
+use super::User;
+use crate::wire::{NAME_BYTES_MAX, is_valid_name};
+
+/// The longest line, in bytes. A turn of the loop reads some hundred lines.
+pub(super) const LINE_BYTES_MAX: usize = 16 * 1024;
+/// The most tokens that a user can have.
+pub(super) const TOKENS_MAX: usize = 16;
+/// As much of a word as is repeated in an error.
+const SHOWN_CHARS: usize = 40;
+
+/// Where the words of a line are, quotes and all; a comment is none. A quote that is not closed ends with the line.
+pub(super) fn word_places(line: &str) -> Vec<Range<usize>> {
+    let mut places = Vec::new();
+    let mut start = None;
+    let mut quote = None;
+    let mut bytes = line.bytes().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        match (quote, byte) {
+            (None, b' ' | b'\t') => {
+                places.extend(start.take().map(|start| start..at));
+                continue;
+            }
+            (None, b'#') if start.is_none() => return places,
+            (None, b'"' | b'\'') => quote = Some(byte),
+            (Some(open), _) if byte == open => quote = None,
+            // Within single quotes a backslash is one.
+            (None | Some(b'"'), b'\\') => drop(bytes.next()),
+            _ => {}
+        }
+        start.get_or_insert(at);
+    }
+    places.extend(start.map(|start| start..line.len()));
+    places
+}
+
+/// The words of a line, without their quotes.
+pub(super) fn words(line: &str) -> Result<Vec<String>, String> {
+    if line.len() > LINE_BYTES_MAX {
+        return Err(format!("the line has {} bytes; {LINE_BYTES_MAX} are the most", line.len()));
+    }
+    shlex::split(line).ok_or_else(|| "a quote is not closed, or a backslash ends the line".into())
+}
+
+/// A word as an error repeats it: in quotes, with nothing that could steer a terminal, and not all of it.
+pub(super) fn shown(word: &str) -> String {
+    let start: String = word.chars().take(SHOWN_CHARS).collect();
+    format!("{start:?}{}", if start.len() < word.len() { "..." } else { "" })
+}
+
+/// What is wrong with the name of a user, if anything.
+pub(super) fn check_name(name: &str) -> Result<(), String> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(format!("the user's name has {} bytes; {NAME_BYTES_MAX} are the most", name.len()));
+    }
+    if !is_valid_name(name) {
+        let why = "is empty, has a space at an end, or a character that could garble a terminal";
+        return Err(format!("the user's name {} {why}", shown(name)));
+    }
+    if name.starts_with('%') {
+        return Err(format!("a user's name cannot begin with %, as {} does", shown(name)));
+    }
+    let written = prepared(name);
+    if written != name {
+        // What a client asks for is prepared, and so would never find it.
+        return Err(format!("write the user's name {} as {}: so do clients (SASLprep)", shown(name), shown(&written)));
+    }
+    Ok(())
+}
+
+/// A user as a line writes it, and its tokens.
+pub(super) struct Entry {
+    pub(super) user: User,
+    pub(super) tokens: Vec<TokenDigest>,
+}
+
+impl Entry {
+    /// Reads the words behind the name.
+    pub(super) fn parse(name: &str, words: &[String]) -> Result<Self, String> {
+        check_name(name)?;
+        let user =
+            User { verifier: None, may_use_certificate: false, proofs: [0; KEY_BYTES], access: Access::usual(name) };
+        let mut entry = Self { user, tokens: Vec::new() };
+        let mut seen: Vec<&str> = Vec::new();
+        for word in words {
+            let key = entry.take(word)?;
+            if seen.contains(&key) && key != "token:" {
+                return Err(format!("{key} is there twice"));
+            }
+            seen.push(key);
+        }
+        let user = &entry.user;
+        if user.verifier.is_none() && entry.tokens.is_empty() && !user.may_use_certificate {
+            return Err(format!(
+                "{} has no way in: no password, no token, and `certificate` is not there",
+                shown(name)
+            ));
+        }
+        entry.user.proofs = entry.proofs();
+        Ok(entry)
+    }
+
+    /// A hash of all ways in, whatever their order in the line.
+    fn proofs(&self) -> [u8; KEY_BYTES] {
+        let mut tokens: Vec<_> = self.tokens.iter().map(|digest| *digest.bytes()).collect();
+        tokens.sort_unstable();
+        let verifier = self.user.verifier.as_ref().map(Verifier::to_string).unwrap_or_default();
+        let mut proofs = vec![u8::from(self.user.may_use_certificate)];
+        proofs.extend(tokens.as_flattened());
+        proofs.extend(verifier.bytes());
+        sha256(&proofs)
+    }
+
+    /// Reads one word, and gives what it is about.
+    fn take(&mut self, word: &str) -> Result<&'static str, String> {
+        let access = &mut self.user.access;
+        if word == "certificate" {
+            self.user.may_use_certificate = true;
+            return Ok("certificate");
+        }
+        if word.starts_with("SCRAM-SHA-256$") {
+            self.user.verifier = Some(parse_verifier(word)?);
+            return Ok("a password");
+        }
+        if let Some(digest) = word.strip_prefix("token:") {
+            self.tokens.push(digest.parse().map_err(|why| format!("a token's hash {why}"))?);
+            if self.tokens.len() > TOKENS_MAX {
+                return Err(format!("there are more than {TOKENS_MAX} tokens"));
+            }
+            return Ok("token:");
+        }
+        if word.starts_with("swb_") {
+            return Err(
+                "a token stands there itself; write `token:` and its hash, as `switchboard passwd --token` does".into(),
+            );
+        }
+        let (key, value) = word.split_once('=').ok_or_else(|| unknown(word))?;
+        let list = || List::parse(value).map_err(|why| format!("{}= {why}", shown_key(key)));
+        let is_yes = || match value {
+            "yes" => Ok(true),
+            "no" => Ok(false),
+            _ => Err(format!("{}= is yes or no, not {}", shown_key(key), shown(value))),
+        };
+        match key {
+            "names" => access.names = Some(list()?),
+            "join" => access.join = list()?,
+            "create" => access.create = list()?,
+            "send" => access.send = list()?,
+            "to" => access.to = list()?,
+            "all" => access.all = is_yes()?,
+            "watch" => access.watch = is_yes()?,
+            "admin" => access.admin = is_yes()?,
+            _ => return Err(unknown(word)),
+        }
+        Ok(KEYS.into_iter().find(|known| known.trim_end_matches('=') == key).unwrap_or_default())
+    }
+}
+
+/// What can stand before an equals sign.
+const KEYS: [&str; 8] = ["names=", "join=", "create=", "send=", "to=", "all=", "watch=", "admin="];
+
+fn shown_key(key: &str) -> &str {
+    KEYS.into_iter().map(|known| known.trim_end_matches('=')).find(|known| *known == key).unwrap_or_default()
+}
+
+/// What is not known is repeated only as far as its equals sign: it can be a secret that was put there by mistake.
+fn unknown(word: &str) -> String {
+    let what = word.split_once('=').map_or_else(|| shown(word), |(key, _)| shown(&format!("{key}=")));
+    format!("{what} is not known; after the name stand SCRAM-SHA-256$..., token:..., certificate, {}", KEYS.join(", "))
+}
+
+fn parse_verifier(word: &str) -> Result<Verifier, String> {
+    let verifier: Verifier = word.parse().map_err(|why| format!("the password's verifier {why}"))?;
+    let iterations = verifier.iterations().get();
+    if !(ITERATIONS_MIN..=ITERATIONS_MAX).contains(&iterations) {
+        return Err(format!(
+            "the password's verifier has {iterations} iterations; clients take {ITERATIONS_MIN} to {ITERATIONS_MAX}"
+        ));
+    }
+    Ok(verifier)
+}

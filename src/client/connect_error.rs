@@ -1,0 +1,88 @@
+//! Why there is no connection, and whether it is worth another attempt.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use super::Address;
+use super::event::Failure;
+use super::tls::TlsError;
+use crate::wire::Code;
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum ConnectError {
+    /// An option that every relay would refuse.
+    BadOptions(&'static str),
+    /// The host is not known, nobody listens, or the network failed.
+    Network(io::Error),
+    /// The relay said nothing in time.
+    TimedOut {
+        /// How long it had.
+        timeout: Duration,
+    },
+    /// The relay refused, and this is why.
+    Refused(Failure),
+    /// What listens there does not speak this protocol.
+    NotARelay(&'static str),
+    /// What listens there speaks TLS, and the address has no `tls://`.
+    SpeaksTls {
+        /// The address at which it may be reached.
+        address: Address,
+    },
+    /// There is no TLS with the relay, or none that may be relied on.
+    Tls(TlsError),
+}
+
+impl ConnectError {
+    /// Whether it may be tried again unchanged, after a delay.
+    #[must_use]
+    pub const fn may_retry(&self) -> bool {
+        match self {
+            Self::BadOptions(_) | Self::NotARelay(_) | Self::SpeaksTls { .. } => false,
+            Self::Network(_) | Self::TimedOut { .. } => true,
+            Self::Refused(failure) => failure.may_return(),
+            Self::Tls(error) => error.may_retry(),
+        }
+    }
+
+    /// How long the relay asked to wait before coming back.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(failure) => failure.retry_after,
+            _ => None,
+        }
+    }
+
+    /// The name belongs to another client: maybe to this one's own connection of a moment ago.
+    #[must_use]
+    pub fn is_name_taken(&self) -> bool {
+        matches!(self, Self::Refused(failure) if failure.code() == Some(Code::HelloNameTaken))
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadOptions(why) => f.write_str(why),
+            Self::Network(error) => error.fmt(f),
+            Self::TimedOut { timeout } => write!(f, "no answer within {:.1} s", timeout.as_secs_f64()),
+            Self::Refused(failure) => write!(f, "the relay refused: {failure}"),
+            Self::NotARelay(why) => write!(f, "this is no switchboard relay: {why}"),
+            Self::SpeaksTls { address } => write!(f, "that port speaks TLS: write {address}"),
+            Self::Tls(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+impl From<TlsError> for ConnectError {
+    fn from(error: TlsError) -> Self {
+        match error {
+            TlsError::Network(error) => Self::Network(error),
+            error => Self::Tls(error),
+        }
+    }
+}

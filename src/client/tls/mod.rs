@@ -1,0 +1,129 @@
+//! TLS for the client: 1.2 and 1.3 by rustls, with the relay's certificate and name always checked.
+//!
+//! ```text
+//! mod.rs       what an application may set, and from that what a handshake needs
+//! trust.rs     whose certificates are believed: the system's authorities, or those of a file
+//! channel.rs   the handshake, and records in and out of a stream
+//! error.rs     what can go wrong, in words for people
+//! ```
+//!
+//! What it does not do: there is no switch that turns checking off. Whoever runs a relay with a certificate of its
+//! own gives that certificate to the clients ([`Tls::ca`]).
+
+mod channel;
+mod error;
+mod trust;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::client::Resumption;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::version::{TLS12, TLS13};
+
+pub(super) use self::channel::{Channel, Fault};
+pub use self::error::TlsError;
+
+/// What the client calls the protocol within TLS (ALPN, RFC 7301). A relay that knows the extension and not this
+/// name refuses; a terminator in front of the relay that does not know the extension says nothing, which is taken.
+const PROTOCOL: &[u8] = b"switchboard/1";
+
+/// How the relay is known, and how the client makes itself known to TLS. Of use with a `tls://` address only.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// A file of certificates (PEM) that takes the place of the system's authorities. A certificate of an authority
+    /// in it vouches for those that it has signed; any other, and a self-signed one, for itself alone.
+    pub ca: Option<PathBuf>,
+    /// The client's own certificate, for relays that ask for one.
+    pub identity: Option<Identity>,
+}
+
+/// A certificate of the client and the key that proves it (mutual TLS).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate, and behind it those between it and the authority (PEM).
+    pub certificate: PathBuf,
+    /// Its private key, without a passphrase (PEM: PKCS#8, PKCS#1 or SEC1).
+    pub key: PathBuf,
+}
+
+/// What a handshake needs: everything that files and names have to do with, checked before anybody is connected to.
+#[derive(Debug)]
+pub(super) struct Plan {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    host: String,
+    port: u16,
+}
+
+impl Tls {
+    /// Reads the files, anew for each connection: certificates are renewed while clients run.
+    pub(super) fn plan(&self, host: &str, port: u16) -> Result<Plan, TlsError> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::UnfitHost(host.to_owned()))?;
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = trust::verifier(self.ca.as_deref(), &provider)?;
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .map_err(|error| TlsError::Broken(error.to_string()))?
+            // The library calls every verifier that is not its own dangerous; ours believes less than that one does.
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let mut config = match &self.identity {
+            None => config.with_no_client_auth(),
+            Some(identity) => {
+                let (chain, key) = identity.read()?;
+                config.with_client_auth_cert(chain, key).map_err(|error| match error {
+                    rustls::Error::InconsistentKeys(_) => TlsError::File {
+                        path: identity.key.clone(),
+                        why: format!("it is not the key of {}", identity.certificate.display()),
+                    },
+                    error => TlsError::File { path: identity.key.clone(), why: error.to_string() },
+                })?
+            }
+        };
+        config.alpn_protocols = vec![PROTOCOL.to_vec()];
+        // Without it the secrets of TLS 1.2 are not bound to the handshake, and no authentication could be to them
+        // (RFC 7627, RFC 9266 section 4).
+        config.require_ems = true;
+        // A configuration serves one connection, so no ticket would ever be used.
+        config.resumption = Resumption::disabled();
+        Ok(Plan { config: Arc::new(config), name, host: host.to_owned(), port })
+    }
+}
+
+impl Identity {
+    fn read(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+        let chain = read_certificates(&self.certificate)?;
+        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| match error {
+            pem::Error::NoItemsFound => TlsError::File {
+                path: self.key.clone(),
+                why: "it holds no private key (PEM, without a passphrase)".into(),
+            },
+            error => unreadable(&self.key, &error),
+        })?;
+        Ok((chain, key))
+    }
+}
+
+/// The certificates of a PEM file; never none.
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    match certificates {
+        Ok(certificates) if certificates.is_empty() => {
+            Err(TlsError::File { path: path.to_owned(), why: "it holds no certificate (PEM)".into() })
+        }
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err(unreadable(path, &error)),
+    }
+}
+
+fn unreadable(path: &Path, error: &pem::Error) -> TlsError {
+    let why = match error {
+        pem::Error::Io(error) => format!("it cannot be read: {error}"),
+        _ => "it is no PEM, or a damaged one".to_owned(),
+    };
+    TlsError::File { path: path.to_owned(), why }
+}
