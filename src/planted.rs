@@ -37,6 +37,38 @@ pub enum Bug {
     LingerCutShort,
     /// Reactor: one connection more than there may be is let in.
     OneTooMany,
+    /// Reactor: what is sealed counts as written, though the socket has taken but a part of it.
+    SealedTakenForWritten,
+    /// Reactor: a peer is told over TLS that nothing follows before what waits for it is written.
+    EndBeforeData,
+    /// Reactor: a peer is not told over TLS that nothing follows.
+    CloseNotifyForgotten,
+    /// Reactor: a stream over TLS that ends without having announced it counts as ended in order.
+    CutTakenForEnd,
+    /// Reactor: what a record has opened to is lost if the service pauses in the midst of it.
+    PlainAfterPause,
+    /// Reactor: the beginning of a record that came behind another one is lost.
+    RecordRestLost,
+    /// Reactor: nobody looks whether a record that was begun is ended in time.
+    RecordUntimed,
+    /// Reactor: what gets out with the alert to a peer that has broken TLS is handed back as if it had not.
+    LastFlushForgotten,
+    /// Reactor: of what comes with the end of a handshake the rest is not looked at, if it is more than a turn's work.
+    FirstFramesForgotten,
+    /// Reactor: nobody looks whether a handshake comes to its end.
+    HandshakeUntimed,
+    /// Reactor: a turn goes on with more handshakes than it may.
+    HandshakesAllAtOnce,
+    /// Reactor: whoever has agreed on TLS counts as settled.
+    NewcomerSettledTooEarly,
+    /// Reactor: the gate is not heard about the address that a proxy names.
+    ProxyBelieved,
+    /// Reactor: who is let in does not count for its address.
+    GateForgetsToCount,
+    /// Reactor: the place of an address stays taken when its connection ends.
+    PlaceNotGivenBack,
+    /// Reactor: a slot's next user begins with what the last one has sent.
+    BucketInherited,
     /// Wire: a run goes on over a frame for somebody else.
     WrongRecipient,
     /// Wire: a run goes on over a frame above the limit.
@@ -75,7 +107,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 46] = [
         Self::StaleGeneration,
         Self::ReadyEntryLost,
         Self::FlushForgotten,
@@ -89,6 +121,22 @@ impl Bug {
         Self::HalfFrameUntimed,
         Self::LingerCutShort,
         Self::OneTooMany,
+        Self::SealedTakenForWritten,
+        Self::EndBeforeData,
+        Self::CloseNotifyForgotten,
+        Self::CutTakenForEnd,
+        Self::PlainAfterPause,
+        Self::RecordRestLost,
+        Self::RecordUntimed,
+        Self::LastFlushForgotten,
+        Self::FirstFramesForgotten,
+        Self::HandshakeUntimed,
+        Self::HandshakesAllAtOnce,
+        Self::NewcomerSettledTooEarly,
+        Self::ProxyBelieved,
+        Self::GateForgetsToCount,
+        Self::PlaceNotGivenBack,
+        Self::BucketInherited,
         Self::WrongRecipient,
         Self::OversizeInRun,
         Self::GapOffByOne,

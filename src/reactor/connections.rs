@@ -164,6 +164,11 @@ impl<T: Transport> Connections<T> {
             && connection.phase == Phase::Open
         {
             connection.phase = Phase::Flushing;
+            // It cannot be crowded out any more: if it counted on, those who come after it would have to go for it.
+            self.settle(conn);
+            if planted::has(Bug::EndBeforeData) {
+                self.announce_end(conn);
+            }
             self.release_lease(conn);
             self.mark_dirty(conn);
         }
@@ -212,7 +217,7 @@ impl<T: Transport> Connections<T> {
         connection.set(flag::TOLD, true);
         self.counters.closed[reason as usize] += 1;
         self.counters.silent += u64::from(!connection.has(flag::HEARD));
-        if std::mem::replace(&mut connection.is_counted, false) {
+        if std::mem::replace(&mut connection.is_counted, false) && !planted::has(Bug::PlaceNotGivenBack) {
             self.gatekeeper.left(connection.peer, &self.limits);
         }
         self.settle(conn);
@@ -303,6 +308,13 @@ impl<T: Transport> Connections<T> {
             self.leases[key].since = tick;
             self.watch_lease(conn);
         }
+        // Nor could a record be ended that was not read.
+        if let Some(session) = self.session_mut(conn)
+            && session.since != Tick::NEVER
+        {
+            session.since = tick;
+            self.watch_session(conn);
+        }
         let has_more = self.slots[conn.index()].has(flag::READABLE | flag::HELD | flag::READ_TO_END);
         if has_more && !planted::has(Bug::ResumeForgotten) {
             self.mark_ready(conn);
@@ -324,10 +336,11 @@ impl<T: Transport> Connections<T> {
         self.get(conn).is_some_and(|c| c.phase == Phase::Open && !c.has(flag::STOPPED))
     }
 
-    /// Whether a message of this connection has begun and not ended.
+    /// Whether a message of this connection has begun and not ended, or none can come, because it has sent more than it may
+    /// and is not read from: silence is no sign of anything then.
     #[must_use]
     pub fn is_receiving(&self, conn: ConnId) -> bool {
-        self.get(conn).is_some_and(|c| c.lease().is_some())
+        self.get(conn).is_some_and(|c| c.lease().is_some() || c.has(flag::THROTTLED))
     }
 
     /// Whether something can be sent to this connection.
@@ -543,6 +556,7 @@ impl<T: Transport> Connections<T> {
     pub(super) fn watch_session(&mut self, conn: ConnId) {
         if let Some(since) = self.session(conn).map(|session| session.since)
             && since != Tick::NEVER
+            && !planted::has(Bug::RecordUntimed)
         {
             let due = since.time() + self.limits.input_deadline;
             self.check_by(conn, Tick::not_before(due));

@@ -18,6 +18,7 @@ use super::engine::Reading;
 use super::sealed::Raw;
 use super::tls::Session;
 use super::{CloseReason, ConnId, Engine, PeerAddr, Service, Transport};
+use crate::planted::{self, Bug};
 use crate::time::{Tick, Time};
 
 /// The longest header of a proxy: 536 bytes must be taken (its specification, section 2.2), and what proxies append to
@@ -27,7 +28,9 @@ const PROXY_HEADER_BYTES_MAX: usize = 4096;
 impl<T: Transport> Engine<T> {
     /// Goes on with some of those who are not in yet.
     pub(super) fn enter_some<S: Service<T>>(&mut self, service: &mut S, now: Time) {
-        for _ in 0..self.storm_budget(self.connections.limits.handshakes_turn_max) {
+        let most =
+            self.connections.limits.handshakes_turn_max * if planted::has(Bug::HandshakesAllAtOnce) { 8 } else { 1 };
+        for _ in 0..self.storm_budget(most) {
             let Some(conn) = self.connections.entering.pop_front() else { break };
             self.read_ready(service, conn, now);
         }
@@ -59,7 +62,8 @@ impl<T: Transport> Engine<T> {
             self.shake_hands(service, conn, kept + count, now);
         }
         // The work of its first messages may have been too much for one turn.
-        let is_held = self.connections.get(conn).is_some_and(|connection| connection.has(flag::HELD));
+        let is_held = self.connections.get(conn).is_some_and(|connection| connection.has(flag::HELD))
+            && !planted::has(Bug::FirstFramesForgotten);
         if !drained || is_held {
             self.go_on_reading(conn);
         }
@@ -94,7 +98,10 @@ impl<T: Transport> Engine<T> {
             connections.slots[conn.index()].peer = peer;
         }
         let peer = connections.slots[conn.index()].peer;
-        if let Err(why) = connections.gatekeeper.enter(peer, &connections.limits, now) {
+        let is_asked = !planted::has(Bug::ProxyBelieved);
+        if let Err(why) = connections.gatekeeper.enter(peer, &connections.limits, now)
+            && is_asked
+        {
             connections.counters.refuse(why);
             if is_plain {
                 tell(&mut connections.slots[conn.index()].transport, service.refusal(why));
@@ -153,6 +160,9 @@ impl<T: Transport> Engine<T> {
         connection.set(flag::TOLD, false);
         let peer = connection.peer;
         self.connections.counters.accepted += 1;
+        if planted::has(Bug::NewcomerSettledTooEarly) {
+            self.connections.settle(conn);
+        }
         service.on_open(&mut self.connections, conn, peer, listener, now);
     }
 

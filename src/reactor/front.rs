@@ -156,6 +156,15 @@ impl<T: Transport> Connections<T> {
         written
     }
 
+    /// Has a peer told that nothing follows, if there is TLS to say it in.
+    pub(super) fn announce_end(&mut self, conn: ConnId) {
+        if let Some(front) = self.fronts.get_mut(conn)
+            && let Some(session) = &mut front.tls
+        {
+            session.close(&mut self.slots[conn.index()].transport);
+        }
+    }
+
     /// Says that nothing follows on a connection for which nothing waits; what the peer still sends is shown as before.
     pub fn end_writing(&mut self, conn: ConnId) {
         if self.is_open(conn) {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::connection::flag;
 use super::{ConnId, Connections, Transport};
+use crate::planted::{self, Bug};
 use crate::time::Tick;
 
 /// What a connection may send in a second; a second's worth may come at once.
@@ -103,7 +104,9 @@ impl<T: Transport> Connections<T> {
 
     /// Has a new connection begin with empty buckets, whoever had its slot before.
     pub(super) fn reset_buckets(&mut self, conn: ConnId) {
-        if let Some(buckets) = self.buckets.get_mut(conn.index()) {
+        if let Some(buckets) = self.buckets.get_mut(conn.index())
+            && !planted::has(Bug::BucketInherited)
+        {
             *buckets = EMPTY;
         }
     }

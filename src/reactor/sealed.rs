@@ -11,6 +11,7 @@ use super::connection::{Phase, flag};
 use super::engine::Reading;
 use super::tls::{CIPHER_BYTES, Received, Session};
 use super::{CloseReason, ConnId, Engine, Service, TlsFault, Transport};
+use crate::planted::{self, Bug};
 use crate::time::Time;
 
 /// What was read from a socket whose bytes are not the service's yet.
@@ -76,6 +77,13 @@ impl<T: Transport> Engine<T> {
         let (count, drained) = match self.read_raw(conn, kept) {
             Raw::Bytes { count, drained } => (count, drained),
             Raw::Nothing(reading) => return reading,
+            Raw::End if planted::has(Bug::CutTakenForEnd) => {
+                let connection = &mut self.connections.slots[conn.index()];
+                connection.set(flag::ENDED, true);
+                connection.set(flag::READABLE, false);
+                service.on_end(&mut self.connections, conn, now);
+                return Reading::Over;
+            }
             // An end that the peer has not announced may be anybody's doing: something may be missing.
             Raw::End | Raw::Failed => {
                 self.connections.condemn(conn, CloseReason::Reset);
@@ -137,6 +145,9 @@ impl<T: Transport> Engine<T> {
             }
         } else {
             self.offer_scratch(service, conn, 0, count, now);
+        }
+        if planted::has(Bug::PlainAfterPause) && !self.connections.may_read(conn) && self.connections.is_open(conn) {
+            self.connections.release_lease(conn);
         }
         std::mem::swap(&mut self.scratch, &mut self.opened);
     }
@@ -206,7 +217,7 @@ impl<T: Transport> Engine<T> {
             // The peer may be gone already. What stands in front of the alert may get through with it, and is written then.
             let connection = &mut connections.slots[conn.index()];
             let written = session.flush(&mut connection.transport).unwrap_or(0);
-            if let Some(key) = connection.queue().filter(|_| written > 0) {
+            if let Some(key) = connection.queue().filter(|_| written > 0 && !planted::has(Bug::LastFlushForgotten)) {
                 connections.advance_queue(conn, key, written);
             }
         }

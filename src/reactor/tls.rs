@@ -25,6 +25,7 @@ use rustls::unbuffered::{
 use rustls::{ClientConfig, Error, HandshakeKind, ServerConfig};
 
 use super::{TlsFault, TlsTerms, Transport, binding};
+use crate::planted::{self, Bug};
 use crate::time::Tick;
 
 /// Plaintext in one record, at most (RFC 8446, section 5.1).
@@ -231,7 +232,8 @@ impl Session {
         }
         self.is_established |= opened.is_established;
         self.has_ended = opened.has_ended;
-        let rest = &cipher[opened.consumed..];
+        let is_lost = planted::has(Bug::RecordRestLost) && opened.consumed > 0;
+        let rest = if is_lost { &[] } else { &cipher[opened.consumed..] };
         if rest.is_empty() {
             self.incoming = Vec::new();
             self.since = Tick::NEVER;
@@ -303,7 +305,8 @@ impl Session {
                 Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => 0,
                 Err(error) => return if written > 0 { Ok(written) } else { Err(error) },
             };
-            let whole = self.sealed.partition_point(|record| record.end <= taken);
+            let is_enough = |record: &Sealed| record.end <= taken || planted::has(Bug::SealedTakenForWritten);
+            let whole = self.sealed.partition_point(is_enough);
             written += self.sealed.drain(..whole).map(|record| record.plain).sum::<usize>();
             if taken < bytes {
                 self.outgoing.extend_from_slice(&desk.cipher[taken..bytes]);
@@ -339,6 +342,9 @@ impl Session {
 
     /// Has the peer told that nothing follows, as far as the socket takes it.
     pub(super) fn close<T: Transport>(&mut self, transport: &mut T) {
+        if planted::has(Bug::CloseNotifyForgotten) {
+            return;
+        }
         let mut alert = [0; 128];
         let incoming = &mut self.incoming;
         let count = match &mut self.side {

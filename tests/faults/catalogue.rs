@@ -2,7 +2,7 @@
 
 use crate::relay::Start;
 use crate::scene::{Scene, Size};
-use crate::{garbage, handshake, lost_peers, network, operator, restart, slow_peers, storms};
+use crate::{garbage, handshake, lost_peers, network, operator, restart, secure, slow_peers, storms, strangers};
 
 /// A fault.
 #[derive(Debug)]
@@ -69,6 +69,12 @@ pub(crate) const ALL: &[Fault] = &[
     fault("noise", "strangers and clients that send noise", plain, garbage::noise),
     fault("oversize", "lengths beyond the limit, and floods behind them", plain, garbage::oversize),
     fault("never_ending", "frames that never end, beyond the memory budget", narrow, garbage::never_ending),
+    fault("port_scan", "a scan connects and closes, at both ports", secure::also_over_tls, strangers::port_scan),
+    fault("browser", "HTTP and HTTPS at both ports", secure::also_over_tls, strangers::browser),
+    fault("slow_loris", "thousands hardly move: in TCP, in TLS, in HELLO", secure::impatient, strangers::slow_loris),
+    fault("tls_storm", "thousands over TLS are lost and back at once", secure::also_over_tls, secure::storm),
+    fault("key_reload", "new keys at SIGHUP, and bad ones, under traffic", secure::also_over_tls, secure::key_reload),
+    fault("tls_abuse", "half records, new keys without end, second handshakes", secure::impatient, secure::abuse),
     fault("sigterm", "SIGTERM while everybody sends", plain, operator::sigterm),
     fault("kill_and_restart", "kill -9, and a start at the same port", plain, restart::killed),
 ];

@@ -99,6 +99,20 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
         "live" => live(address, &arguments[2], number(3)),
         "storm" => storm(address, number(2)),
         "namesakes" => namesakes(address, number(2)),
+        "tls-storm" => {
+            let (tls, certificate) = (arguments[3].parse().expect("an address"), std::path::Path::new(&arguments[4]));
+            crate::secure::storm_crowd(number(2), tls, certificate, |word| {
+                say(word);
+                hear().is_some()
+            });
+        }
+        "loris" => {
+            say("ready");
+            hear();
+            crate::strangers::loris_crowd(number(2), address, arguments[3].parse().expect("an address"));
+            say("all gone");
+            hear();
+        }
         "rooms" => rooms(address, number(2), number(3)),
         role => panic!("no role {role}"),
     }

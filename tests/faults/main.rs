@@ -31,8 +31,10 @@ mod relay;
 mod restart;
 mod runner;
 mod scene;
+mod secure;
 mod slow_peers;
 mod storms;
+mod strangers;
 mod table;
 
 fn main() -> std::process::ExitCode {

@@ -59,6 +59,7 @@ impl Start {
 pub(crate) struct Relay {
     child: Child,
     pub(crate) address: SocketAddr,
+    tls_address: Option<SocketAddr>,
     log: Arc<Log>,
     /// Kept open where nobody reads it.
     unread: Option<ChildStderr>,
@@ -85,6 +86,15 @@ impl Relay {
         let mut line = String::new();
         stdout.read_line(&mut line).expect("a line");
         let address = line.strip_prefix("listening on ").and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+        // All lines come at once, the listener for TLS in the second.
+        let mut tls_address = None;
+        if start.arguments.iter().any(|argument| argument.starts_with("tls://")) {
+            line.clear();
+            stdout.read_line(&mut line).expect("a line");
+            let rest = line.strip_prefix("listening on tls://");
+            tls_address = rest.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+            assert!(tls_address.is_some(), "{line:?}");
+        }
         let log = Arc::new(Log::default());
         let mut stderr = child.stderr.take();
         let unread = if start.is_log_unread { stderr.take() } else { None };
@@ -96,7 +106,12 @@ impl Relay {
             put_first(Pid::from_child(&child));
         }
         let address = address.unwrap_or_else(|| panic!("no address in {line:?}: {:?}", log.lines.lock().expect("log")));
-        Self { child, address, log, unread, looked: 0 }
+        Self { child, address, tls_address, log, unread, looked: 0 }
+    }
+
+    /// Where it speaks TLS, if it was told to.
+    pub(crate) fn tls_address(&self) -> SocketAddr {
+        self.tls_address.expect("it was told to")
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -145,7 +160,8 @@ impl Relay {
             let mut lines = lines.0[from..self.looked].iter();
             lines.find_map(|line| line.split_once(name).map(|(_, rest)| rest.to_owned())).unwrap_or_default()
         };
-        Counters { totals, closed: table(" closed: ") }
+        let (before, no_tls) = (table(" ended before they were in: "), table(" no TLS: "));
+        Counters { totals, closed: table(" closed: "), before, no_tls }
     }
 
     /// Waits for its end.
@@ -171,6 +187,8 @@ impl Relay {
 pub(crate) struct Counters {
     totals: String,
     closed: String,
+    before: String,
+    no_tls: String,
 }
 
 impl Counters {
@@ -182,6 +200,16 @@ impl Counters {
     /// Connections that ended with this code.
     pub(crate) fn closed(&self, code: &str) -> u64 {
         number_behind(&self.closed, code).unwrap_or(0)
+    }
+
+    /// Connections that ended for this reason before the relay knew of them.
+    pub(crate) fn before(&self, reason: &str) -> u64 {
+        number_behind(&self.before, reason).unwrap_or(0)
+    }
+
+    /// Peers with which no TLS could be spoken, and why.
+    pub(crate) fn no_tls(&self, fault: &str) -> u64 {
+        number_behind(&self.no_tls, fault).unwrap_or(0)
     }
 }
 

@@ -59,9 +59,11 @@ const TARGETS: &[(&str, Target)] = &[
     ("client", targets::client::run),
     ("decoder", targets::decoder::run),
     ("login", targets::login::run),
+    ("proxy", targets::proxy::run),
     ("reactor", targets::reactor::run),
     ("relay", targets::relay::run),
     ("settings", targets::settings::run),
+    ("tls", targets::tls::run),
     ("words", targets::words::run),
 ];
 
@@ -136,6 +138,16 @@ fn whatever_clients_do_in_whatever_order_each_frame_has_its_fate() {
 #[test]
 fn nobody_is_let_in_who_has_not_proved_to_be_a_user_of_that_name() {
     smoke("login", 300, 1_200);
+}
+
+#[test]
+fn nobody_is_let_in_for_what_is_no_header_of_a_proxy_wherever_it_is_cut() {
+    smoke("proxy", 1_000, 300);
+}
+
+#[test]
+fn over_tls_nothing_is_told_too_early_lost_or_taken_for_what_it_is_not() {
+    smoke("tls", 60, 400);
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use switchboard::reactor::{Admitted, CloseReason, ConnId, Gate, Limits, PeerAddr, Progress, RateLimit, Refusal};
+use switchboard::reactor::{
+    Admitted, CloseReason, ConnId, Gate, Lane, Limits, Outgoing, PeerAddr, Progress, RateLimit, Refusal,
+};
 
 use crate::support::{Bench, Peer, Pipe, Script, Told, closed, message, small};
 use crate::tls::{Client, LISTENER};
@@ -155,6 +157,36 @@ fn of_too_many_who_were_not_settled_the_oldest_goes_and_the_settled_stay() {
     for conn in others.into_iter().chain([settled]) {
         assert_eq!(bench.service.of(conn), [Told::Open]);
     }
+}
+
+#[test]
+fn whoever_is_on_its_way_out_does_not_have_others_crowded_out() {
+    let mut bench = Bench::new(Limits { newcomers_max: 2, ..small() }, Script::messages());
+    let leaving = [bench.admit(PLAIN, PeerAddr::UNIX), bench.admit(PLAIN, PeerAddr::UNIX)];
+    for (conn, peer) in &leaving {
+        peer.take(0);
+        bench.io().send(*conn, &mut Outgoing::to_one(&message(50, 1)), Lane::Traffic).expect("room");
+        bench.io().close(*conn);
+    }
+    bench.settle();
+    for _ in 0..2 {
+        let (conn, _) = bench.admit(PLAIN, PeerAddr::UNIX);
+        bench.settle();
+        assert_eq!(bench.service.of(conn), [Told::Open], "it stays, although those before it do not read");
+    }
+}
+
+#[test]
+fn whoever_is_kept_waiting_for_what_it_has_sent_is_not_taken_for_silent() {
+    let rate = RateLimit { bytes_per_second_max: Some(100), ..RateLimit::default() };
+    let mut bench = Bench::new(Limits { rate, ..small() }, Script::messages());
+    let (conn, _) = bench.open();
+    assert!(!bench.io().spend(conn, 1, 1100));
+    assert!(bench.io().is_receiving(conn));
+    bench.pass(Duration::from_secs(9));
+    assert!(bench.io().is_receiving(conn), "it has sent what it may in eleven seconds");
+    bench.pass(Duration::from_secs(2));
+    assert!(!bench.io().is_receiving(conn));
 }
 
 #[test]

@@ -382,6 +382,92 @@ fn of_handshakes_that_come_at_once_a_turn_deals_with_some_and_the_connected_are_
 }
 
 #[test]
+fn whoever_hangs_up_in_its_handshake_waits_its_turn_with_the_others() {
+    let keys = Keys::new();
+    let limits = Limits { handshakes_turn_max: 2, endings_turn_max: 8, storm_turn_min: 8, ..small() };
+    let mut bench = bench(limits, &keys);
+    let mut newcomers = Vec::new();
+    for _ in 0..7 {
+        let (_, peer) = bench.admit(LISTENER, PeerAddr::UNIX);
+        let mut newcomer = Client::new(keys.connect(), peer);
+        newcomer.send();
+        newcomer.peer.end();
+        newcomers.push(newcomer);
+    }
+    bench.turn();
+    let answered = newcomers.iter().filter(|one| !one.peer.output().is_empty()).count();
+    assert!(answered <= 2, "{answered} handshakes in a turn");
+    bench.settle();
+    assert_eq!(bench.engine.counters().closed(CloseReason::Abandoned), 7);
+}
+
+#[test]
+fn what_comes_with_the_end_of_a_handshake_is_shown_though_it_is_more_than_a_turn_s_work() {
+    let keys = Keys::new();
+    let mut bench = bench(Limits { turn_work_max: 2, ..small() }, &keys);
+    bench.service.data = Box::new(|io, conn, data, told| {
+        let mut consumed = 0;
+        while consumed < data.len() && io.is_reading(conn) {
+            let length = message_bytes(&data[consumed..]);
+            told.push((conn, Told::Message(data[consumed..consumed + length].to_vec())));
+            consumed += length;
+            io.charge(1);
+        }
+        Progress { consumed, wanted: 0 }
+    });
+    let (conn, peer) = bench.admit(LISTENER, PeerAddr::UNIX);
+    let mut client = Client::new(keys.connect(), peer);
+    client.send();
+    bench.settle();
+    client.take();
+    let sent: Vec<_> = (0..7).map(|number| message(20, number)).collect();
+    client.tls.writer().write_all(&sent.concat()).expect("memory");
+    client.send();
+    bench.settle();
+    assert_eq!(bench.service.messages_of(conn), sent);
+}
+
+#[test]
+fn what_gets_out_with_an_alert_is_written_and_not_handed_back_as_well() {
+    let keys = Keys::new();
+    let mut bench = bench(small(), &keys);
+    let (conn, mut client) = established(&mut bench, &keys);
+    client.peer.take(100);
+    send(&mut bench, conn, &message(1000, 1)).expect("room");
+    bench.settle();
+    // There is room again before anybody is told of it, and the client breaks the rules.
+    client.peer.wire().room = usize::MAX;
+    client.peer.send(b"this is no record\r\n");
+    bench.settle();
+    assert_eq!(bench.service.end_of(conn), Some(closed(CloseReason::TlsFailed)), "nothing is handed back");
+    let output = client.peer.output();
+    let mut new = &output[client.seen..];
+    client.tls.read_tls(&mut new).expect("memory");
+    client.tls.process_new_packets().expect("the message, in front of the alert");
+    let mut got = vec![0; 1000];
+    client.tls.reader().read_exact(&mut got).expect("all of it");
+    assert_eq!(got, message(1000, 1));
+}
+
+#[test]
+fn a_record_that_could_not_be_ended_in_a_pause_has_its_time_behind_it() {
+    let keys = Keys::new();
+    let mut bench = bench(Limits { input_deadline: Duration::from_secs(5), ..small() }, &keys);
+    let (conn, mut client) = established(&mut bench, &keys);
+    client.tls.writer().write_all(&message(100, 1)).expect("memory");
+    let record = client.outgoing();
+    client.peer.send(&record[..20]);
+    bench.settle();
+    bench.io().pause(conn);
+    bench.pass(Duration::from_secs(20));
+    bench.io().resume(conn);
+    bench.pass(Duration::from_secs(4));
+    assert_eq!(bench.service.of(conn), [Told::Open], "it has the whole time again");
+    bench.pass(Duration::from_secs(2));
+    assert_eq!(bench.service.of(conn)[1..], [Told::Overdue, closed(CloseReason::InputOverdue)], "and no more");
+}
+
+#[test]
 fn both_ends_have_the_same_channel_binding_and_no_other_connection_has_it() {
     let keys = Keys::new();
     let mut bench = bench(small(), &keys);

@@ -148,7 +148,7 @@ impl Doors {
 
     /// What a seed has beside what it had before: limits, doors, and what goes on at them.
     pub(crate) fn from_seed(seed: u64, clients: usize, limits: &mut Limits, steps: &mut Vec<Step>) -> Self {
-        let mut random = fastrand::Rng::with_seed(seed ^ 0xd0_0000_d0);
+        let mut random = fastrand::Rng::with_seed(seed ^ 0xd000_00d0);
         let random = &mut random;
         if random.u8(..) < 80 {
             return Self::OPEN;
@@ -177,7 +177,7 @@ impl Doors {
         limits.handshakes_turn_max = random.usize(1..9);
         limits.handshakes_waiting_max = random.usize(1..40);
         limits.handshake_deadline = Duration::from_secs(random.u64(1..20));
-        limits.handshake_bytes_max = if random.bool() { 1024 } else { 64 * 1024 };
+        limits.handshake_bytes_max = if random.bool() { 20 * 1024 } else { 64 * 1024 };
         if random.u8(..4) == 0 {
             limits.connections_per_address_max = random.usize(1..=self.neighbours + 2);
         }
@@ -194,7 +194,7 @@ impl Doors {
             limits.rate = RateLimit {
                 messages_per_second_max: random.bool().then(|| random.u32(20..2000)),
                 bytes_per_second_max: random.bool().then(|| random.u64(8192..1 << 20)),
-                closes: false,
+                closes: random.u8(..4) == 0,
             };
         }
     }

@@ -15,6 +15,8 @@ pub(crate) struct Endings {
     linger: Duration,
     lingering_max: usize,
     lingering: BTreeMap<ConnId, Lingering>,
+    /// Others who have been turned away since the last look, and linger or do not.
+    uncertain: usize,
 }
 
 /// A connection to which nothing more is written.
@@ -34,7 +36,7 @@ impl Lingering {
 
 impl Endings {
     pub(crate) const fn new(limits: &Limits) -> Self {
-        Self { linger: limits.linger, lingering_max: limits.lingering_max, lingering: BTreeMap::new() }
+        Self { linger: limits.linger, lingering_max: limits.lingering_max, lingering: BTreeMap::new(), uncertain: 0 }
     }
 
     /// A connection was not let in.
@@ -48,10 +50,15 @@ impl Endings {
                 assert!(self.lingering.insert(conn, Lingering::new(now)).is_none(), "{conn:?} is turned away twice");
             }
             None => assert!(
-                self.lingering.len() >= self.lingering_max,
+                self.lingering.len() + self.uncertain >= self.lingering_max,
                 "whoever is not let in is dropped at once, and there was room for it"
             ),
         }
+    }
+
+    /// So many have been crowded out before they were in.
+    pub(crate) const fn crowded_out(&mut self, count: usize) {
+        self.uncertain += count;
     }
 
     /// A turn is over; `is_alive` says whose end the service has not been told of, and something must be read of what
@@ -97,7 +104,7 @@ impl Endings {
             );
         }
         // It may have come last in this turn, and those before it took all the room.
-        let is_full = self.lingering.len() >= self.lingering_max;
+        let is_full = self.lingering.len() + std::mem::take(&mut self.uncertain) >= self.lingering_max;
         assert!(is_full || dropped.is_none(), "{dropped:?} is dropped as soon as it is finished");
         for conn in ended {
             self.lingering.remove(&conn);

@@ -344,8 +344,11 @@ impl Wire {
 
     /// Sends what the client's TLS has to say and may say now.
     fn put_sealed(&mut self, now: Time) {
+        if self.closing || self.is_reset || self.is_cut {
+            return;
+        }
         let bytes = self.secure.as_mut().map(|secure| secure.outgoing()).unwrap_or_default();
-        if bytes.is_empty() || self.closing || self.is_reset || self.is_cut {
+        if bytes.is_empty() {
             return;
         }
         let mut rest = &bytes[..];

@@ -18,6 +18,9 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, Error, RootCertStore, ServerConfig};
 use switchboard::reactor::BindingLog;
 
+/// So many new keys one after the other, and nothing between them, rustls takes for an attack.
+const REFRESHES_MAX: usize = 32;
+
 /// An Ed25519 key in PKCS #8 (RFC 8410, section 7) but for its 32 bytes.
 const KEY_HEAD: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
 
@@ -79,6 +82,8 @@ pub(crate) struct Secure {
     pub(crate) is_silent: bool,
     /// It has broken the rules of TLS.
     pub(crate) is_spoilt: bool,
+    /// New keys since it has last sent something.
+    refreshes: usize,
     /// The relay has told it so.
     is_alerted: bool,
     /// The relay has said that nothing follows.
@@ -100,6 +105,7 @@ impl Secure {
             outbox: VecDeque::new(),
             is_silent: false,
             is_spoilt: false,
+            refreshes: 0,
             is_alerted: false,
             is_over: false,
             has_closed: false,
@@ -142,6 +148,7 @@ impl Secure {
     /// Seals what the client sends.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         self.tls.writer().write_all(bytes).expect("memory without limit");
+        self.refreshes = 0;
         self.collect(0);
     }
 
@@ -165,6 +172,8 @@ impl Secure {
     pub(crate) fn refresh(&mut self) {
         if self.is_established() && self.may_send() && self.tls.refresh_traffic_keys().is_ok() {
             self.collect(0);
+            self.refreshes += 1;
+            self.is_spoilt |= self.refreshes > REFRESHES_MAX;
         }
     }
 

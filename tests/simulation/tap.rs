@@ -75,8 +75,6 @@ impl Service<Pipe> for Tap {
         self.judge.shown(id_of(conn), &shown[..progress.consumed], has_rest, &Facts(io), now);
         self.shown = shown;
         if self.judge.belongs(id_of(conn)) {
-            // Until the relay does it.
-            io.settle(conn);
             self.judge.settled(conn);
         }
         self.compare();
@@ -87,6 +85,8 @@ impl Service<Pipe> for Tap {
         self.judge.watch_outputs();
         self.judge.crowded_out(conn, &self.peers.borrow(), &Facts(io));
         self.service.on_crowded_out(io, conn, now);
+        self.judge.told_to_go(conn, &Facts(io));
+        self.compare();
     }
 
     fn on_end(&mut self, io: &mut Connections<Pipe>, conn: ConnId, now: Time) {

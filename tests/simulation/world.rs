@@ -47,6 +47,8 @@ pub(crate) struct World {
     pub(super) correlation: u32,
     pub(super) is_stopping: bool,
     turn: u64,
+    /// As many connections as there are, or were a short while ago.
+    crowd: usize,
     ports: u16,
     seed: u64,
     random: fastrand::Rng,
@@ -81,6 +83,7 @@ impl World {
             correlation: 0,
             is_stopping: false,
             turn: 0,
+            crowd: 0,
             ports: 0,
             seed: plan.seed,
             random: fastrand::Rng::with_seed(plan.seed ^ 0x5eed),
@@ -332,6 +335,8 @@ impl World {
     fn turn_now(&mut self) {
         self.turn += 1;
         self.tap.turn = self.turn;
+        let crowd = self.crowd - usize::from(self.turn.is_multiple_of(4) && self.crowd > 0);
+        self.crowd = crowd.max(self.tap.peers.borrow().len());
         let now = self.now;
         self.tap.judge.begin(now);
         self.log.borrow_mut().now = now;
@@ -345,7 +350,6 @@ impl World {
         let is_alive = |conn: &ConnId| self.tap.judge.is_alive(*conn) || self.tap.judge.is_entering(*conn);
         self.endings.check(&self.tap.peers.borrow(), is_alive, self.turn, self.patience_turns(), now);
         self.accept();
-        self.tap.judge.watch_entering(&self.tap.peers.borrow(), self.engine.counters(), now);
         self.bury();
         self.check();
     }
@@ -438,12 +442,16 @@ impl World {
             Ok(Admitted::Refused(why)) => Some(why),
             Err(error) => panic!("there is a slot: {error}"),
         };
-        self.tap.judge.admitted(taken_in, refused, &arrival, &self.tap.peers.borrow(), now);
-        if refused.is_some() {
+        self.tap.judge.admitted(taken_in, refused, &arrival, now);
+        // Somebody may have been crowded out for it.
+        let before = self.tap.judge.count_entering();
+        self.tap.judge.watch_entering(&self.tap.peers.borrow(), self.engine.counters(), now);
+        self.endings.crowded_out(before - self.tap.judge.count_entering());
+        if let Some(why) = refused {
             let is_told = arrival.door.tls.is_none() && arrival.door.proxy.is_none();
             let taken = wire.wire().taken();
             assert!(is_told || taken.is_empty(), "whoever cannot understand it is told {taken:?}");
-            self.tap.judge.turned_away(&taken);
+            self.tap.judge.turned_away(why, &taken);
             self.endings.turned_away(&wire, now);
         }
     }
@@ -462,7 +470,8 @@ impl World {
     /// Turns until something is read of whoever has sent something: endings wait for each other, and others for them; and
     /// those who send more than anybody can take wait for their like.
     fn patience_turns(&self) -> u64 {
-        let clients = self.tap.peers.borrow().len() as u64;
+        // Those who were in front of somebody may be gone by now.
+        let clients = self.crowd as u64;
         let entering = self.tap.judge.count_entering() / self.engine.connections.limits().handshakes_turn_max;
         16 + clients + clients * 2 / self.endings_turn_max as u64 + 2 * entering as u64
     }

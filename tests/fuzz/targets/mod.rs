@@ -5,9 +5,11 @@ pub(crate) mod cli;
 pub(crate) mod client;
 pub(crate) mod decoder;
 pub(crate) mod login;
+pub(crate) mod proxy;
 pub(crate) mod reactor;
 pub(crate) mod relay;
 pub(crate) mod settings;
+pub(crate) mod tls;
 pub(crate) mod words;
 
 /// What must not reach a terminal out of somebody else's words: control characters, ends of lines and what turns

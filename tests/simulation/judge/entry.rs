@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use switchboard::reactor::{CloseReason, ConnId, Counters, Limits, RateLimit, Refusal};
 use switchboard::time::Time;
-use switchboard::wire::{Header, Id};
+use switchboard::wire::{Code, Header, Id};
 
 use super::life::micros;
 use super::{Facts, GRAIN_US, Judge, State, id_of};
@@ -47,6 +47,10 @@ pub(super) struct Entry {
     /// Ends of those of whom the service has never heard.
     pub(super) reasons: [u64; CloseReason::ALL.len()],
     steps: usize,
+    /// Connections that have ended, or never begun, since the turn has.
+    ended: usize,
+    /// Whose places have been given back in this turn.
+    left: Vec<IpAddr>,
 }
 
 /// A bucket that leaks, in seconds until it is empty.
@@ -140,30 +144,30 @@ impl Entry {
         self.unsettled.values().find(|conn| is_there(conn)).copied()
     }
 
-    pub(super) fn forget(&mut self, conn: ConnId) {
-        self.counted.remove(&conn);
+    pub(super) fn begin(&mut self) {
+        self.ended = 0;
+        self.left.clear();
+    }
+
+    pub(super) fn settle(&mut self, conn: ConnId) {
         self.unsettled.retain(|_, other| *other != conn);
+    }
+
+    pub(super) fn forget(&mut self, conn: ConnId) {
+        self.left.extend(self.counted.remove(&conn));
+        self.settle(conn);
     }
 }
 
 impl Judge {
     /// A connection was accepted, and let in or not. In a slot of its own it is `conn`.
-    pub(crate) fn admitted(
-        &mut self,
-        conn: Option<ConnId>,
-        refused: Option<Refusal>,
-        arrival: &Arrival,
-        peers: &BTreeMap<ConnId, Peer>,
-        now: Time,
-    ) {
+    pub(crate) fn admitted(&mut self, conn: Option<ConnId>, refused: Option<Refusal>, arrival: &Arrival, now: Time) {
         let most = self.limits.connections_max;
-        let is_there = |conn: &ConnId| peers.get(conn).is_some_and(|peer| !peer.wire().shut);
-        // Those who have just been crowded out may have their slots to the end of the turn.
         let is_known = conn.is_some_and(|conn| self.alive.contains(&id_of(conn)));
         let alive = self.alive.len() - usize::from(is_known);
-        let least = alive + self.entry.entering.keys().filter(|conn| is_there(conn)).count();
-        let is_full = least >= most;
-        let may_be_full = alive + self.entry.entering.len() >= most;
+        let is_full = alive + self.entry.entering.len() >= most;
+        // Those who have just ended may have their slots to the end of the turn.
+        let may_be_full = alive + self.entry.entering.len() + self.entry.ended >= most;
         let expected =
             if is_full { Ok(Some(Refusal::Connections)) } else { self.entry.verdict(arrival, &self.limits, now) };
         match expected {
@@ -180,6 +184,7 @@ impl Judge {
         }
         if let Some(why) = refused {
             self.entry.refused[why as usize] += 1;
+            self.entry.ended += 1;
             return;
         }
         let ip = arrival.socket.ip();
@@ -200,12 +205,11 @@ impl Judge {
             let entering = Entering { arrival: arrival.clone(), since: now, reads_before: 0 };
             self.entry.entering.insert(conn, entering);
         }
-        self.are_few(peers, ip);
+        self.are_few(ip);
     }
 
     /// No more connections of an address than there may be.
-    fn are_few(&self, peers: &BTreeMap<ConnId, Peer>, ip: IpAddr) {
-        let _ = peers;
+    fn are_few(&self, ip: IpAddr) {
         let (places, most) = (self.entry.places(ip), self.limits.connections_per_address_max);
         assert!(places <= most, "{places} connections of {ip}");
     }
@@ -213,7 +217,7 @@ impl Judge {
     /// The service is told of a connection; `reads` calls have read from it.
     pub(crate) fn introduced(&mut self, conn: ConnId, from: SocketAddr, arrival: &Arrival, reads: u64) {
         assert_eq!(from, arrival.known_as, "where {conn:?} comes from");
-        let is_for_another = arrival.door.proxy.is_some_and(Speech::names_somebody) || arrival.door.proxy.is_none();
+        let is_for_another = arrival.door.proxy.is_none_or(Speech::names_somebody);
         assert!(!arrival.is_denied || !is_for_another, "{conn:?} may not come in");
         if let Some(entering) = self.entry.entering.remove(&conn) {
             let Door { proxy, manner, .. } = entering.arrival.door;
@@ -222,13 +226,13 @@ impl Judge {
             self.entry.steps += (reads - entering.reads_before) as usize;
             if proxy.is_some() {
                 self.entry.counted.insert(conn, from.ip());
-                self.are_few(&BTreeMap::new(), from.ip());
+                self.are_few(from.ip());
             }
         }
     }
 
     pub(crate) fn settled(&mut self, conn: ConnId) {
-        self.entry.unsettled.retain(|_, other| *other != conn);
+        self.entry.settle(conn);
     }
 
     /// Whether a client has said who it is.
@@ -247,7 +251,12 @@ impl Judge {
         assert!(self.entry.unsettled.len() >= self.limits.newcomers_max, "{conn:?} is crowded out of few");
         let oldest = self.entry.oldest(is_there);
         assert_eq!(oldest, Some(conn), "who is crowded out");
-        self.entry.unsettled.retain(|_, other| *other != conn);
+        self.entry.settle(conn);
+    }
+
+    /// It has been, and its client is told.
+    pub(crate) fn told_to_go(&mut self, conn: ConnId, facts: &Facts<'_>) {
+        self.fail(id_of(conn), Code::CrowdedOut, facts);
     }
 
     pub(crate) fn is_entering(&self, conn: ConnId) -> bool {
@@ -289,6 +298,7 @@ impl Judge {
         for (conn, entering) in ended {
             let reads = peers.get(&conn).map_or(0, |peer| peer.wire().read_calls);
             self.entry.steps += usize::from(reads > entering.reads_before);
+            self.entry.ended += 1;
             self.entry.forget(conn);
         }
     }
@@ -313,8 +323,10 @@ impl Judge {
                 let ip = arrival.known_as.ip();
                 let most = self.limits.connections_per_address_max;
                 let is_for_another = proxy.is_some_and(Speech::names_somebody);
-                let coming = self.entry.coming(ip, Some(conn)) + 1;
-                proxy.is_some() && (is_for_another && arrival.is_denied || self.entry.places(ip) + coming > most)
+                let others =
+                    self.entry.coming(ip, Some(conn)) + self.entry.left.iter().filter(|left| **left == ip).count();
+                let is_crowded = self.entry.places(ip) + others >= most;
+                proxy.is_some() && (is_for_another && arrival.is_denied || is_crowded)
             }
             CloseReason::BadProxyHeader => proxy.is_some_and(|speech| !speech.is_good()),
             CloseReason::HandshakeOverdue => {
@@ -393,6 +405,19 @@ impl Judge {
         }
     }
 
+    /// Whoever sends more than it may is closed, where it is not just to wait.
+    pub(super) fn ends_for_sending(&mut self, id: Id, facts: &Facts<'_>, now: Time) {
+        let record = self.record(id);
+        let (level, is_here) = (record.sent.level(now), !matches!(record.state, State::Leaving(_)));
+        if is_here && self.limits.rate.closes && level > 1.0 - ROUNDING {
+            let stays = facts.is_open(id);
+            assert!(!stays || level <= 1.0 + ROUNDING, "{id} has sent what it may in {level} s, and stays");
+            if !stays {
+                self.fail(id, Code::RateExceeded, facts);
+            }
+        }
+    }
+
     /// Whether a client is not read from because it has sent too much, or was until a moment ago.
     pub(crate) fn may_be_throttled(&self, conn: ConnId, now: Time) -> bool {
         self.records.get(&id_of(conn)).is_some_and(|record| record.sent.may_be_full(now))
@@ -404,6 +429,10 @@ impl Judge {
 }
 
 impl Sent {
+    pub(super) fn is_full(&self, now: Time) -> bool {
+        self.level(now) > 1.0 + ROUNDING
+    }
+
     pub(super) fn may_be_full(&self, now: Time) -> bool {
         let Some(since) = self.full_at else { return false };
         let over = self.messages.max(self.bytes, since) - 1.0;

@@ -33,6 +33,7 @@ impl Judge {
             rest = after;
             self.frame(from, frame, facts, now);
         }
+        self.ends_for_sending(from, facts, now);
         let most = self.settings.queue_bytes_max;
         let stop_at = most + self.settings.queue_reserve_bytes / 2;
         let life = &mut self.record(from).life;

@@ -95,7 +95,9 @@ impl Judge {
     /// Everybody is gone: the counters must say what was seen.
     pub(crate) fn balance(&mut self, relay: &Relay, reactor: &Reactor) {
         self.tally.closed = self.ledger.closed;
-        self.tally.closed[Code::ConnectionsFull.ordinal()] += self.entry.refused.iter().sum::<u64>();
+        for (why, count) in Refusal::ALL.into_iter().zip(self.entry.refused) {
+            self.tally.closed[Self::code_of(why).ordinal()] += count;
+        }
         self.tally.failed = self.ledger.refused;
         self.tally.failed += self.ledger.refused_fates;
         let seen = &self.ledger;

@@ -119,6 +119,7 @@ impl Judge {
                 );
                 assert_eq!(queued, 0, "{id} is given up although bytes wait for it");
                 let asked = life.asked.unwrap_or_else(|| panic!("{id} is given up unasked"));
+                assert!(!record.sent.is_full(now), "{id} is given up for silence, and is not read from");
                 let patience = now.micros() - asked.micros();
                 assert!(patience + GRAIN_US >= keepalive_us, "{id} is given up {patience} us after it was asked");
                 self.fail(id, Code::IdleTimeout, facts);

@@ -354,6 +354,7 @@ impl Judge {
     pub(crate) fn begin(&mut self, now: Time) {
         self.now = now;
         self.memory.begin();
+        self.entry.begin();
     }
 
     pub(crate) fn opened(&mut self, id: Id, address: String, now: Time) {
@@ -431,6 +432,7 @@ impl Judge {
             return;
         }
         record.state = State::Leaving(code);
+        self.entry.settle(conn_of(id));
         self.ledger.closed[code.ordinal()] += 1;
         let serial = self.tick();
         self.record(id).until = Some(serial);
@@ -563,10 +565,8 @@ impl Judge {
             }
             CloseReason::TlsFailed => {
                 assert!(has_spoilt, "{id} has broken no rule of TLS");
-                Code::Reset
+                Code::TlsFailed
             }
-            // Until it has a code of its own.
-            CloseReason::CrowdedOut => Code::HungUp,
             _ => panic!("{id} has ended as {reason:?}"),
         };
         record.is_gone = true;

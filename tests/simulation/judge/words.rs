@@ -1,5 +1,6 @@
 //! What stands in the relay's own frames beside what they answer: clocks, limits, versions, when to come back.
 
+use switchboard::reactor::Refusal;
 use switchboard::wire::control::{Body, ErrorBody, Goodbye, Reason, Welcome};
 use switchboard::wire::{Code, HEADER_BYTES, Header, Id, Type};
 
@@ -44,13 +45,23 @@ impl Judge {
     }
 
     /// What a client that is not let in is told, as far as the network has taken it.
-    pub(crate) fn turned_away(&mut self, bytes: &[u8]) {
+    pub(crate) fn turned_away(&mut self, why: Refusal, bytes: &[u8]) {
         let Some(frame) = switchboard::wire::Frames::new(bytes).next() else { return };
-        let Got::Error { correlation: 0, code: Code::ConnectionsFull, client: None } = Got::read(frame) else {
+        let Got::Error { correlation: 0, code, client: None } = Got::read(frame) else {
             panic!("whoever is not let in is told {:?}", Got::read(frame))
         };
+        assert_eq!(code, Self::code_of(why), "what somebody is told who is not let in");
         assert_eq!(frame.len(), bytes.len(), "whoever is not let in is told one thing");
         self.hint_is_lawful(&ErrorBody::parse(&frame[HEADER_BYTES..]).expect("a good ERROR").0);
+    }
+
+    pub(super) const fn code_of(why: Refusal) -> Code {
+        match why {
+            Refusal::Connections => Code::ConnectionsFull,
+            Refusal::Descriptors => Code::DescriptorsOut,
+            Refusal::Denied => Code::AddressDenied,
+            Refusal::AddressConnections | Refusal::AddressRate => Code::AddressCrowded,
+        }
     }
 
     /// When to come back, and which versions to speak, is said where it should be.
