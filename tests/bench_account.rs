@@ -296,3 +296,59 @@ fn every_scenario_runs_and_its_account_holds() {
         assert_eq!(report["scenario"], arguments[0]);
     }
 }
+
+#[test]
+fn every_scenario_runs_over_tls_with_whole_handshakes_and_its_account_holds() {
+    for (arguments, connections) in [
+        (&["pairs", "--connections", "20", "--window", "128"][..], 20),
+        (&["fanout", "--connections", "20"], 20),
+        (&["rooms", "--connections", "20", "--rooms", "3"], 20),
+        (&["idle", "--connections", "20"], 20),
+        (&["rate", "--connections", "20", "--rate", "500"], 20),
+        // Those that come and those that were there before, and two who see them.
+        (&["churn", "--connections", "10", "--rate", "40"], 12),
+        (&["storm", "--connections", "30"], 62),
+        (&["slow", "--connections", "8", "--stuck", "1"], 8),
+        (&["file", "--connections", "2", "--size", "100KiB"], 2),
+    ] {
+        let warmup: &[&str] = if matches!(arguments[0], "idle" | "storm") { &[] } else { &["--warmup", "0.1"] };
+        let (output, report) = bench(&[arguments, warmup, &["--tls", "--seconds", "0.3"]].concat());
+        assert_code(&output, 0);
+        let count = |name: &str| report["account"][name].as_u64().unwrap_or_else(|| panic!("{name} in {report}"));
+        assert_eq!(count("sent"), count("delivered") + count("refused") + count("counted"), "{arguments:?}");
+        assert!(count("sent") > 0 || arguments[0] == "idle", "{arguments:?} sent nothing");
+        let tls = &report["tls"];
+        assert_eq!((&tls["version"], &tls["resumed"]), (&"TLS 1.3".into(), &0.into()), "{arguments:?}: {tls}");
+        let handshakes = tls["handshakes"].as_u64().expect("a count");
+        assert!(if arguments[0] == "churn" { handshakes > connections } else { handshakes == connections }, "{tls}");
+        assert!(report["target"]["address"].as_str().is_some_and(|address| address.starts_with("tls://127.0.0.1:")));
+    }
+}
+
+#[test]
+fn records_are_counted_as_they_pass() {
+    let load = ["pairs", "--connections", "2", "--window", "1", "--seconds", "0.2", "--warmup", "0"];
+    let (_, plain) = bench(&load);
+    assert_eq!((&plain["tls"], &plain["traffic"]["records"]), (&Value::Null, &Value::Null));
+    let (_, report) = bench(&[&load[..], &["--tls"]].concat());
+    let traffic = &report["traffic"];
+    let count = |value: &Value| value.as_u64().expect("a count");
+    let delivered = count(&traffic["delivered"]);
+    // One outstanding: each frame comes in a record of its own, and goes in another.
+    for way in ["to_server", "from_server"] {
+        let records = count(&traffic["records"][way]);
+        assert!(records.abs_diff(delivered) <= 4, "{traffic}");
+        let bytes = count(&traffic["records"][format!("{way}_bytes")]);
+        // A payload of 128 bytes and a header; a PING may be among them.
+        assert!((128 * records..200 * records).contains(&bytes), "{traffic}");
+    }
+}
+
+#[test]
+fn whoever_comes_back_takes_up_its_session_if_that_is_asked_for() {
+    let (output, report) = bench(&["storm", "--connections", "40", "--seconds", "0.2", "--tls", "--resume"]);
+    assert_code(&output, 0);
+    let tls = &report["tls"];
+    assert_eq!(tls["handshakes"], 82, "{tls}");
+    assert!(tls["resumed"].as_u64() >= Some(40), "{tls}");
+}

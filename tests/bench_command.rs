@@ -5,12 +5,15 @@ mod client_support;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 use std::thread;
 
 use client_support::{BINARY, Relay, Running, assert_code, run, signal, stderr, stdout};
 use rustix::process::Signal;
 use serde_json::Value;
+use switchboard::auth::{TokenDigest, Verifier};
+use switchboard::bench::Keys;
 use switchboard::wire::control::{Body, ErrorBody, Reason};
 use switchboard::wire::{Code, Header, Type};
 
@@ -246,6 +249,155 @@ fn clients_that_are_not_let_in_are_told_with_the_relays_reason_before_any_load()
     let output =
         bench(&["rooms", &relay.address, "--connections", "40", "--rooms", "10", "--seconds", "0.1", "--quiet"]);
     assert_line(&output, 1, "it lets nobody more into a room: LIMIT_REACHED");
+}
+
+/// A relay that speaks TLS at this address, and its keys.
+fn encrypted(address: &str) -> (Relay, Keys) {
+    let keys = Keys::make().expect("a folder");
+    let (certificate, key) = (keys.certificate_file(), keys.key_file());
+    let paths = [&certificate, &key].map(|path| path.to_str().expect("UTF-8"));
+    let relay = Relay::start_at(address, &["--tls-cert", paths[0], "--tls-key", paths[1]]);
+    (relay, keys)
+}
+
+#[test]
+fn a_relay_at_a_tls_address_is_believed_by_the_certificate_of_a_file_and_names_are_checked() {
+    let (relay, keys) = encrypted("tls://127.0.0.1:0");
+    let ca = keys.certificate_file();
+    let ca = ca.to_str().expect("UTF-8");
+    let output = bench(&[&SMALL[..], &[&relay.address, "--ca", ca, "--json"]].concat());
+    assert_code(&output, 0);
+    let told = report(&output);
+    assert_eq!(told["target"]["address"], relay.address.as_str());
+    assert_eq!((&told["tls"]["handshakes"], &told["tls"]["resumed"]), (&2.into(), &0.into()));
+    // It is also for localhost, and for nobody else.
+    let port = relay.address.rsplit(':').next().expect("a port");
+    assert_code(&bench(&[&SMALL[..], &[&format!("tls://localhost:{port}"), "--ca", ca]].concat()), 0);
+    let (other, keys) = encrypted("tls://127.0.0.2:0");
+    let ca = keys.certificate_file();
+    let output = bench(&[&SMALL[..], &[&other.address, "--ca", ca.to_str().expect("UTF-8")]].concat());
+    assert_line(&output, 1, "the relay's certificate is not for 127.0.0.2 but for ");
+}
+
+#[test]
+fn what_is_not_spoken_there_or_not_believed_is_told_in_one_line_before_any_load() {
+    let (relay, _keys) = encrypted("tls://127.0.0.1:0");
+    let plain = Relay::start();
+    let output = bench(&[&SMALL[..], &[&format!("tls://{}", plain.address)]].concat());
+    assert_line(&output, 1, &format!("does not speak TLS: try {} without tls://", plain.address));
+    let address = relay.address.strip_prefix("tls://").expect("it speaks TLS");
+    assert_line(
+        &bench(&[&SMALL[..], &[address]].concat()),
+        1,
+        &format!("that port speaks TLS: write {}", relay.address),
+    );
+    let stranger = Keys::make().expect("a folder").certificate_file();
+    for ca in [&["--ca", stranger.to_str().expect("UTF-8")][..], &[]] {
+        let output = bench(&[&SMALL[..], &[&relay.address], ca].concat());
+        assert_code(&output, 1);
+        assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
+    }
+    let kept = Keys::make().expect("a folder");
+    let ca = kept.certificate_file();
+    let output = bench(&[&SMALL[..], &[&relay.address, "--ca", ca.to_str().expect("UTF-8")]].concat());
+    assert_line(&output, 1, "the relay's certificate is signed by nobody who is trusted here");
+}
+
+#[test]
+fn switches_for_tls_where_there_is_none_exit_2() {
+    for (arguments, says) in [
+        (&["127.0.0.1:1", "--tls"][..], "write the address as tls://127.0.0.1:1"),
+        (&["unix:/run/relay", "--tls"], "--tls is not for a Unix socket: leave it out"),
+        (&["127.0.0.1:1", "--ca", "ca.pem"], "--ca is for a relay at a tls:// address"),
+        (&["--tls", "--ca", "ca.pem"], "--ca is for a relay at a tls:// address"),
+        (&["--resume"], "--resume is for TLS: add --tls"),
+    ] {
+        assert_line(&bench(&[&SMALL[..], arguments].concat()), 2, says);
+    }
+}
+
+#[test]
+fn the_keys_of_a_relay_that_is_started_for_the_purpose_go_with_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new(BINARY);
+    command.arg("bench").args(SMALL).args(["--tls", "--quiet"]).env("TMPDIR", folder.path());
+    let output = command.output().expect("it starts");
+    assert_code(&output, 0);
+    assert!(stdout(&output).contains("encrypted"), "{}", stdout(&output));
+    assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 0);
+}
+
+/// A relay whose users are `load`, with a password and a token, and `other`, and the folder with its files.
+fn with_users(address: &str, more: &[&str]) -> (Relay, tempfile::TempDir) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let verifier = Verifier::from_password("pw", 4096.try_into().expect("not zero"), &[3; 16]);
+    let token = "swb_0123456789";
+    let digest = TokenDigest::of(token.as_bytes());
+    let secret = format!("%secret {}=\n", "A".repeat(43));
+    let line = format!("{secret}load {verifier} token:{digest}\nother {verifier} names=elsewhere/*\n");
+    for (name, text) in [("users", line.as_str()), ("password", "pw\n"), ("wrong", "pq\n"), ("token", token)] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("a file");
+    }
+    let users = folder.path().join("users");
+    let users = ["--users", users.to_str().expect("UTF-8")];
+    (Relay::start_at(address, &[&users[..], more].concat()), folder)
+}
+
+#[test]
+fn all_clients_are_one_user_who_is_proved_by_a_password_or_a_token() {
+    let keys = Keys::make().expect("a folder");
+    let files = [keys.certificate_file(), keys.key_file()];
+    let files = files.each_ref().map(|file| file.to_str().expect("UTF-8"));
+    let tls = ["--tls-cert", files[0], "--tls-key", files[1]];
+    for (address, more) in [("127.0.0.1:0", &[][..]), ("tls://127.0.0.1:0", &tls)] {
+        let (relay, folder) = with_users(address, more);
+        let ca: &[&str] = if more.is_empty() { &[] } else { &["--ca", files[0]] };
+        for (flag, file) in [("--password-file", "password"), ("--token-file", "token")] {
+            let file = folder.path().join(file);
+            let who = ["--user", "load", flag, file.to_str().expect("UTF-8")];
+            for scenario in [
+                &["storm", "--connections", "20", "--seconds", "0.1"][..],
+                &["churn", "--connections", "4", "--rate", "20", "--seconds", "0.5", "--warmup", "0"],
+                &["soak", "--connections", "30", "--rooms", "1", "--stuck", "1", "--minutes", "0.01"],
+            ] {
+                let output = bench(&[scenario, &[&relay.address, "--json"], &who, ca].concat());
+                let account = &report(&output)["account"];
+                assert!(account["sent"].as_u64() > Some(0), "{scenario:?} {flag} {address}: {}", stderr(&output));
+                assert_eq!(account["lost"], 0, "{account}");
+                // So short a soak says nothing of memory.
+                if scenario[0] != "soak" {
+                    assert_code(&output, 0);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn who_is_not_the_user_or_may_not_have_the_names_is_told_before_any_load() {
+    let (relay, folder) = with_users("127.0.0.1:0", &[]);
+    let file = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    for (user, file, says) in [
+        ("load", file("wrong"), "AUTH_FAILED"),
+        ("nobody", file("password"), "AUTH_FAILED"),
+        ("other", file("password"), "NAME_DENIED"),
+    ] {
+        let who = ["--user", user, "--password-file", &file];
+        assert_line(&bench(&[&SMALL[..], &[&relay.address], &who].concat()), 1, says);
+    }
+    assert_line(&bench(&[&SMALL[..], &[&relay.address]].concat()), 1, "AUTH_REQUIRED");
+    let who = ["--user", "load", "--password-file", &file("password")];
+    assert_line(&bench(&[&SMALL[..], &who].concat()), 2, "--user is for a relay at an address");
+    // A relay that asks nobody has proved nothing.
+    let plain = Relay::start();
+    let output = bench(&[&SMALL[..], &[&plain.address], &who].concat());
+    assert_code(&output, 1);
+    assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
+    for arguments in [&["--user", "load"][..], &["--password-file", &file("password")]] {
+        assert_code(&bench(&[&SMALL[..], &[&plain.address], arguments].concat()), 2);
+    }
 }
 
 /// Something that listens, and answers whatever comes first with these bytes.

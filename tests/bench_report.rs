@@ -15,7 +15,7 @@ use hdrhistogram::Histogram;
 use switchboard::bench::comparison::{Bar, Cell, Comparison, Role, Row, Server};
 use switchboard::bench::page;
 use switchboard::bench::report::{
-    Account, Arrival, Figure, Latency, Memory, Report, Sample, Settings, Target, Traffic, Verdict,
+    Account, Arrival, Figure, Latency, Memory, Report, Sample, Settings, Target, Tls, Traffic, Verdict,
 };
 
 /// Text from outside that wants to be markup.
@@ -71,6 +71,7 @@ fn full() -> Report {
             warmup_seconds: Some(1.0),
             in_flight: 1000,
         },
+        tls: None,
         arrival: Some(Arrival { clients: 10_000, seconds: 0.321, server_cpu_us_per_client: Some(17.4) }),
         traffic: Some(Traffic {
             seconds: 10.0,
@@ -80,6 +81,7 @@ fn full() -> Report {
             server_cpu_ns_per_delivery: Some(235.4),
             server_core_share: Some(0.284),
             load_core_share: Some(0.97),
+            records: None,
         }),
         latencies: vec![latencies("undisturbed", 12_000), latencies("disturbed", 15_500)],
         memory: Some(Memory {
@@ -352,6 +354,43 @@ fn the_json_is_one_object_with_units_in_its_names() {
     idle().write_json(&mut out).expect("a vector takes all");
     let json: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
     assert!(json["memory"].is_null() && json["settings"]["window"].is_null());
+}
+
+#[test]
+fn what_was_agreed_on_over_tls_stands_in_the_text_on_the_page_and_in_the_json() {
+    let plain = full();
+    assert!(!text(&plain, false).contains("encrypted"));
+    let tls = Tls {
+        version: "TLS 1.3".to_owned(),
+        cipher_suite: "TLS_AES_256_GCM_SHA384".to_owned(),
+        handshakes: 12_345,
+        resumed: 0,
+    };
+    let mut report = Report { tls: Some(tls), ..full() };
+    let says = "TLS 1.3 · TLS_AES_256_GCM_SHA384 · 12,345 handshakes, none resumed";
+    assert!(text(&report, false).contains(says), "{}", text(&report, false));
+    let mut page = Vec::new();
+    page::report(&report, &mut page).expect("memory");
+    assert!(unslashed(page).contains(says));
+    let mut json = Vec::new();
+    report.write_json(&mut json).expect("memory");
+    let json: serde_json::Value = serde_json::from_slice(&json).expect("an object");
+    assert_eq!(json["tls"]["handshakes"], 12_345);
+    report.tls.as_mut().expect("it is there").resumed = 4000;
+    assert!(text(&report, false).contains("12,345 handshakes, 4,000 resumed"));
+}
+
+#[test]
+fn a_bar_may_be_the_best_peer() {
+    let mut comparison = comparison();
+    let row = &mut comparison.rows[0];
+    row.bar = Some(Bar::RatioToBestPeer(1.0));
+    let row = comparison.rows[0].clone();
+    let (ratio, _) = comparison.to_best_peer(&row).expect("there are peers");
+    assert_eq!(comparison.reaches(&row), Some(ratio <= 1.0));
+    let mut text = Vec::new();
+    comparison.write_text(&mut text, false).expect("memory");
+    assert!(String::from_utf8_lossy(&text).contains("≤ 1.00× the best peer"), "{}", String::from_utf8_lossy(&text));
 }
 
 #[test]

@@ -39,6 +39,19 @@ fn a_relay_that_keeps_its_promise_holds_in_every_verdict() {
 }
 
 #[test]
+fn over_tls_a_relay_that_keeps_its_promise_has_an_exact_account_however_clients_leave() {
+    let (_, report) = soak(&[&["--minutes", "0.1", "--tls"], &CROWD[..]].concat());
+    assert_eq!((verdict(&report, "account")["holds"].as_bool(), faults(&report)), (Some(true), vec![]), "{report}");
+    for name in ["visits_said_goodbye", "visits_hung_up", "visits_cut"] {
+        assert!(figure(&report, name) > 0.0, "{name}");
+    }
+    assert!(report["tls"]["handshakes"].as_u64() >= report["arrival"]["clients"].as_u64(), "{report}");
+    // Half a close is one over TLS as well.
+    let counters = report["server_counters"].as_array().expect("lines");
+    assert!(counters.iter().any(|line| line.as_str().is_some_and(|line| line.contains("HUNG_UP"))), "{counters:?}");
+}
+
+#[test]
 fn a_good_relay_behind_a_proxy_has_an_exact_account() {
     let (_, report) = through(Fault::None, "0.02");
     assert_eq!((verdict(&report, "account")["holds"].as_bool(), faults(&report)), (Some(true), vec![]), "{report}");

@@ -13,7 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 use switchboard::client::{Client, ConnectError, Identity, Options, Tls, TlsError};
-use tls_support::{Line, Style, at, listen_tls};
+use tls_support::{Frames, Line, Style, at, listen_tls};
 
 /// Runs `switchboard cert` in a folder.
 fn cert(arguments: &[&str]) -> Output {
@@ -37,7 +37,7 @@ fn connect(relay: &Path, ca: &Path, client: Option<&Path>) -> Result<Client, Con
     let key = PrivateKeyDer::from_pem_file(relay.join("key.pem")).expect("a key");
     let config = style.config_of(vec![certificates(relay)], key);
     let (port, _handle) = listen_tls(config, usize::MAX, |mut line: Line| {
-        if let Ok((header, _)) = line.try_read() {
+        if let Ok((header, _)) = line.try_frame() {
             line.welcome_to(header);
         }
     });

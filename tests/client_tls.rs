@@ -14,7 +14,8 @@ use switchboard::client::{Address, Client, Closed, ConnectError, Envelope, Event
 use switchboard::wire::control::{Body, Gap, Goodbye, Ping, Pong, Reason};
 use switchboard::wire::{Code, Header, Id, Type};
 use tls_support::{
-    Line, ME, OTHER, PATIENCE, Pair, Style, at, authority, client, expired, listen, listen_tls, of_tomorrow, usual,
+    Frames, Line, ME, OTHER, PATIENCE, Pair, Style, at, authority, client, expired, listen, listen_tls, of_tomorrow,
+    usual,
 };
 
 /// Options of a client that believes the certificates of this file.
@@ -47,7 +48,7 @@ fn refusal(pair: &Pair, ca: &Pair, host: &str) -> TlsError {
     let folder = tempfile::tempdir().expect("a folder");
     let (ca, _) = ca.save(folder.path(), "ca");
     let (port, handle) = listen_tls(Style::default().config(pair), usize::MAX, |mut line| {
-        assert!(line.try_read().is_err(), "nothing is said to a relay that is not believed");
+        assert!(line.try_frame().is_err(), "nothing is said to a relay that is not believed");
     });
     let address = Address::Tls { host: host.into(), port };
     let error = Client::connect(&address, &trusting(&ca)).expect_err("not believed");
@@ -62,12 +63,12 @@ fn both_versions_of_tls_carry_frames_and_name_the_protocol() {
     for (version, number) in [(&TLS12, ProtocolVersion::TLSv1_2), (&TLS13, ProtocolVersion::TLSv1_3)] {
         let style = Style { versions: vec![version], ..Style::default() };
         let (mut client, handle) = welcomed_by(&style, usize::MAX, move |mut line| {
-            let (header, payload) = line.read();
+            let (header, payload) = line.frame();
             assert_eq!((header.destination, payload.as_slice()), (OTHER, &b"over there"[..]));
             assert_eq!(line.0.conn.protocol_version(), Some(number));
             assert_eq!(line.0.conn.alpn_protocol(), Some(&b"switchboard/1"[..]));
             assert_eq!(line.0.conn.server_name(), Some("localhost"));
-            line.write_payload(Header { source: OTHER, ..Header::new(Type::Send).to(ME) }, b"over here");
+            line.say_payload(Header { source: OTHER, ..Header::new(Type::Send).to(ME) }, b"over here");
             line.say_end();
         });
         client.sender().send(OTHER, Envelope::text(), b"over there").expect("sent");
@@ -87,7 +88,7 @@ fn a_relay_that_knows_no_alpn_is_taken_and_one_of_another_protocol_is_not() {
     let pair = Pair::self_signed(&["localhost"], usual);
     let (certificate, _) = pair.save(folder.path(), "relay");
     let web = Style { protocols: vec![b"h2"], ..Style::default() };
-    let (port, _handle) = listen_tls(web.config(&pair), usize::MAX, |mut line| drop(line.try_read()));
+    let (port, _handle) = listen_tls(web.config(&pair), usize::MAX, |mut line| drop(line.try_frame()));
     let error = Client::connect(&at(port), &trusting(&certificate)).expect_err("another protocol");
     assert!(matches!(error, ConnectError::Tls(TlsError::OtherProtocol)) && !error.may_retry(), "{error}");
 }
@@ -125,6 +126,9 @@ fn an_authority_vouches_for_what_it_has_signed_and_nobody_else_does() {
     // Who has a certificate that is believed may not make another one with it.
     let made_by_own = own.sign("a relay", &["localhost"], usual);
     assert!(matches!(refusal(&made_by_own, &own, "localhost"), TlsError::UnknownIssuer));
+    // Who is only called like an authority is none.
+    let namesake = Pair::authority("here");
+    assert!(matches!(refusal(&signed, &namesake, "localhost"), TlsError::UnknownIssuer));
     let made_by_signed = signed.sign("a relay", &["localhost"], usual);
     assert!(matches!(refusal(&made_by_signed, &ca, "localhost"), TlsError::UnknownIssuer));
 }
@@ -227,7 +231,7 @@ fn a_port_without_tls_is_told_from_a_relay_that_is_away() {
 #[test]
 fn a_client_without_tls_is_told_that_the_port_wants_it() {
     let pair = Pair::self_signed(&["localhost"], usual);
-    let (port, _handle) = listen_tls(Style::default().config(&pair), usize::MAX, |mut line| drop(line.try_read()));
+    let (port, _handle) = listen_tls(Style::default().config(&pair), usize::MAX, |mut line| drop(line.try_frame()));
     let plain = Address::Tcp { host: "127.0.0.1".into(), port };
     let error = Client::connect(&plain, &Options::named("ada")).expect_err("it speaks TLS");
     assert_eq!(error.to_string(), format!("that port speaks TLS: write tls://127.0.0.1:{port}"));
@@ -238,7 +242,7 @@ fn a_client_without_tls_is_told_that_the_port_wants_it() {
 fn records_that_come_byte_by_byte_are_read_as_they_are() {
     let (mut client, handle) = welcomed(1, |mut line| {
         for n in 0..20_u32 {
-            line.write_payload(Header { source: OTHER, ..Header::new(Type::Send).correlating(n) }, &[7; 100]);
+            line.say_payload(Header { source: OTHER, ..Header::new(Type::Send).correlating(n) }, &[7; 100]);
         }
         line.say_end();
     });
@@ -346,13 +350,13 @@ fn take(connection: &mut ServerConnection, mut bytes: &[u8], plain: &mut Vec<u8>
 fn a_blocked_sender_does_not_keep_the_receiver_from_reading_and_owed_answers_follow() {
     let (client, handle) = welcomed(usize::MAX, |mut line| {
         // Nothing is read here until the client has read all this, one PING among it.
-        line.write(Header::new(Type::Ping).correlating(9), &Ping { clock_us: Some(1) });
+        line.say(Header::new(Type::Ping).correlating(9), &Ping { clock_us: Some(1) });
         for _ in 0..400 {
-            line.write_payload(Header { source: OTHER, ..Header::new(Type::Send).to(ME) }, &vec![5; 60_000]);
+            line.say_payload(Header { source: OTHER, ..Header::new(Type::Send).to(ME) }, &vec![5; 60_000]);
         }
         let (mut frames, mut pongs) = (0, 0);
         while frames < 400 || pongs < 1 {
-            let (header, payload) = line.read();
+            let (header, payload) = line.frame();
             match header.frame_type() {
                 Some(Type::Pong) => {
                     assert_eq!(Pong::parse(&payload).expect("a PONG").ping_clock_us, Some(1));
@@ -383,16 +387,16 @@ fn many_answers_that_find_no_room_are_written_when_there_is_room() {
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let (client, handle) = welcomed(usize::MAX, move |mut line| {
         // The client's sender fills the way to here; what the receiver owes meanwhile has to wait.
-        let (first, _) = line.read();
+        let (first, _) = line.frame();
         assert_eq!(first.frame_type(), Some(Type::Send));
         for n in 0..PINGS {
-            line.write(Header::new(Type::Ping), &Ping { clock_us: Some(n) });
+            line.say(Header::new(Type::Ping), &Ping { clock_us: Some(n) });
         }
-        line.write(Header::new(Type::Gap), &Gap { frames: 1, bytes: 1 });
+        line.say(Header::new(Type::Gap), &Gap { frames: 1, bytes: 1 });
         wait.recv_timeout(PATIENCE).expect("the client has read the PINGs");
         let mut next = 0;
         while next < PINGS {
-            let (header, payload) = line.read();
+            let (header, payload) = line.frame();
             if header.frame_type() == Some(Type::Pong) {
                 assert_eq!(Pong::parse(&payload).expect("a PONG").ping_clock_us, Some(next));
                 next += 1;
@@ -413,8 +417,8 @@ fn new_keys_in_the_midst_of_a_conversation_change_nothing() {
     let (mut client, handle) = welcomed(usize::MAX, |mut line| {
         for n in 0..10_u32 {
             line.0.conn.refresh_traffic_keys().expect("TLS 1.3");
-            line.write_payload(Header { source: OTHER, ..Header::new(Type::Send).correlating(n) }, b"x");
-            assert_eq!(line.read().0.correlation, n + 100);
+            line.say_payload(Header { source: OTHER, ..Header::new(Type::Send).correlating(n) }, b"x");
+            assert_eq!(line.frame().0.correlation, n + 100);
         }
     });
     for n in 0..10 {
@@ -437,7 +441,7 @@ fn the_end_of_a_stream_is_believed_only_when_tls_was_told_of_it() {
 
     // The relay's own words say more than how they ended.
     let (mut client, _handle) = welcomed(usize::MAX, |mut line| {
-        line.write(Header::new(Type::Goodbye), &Goodbye(Reason::new(Code::ShuttingDown, "going down")));
+        line.say(Header::new(Type::Goodbye), &Goodbye(Reason::new(Code::ShuttingDown, "going down")));
     });
     assert!(matches!(client.receiver().recv(), Event::Goodbye(_)));
     let Event::Closed(Closed::ByRelay(last_word)) = client.receiver().recv() else { panic!("closed") };
@@ -459,7 +463,7 @@ fn a_client_that_leaves_tells_tls_however_it_leaves() {
     handle.join().expect("the relay is content");
 
     let (mut client, handle) = welcomed(usize::MAX, |mut line| {
-        assert_eq!(line.read().0.frame_type(), Some(Type::Goodbye));
+        assert_eq!(line.frame().0.frame_type(), Some(Type::Goodbye));
         line.say_end();
         assert_eq!(line.0.read(&mut [0; 1]).expect("told"), 0);
     });
@@ -500,7 +504,7 @@ fn a_relay_that_wants_a_certificate_of_the_client_gets_it_or_says_so() {
         let versions = vec![version];
         let style = Style { versions, clients: Some(ca.certificate.der().clone()), ..Style::default() };
         let (port, handle) = listen_tls(style.config(&pair), usize::MAX, |mut line| {
-            if let Ok((header, _)) = line.try_read() {
+            if let Ok((header, _)) = line.try_frame() {
                 assert!(line.0.conn.peer_certificates().is_some_and(|chain| chain.len() == 1));
                 line.welcome_to(header);
             }

@@ -114,7 +114,10 @@ impl Measure {
         let p99 = |part: &str| report.latencies.iter().find(|one| one.part == part && one.count > 0);
         match self {
             Self::CpuPerDelivery => cpu(report),
-            Self::CpuOfTls => round.cipher_ns.or(Some(cpu(report)? - cpu(round.plain.as_ref()?)?)),
+            Self::CpuOfTls => match round.cipher_ns {
+                Some(alone) => Some(alone),
+                None => Some(cpu(report)? - cpu(round.plain.as_ref()?)?),
+            },
             Self::P99 => p99("").map(|latency| latency.p99_us),
             Self::MemoryPerConnection => report.memory.and_then(|memory| memory.per_connection_bytes),
             Self::CpuPerArrival => report.arrival.and_then(|arrival| arrival.server_cpu_us_per_client),

@@ -128,12 +128,11 @@ impl Kind {
         let mut trouble = String::new();
         for _ in 0..STARTS_MAX {
             match self.start_child(&executable, keys) {
-                Ok(Server { target, _own }) => {
-                    let target = match tls {
-                        Some(tls) => target.over(tls),
-                        None => target,
-                    };
-                    return Ok(Server { target, _own });
+                Ok(mut server) => {
+                    if let Some(tls) = tls {
+                        server.target = server.target.over(tls);
+                    }
+                    return Ok(server);
                 }
                 Err(why) => trouble = why,
             }

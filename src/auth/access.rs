@@ -6,7 +6,7 @@ use crate::wire::NAME_BYTES_MAX;
 pub(super) const PATTERNS_MAX: usize = 64;
 
 /// What a user may do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Access {
     pub(super) user: Box<str>,
     /// The user's own name and what stands below it, if nothing else is written.
@@ -121,7 +121,7 @@ pub(super) enum List {
 impl List {
     /// What `-` stands for.
     fn nothing() -> Self {
-        Self::Some(Box::new([]))
+        Self::Some(Box::default())
     }
 
     /// Reads patterns with a comma between two: `*` in one stands for any characters, a lone `-` for nothing, and what

@@ -9,6 +9,7 @@ mod cores;
 mod dialect;
 mod fleet;
 mod flows;
+mod login;
 mod machine;
 mod numbers;
 pub mod page;
@@ -31,6 +32,7 @@ mod units;
 
 pub use cores::Cores;
 pub use dialect::{Destination, Dialect, Event, Role};
+pub use login::Login;
 pub use machine::{check_capacity, check_descriptors, check_ports, source};
 pub use parameter::{Offer, Parameter};
 pub use plan::{IN_FLIGHT_DEFAULT, Plan, Wishes};

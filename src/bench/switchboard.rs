@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use super::dialect::{Destination, Dialect, Event, Role};
+use super::login::Login;
 use crate::reactor::Progress;
-use crate::wire::control::{Body, ErrorBody, Gap, Goodbye, Hello, Join, Joined, Ping, Pong, Profile, Reason, Welcome};
+use crate::wire::control::{
+    Auth, Body, ErrorBody, Gap, Goodbye, Hello, Join, Joined, Ping, Pong, Profile, Reason, Welcome,
+};
 use crate::wire::{Code, Flags, Frames, HEADER_BYTES, Header, Id, PAYLOAD_BYTES_DEFAULT, Type};
 
 /// Speaks to a switchboard relay for all clients of a run.
@@ -19,6 +22,7 @@ pub struct Switchboard {
     carrier: Type,
     payload_bytes_max: u32,
     keepalive: Option<Duration>,
+    login: Option<Login>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,7 +47,15 @@ impl Switchboard {
             carrier: Type::Send,
             payload_bytes_max: PAYLOAD_BYTES_DEFAULT.max(u32::try_from(size).unwrap_or(u32::MAX)),
             keepalive,
+            login: None,
         }
+    }
+
+    /// Has all clients prove who they are.
+    #[must_use]
+    pub fn with_login(mut self, login: Option<Login>) -> Self {
+        self.login = login;
+        self
     }
 
     /// Sends payloads as the pieces of files.
@@ -79,6 +91,9 @@ impl Switchboard {
                 "it takes payloads of {} bytes at most: lower --size, or raise its --payload-max",
                 welcome.payload_bytes_max
             ));
+        }
+        if let Some(login) = &mut self.login {
+            login.check(client, &welcome)?;
         }
         let this = self.client(client);
         this.id = welcome.client;
@@ -118,10 +133,15 @@ impl Dialect for Switchboard {
         let this = self.client(client);
         this.room = role.room;
         this.visits += 1;
-        let name = format!("bench-{run:08x}-{client}-{}", this.visits);
+        let visits = this.visits;
+        let prefix = self.login.as_ref().map(Login::prefix).unwrap_or_default();
+        let name = format!("{prefix}bench-{run:08x}-{client}-{visits}");
         let mut hello = Hello::new(Profile::named(&name));
         hello.payload_bytes_max = Some(self.payload_bytes_max);
         hello.keepalive_ms = self.keepalive.map(|time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX));
+        if let Some(login) = &mut self.login {
+            login.greet(client, &mut hello);
+        }
         hello.write_frame(Header::new(Type::Hello), out);
     }
 
@@ -147,6 +167,12 @@ impl Dialect for Switchboard {
             let unreadable = |error| format!("its {:?} cannot be read: {error}", header.frame_type());
             match header.frame_type() {
                 Some(Type::Welcome) => self.welcomed(client, payload, reply, on)?,
+                Some(Type::Auth) => {
+                    let Auth { data } = Auth::parse(payload).map_err(unreadable)?;
+                    let login = self.login.as_mut().ok_or("it asks for a proof that nobody has begun")?;
+                    let answer = login.answer(client, data)?;
+                    Auth { data: answer.as_bytes() }.write_frame(Header::new(Type::Auth), reply);
+                }
                 Some(Type::Joined) => {
                     self.joined(client, payload)?;
                     on(Event::Ready);

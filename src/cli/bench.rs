@@ -14,15 +14,16 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytesize::ByteSize;
-use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, value_parser};
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, FromArgMatches, value_parser};
 
-use super::{Trouble, link, output, parse_address, parse_seconds, passing_name, signals};
+use super::login::secret_line;
+use super::{Trouble, link, output, parse_address, parse_name, parse_seconds, passing_name, signals};
 use crate::bench::page;
 use crate::bench::report::{Report, wants_colour};
 use crate::bench::{
-    self, IN_FLIGHT_DEFAULT, Keys, Parameter, Plan, Progress, Scenario, Stop, Switchboard, Target, Tls, Wishes,
+    self, IN_FLIGHT_DEFAULT, Keys, Login, Parameter, Plan, Progress, Scenario, Stop, Switchboard, Target, Tls, Wishes,
 };
-use crate::client::{Address, Client, Event, Options, Session};
+use crate::client::{Address, Client, Credentials, Event, Options, Session};
 use crate::wire::PAYLOAD_BYTES_CEILING;
 
 /// How long a relay may take to close the connection that was only made to look at it.
@@ -46,9 +47,42 @@ pub(super) struct Arguments {
     plan: Result<Plan, String>,
     addr: Option<Address>,
     encryption: Encryption,
+    user: Option<String>,
+    /// The file with its password, or else its token.
+    secret: Option<Secret>,
     json: bool,
     html: Option<PathBuf>,
     quiet: bool,
+}
+
+/// Where it stands what a user is proved with.
+#[derive(Debug)]
+enum Secret {
+    Password(PathBuf),
+    Token(PathBuf),
+}
+
+impl Arguments {
+    /// Who all clients are; once for the load, and once for whoever looks at the relay before.
+    fn login(&self) -> Result<Option<(Login, Credentials)>, Trouble> {
+        let Some((user, secret)) = self.user.as_ref().zip(self.secret.as_ref()) else { return Ok(None) };
+        if self.addr.is_none() {
+            let line = "--user is for a relay at an address: one that is started for the purpose asks nobody who it is";
+            return Err(Trouble::Usage(line.to_owned()));
+        }
+        Ok(Some(match secret {
+            Secret::Password(path) => {
+                let password = secret_line(path)?;
+                let credentials = Credentials::Password { user: user.clone(), password: password.as_str().into() };
+                (Login::with_password(user, password), credentials)
+            }
+            Secret::Token(path) => {
+                let token = secret_line(path)?;
+                let credentials = Credentials::Token(token.as_str().into());
+                (Login::with_token(user, token), credentials)
+            }
+        }))
+    }
 }
 
 /// Whether and how clients speak TLS.
@@ -137,6 +171,12 @@ impl FromArgMatches for Arguments {
                 ca: matches.get_one::<PathBuf>("ca").cloned(),
                 resume: matches.get_flag("resume"),
             },
+            user: matches.get_one::<String>("user").cloned(),
+            secret: match (matches.get_one::<PathBuf>("password-file"), matches.get_one::<PathBuf>("token-file")) {
+                (Some(path), _) => Some(Secret::Password(path.clone())),
+                (None, Some(path)) => Some(Secret::Token(path.clone())),
+                (None, None) => None,
+            },
             json: matches.get_flag("json"),
             html: matches.get_one::<PathBuf>("html").cloned(),
             quiet: matches.get_flag("quiet"),
@@ -168,6 +208,18 @@ fn subcommand(scenario: Scenario) -> Command {
                 .value_parser(parse_seconds)
                 .help("The silence after which clients ask to be pinged, at least 1 [default: as the relay likes]"),
         )
+        .next_help_heading("Who all clients are")
+        .arg(
+            Arg::new("user")
+                .long("user")
+                .value_name("NAME")
+                .value_parser(parse_name)
+                .requires("secret")
+                .help("A user of the relay at ADDR, who must be allowed the names that begin with NAME/"),
+        )
+        .arg(file("password-file").requires("user").help("The user's password is the first line of this file"))
+        .arg(file("token-file").requires("user").help("The user's token is the first line of this file"))
+        .group(ArgGroup::new("secret").args(["password-file", "token-file"]))
         .next_help_heading("TLS")
         .arg(switch("tls", "Speak TLS with the relay that is started for the purpose, which gets a certificate for it"))
         .arg(
@@ -177,7 +229,7 @@ fn subcommand(scenario: Scenario) -> Command {
         )
         .arg(switch(
             "resume",
-            "Take up earlier sessions where clients come back; by default each handshake is a whole one",
+            "Take up sessions of clients that were there before, each once; by default every handshake is a whole one",
         ))
         .next_help_heading("Output")
         .arg(switch("json", "Write the report as one JSON object"))
@@ -189,6 +241,10 @@ fn subcommand(scenario: Scenario) -> Command {
                 .help("Write the report, with plots, as a page of its own as well"),
         )
         .arg(switch("quiet", "Show no progress and no remarks; without a terminal there is no progress anyway"))
+}
+
+fn file(name: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name("FILE").value_parser(value_parser!(PathBuf))
 }
 
 fn switch(name: &'static str, help: &'static str) -> Arg {
@@ -239,8 +295,9 @@ fn parse_minutes(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
-    let plan = arguments.plan.map_err(Trouble::Usage)?;
+    let plan = arguments.plan.clone().map_err(Trouble::Usage)?;
     arguments.encryption.check(arguments.addr.as_ref()).map_err(Trouble::Usage)?;
+    let login = arguments.login()?;
     if let Some(path) = &arguments.html {
         // Better said now than after the run.
         let opened = OpenOptions::new().create(true).append(true).open(path);
@@ -253,19 +310,21 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
     signals::on_interrupt(move || flag.store(true, Ordering::Relaxed))?;
 
     let mut target = match &arguments.addr {
-        Some(address) => given(address, &plan, &arguments.encryption)?,
+        Some(address) => given(address, &plan, &arguments.encryption, login.as_ref())?,
         None => own(&plan, &arguments.encryption)?,
     };
     if !arguments.quiet {
         remark(&target);
     }
-    let dialect = Switchboard::new(plan.work.size, plan.keepalive);
-    let dialect = if plan.work.scenario == Scenario::File { dialect.of_files() } else { dialect };
+    let login = login.map(|(login, _)| login);
     let mut progress = if arguments.quiet { Progress::new(false) } else { Progress::auto() };
     let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-    let mut report = match plan.work.scenario {
-        Scenario::Soak => bench::soak(&plan.work, plan.keepalive, &mut target, &mut progress, &stop),
-        _ => bench::run(&plan.work, dialect, &mut target, &mut progress, &stop),
+    let mut report = if plan.work.scenario == Scenario::Soak {
+        bench::soak(&plan.work, plan.keepalive, login, &mut target, &mut progress, &stop)
+    } else {
+        let dialect = Switchboard::new(plan.work.size, plan.keepalive).with_login(login);
+        let dialect = if plan.work.scenario == Scenario::File { dialect.of_files() } else { dialect };
+        bench::run(&plan.work, dialect, &mut target, &mut progress, &stop)
     };
     (report.date, report.command) = (date, command());
     if !report.failures.is_empty() && !stop.is_asked() {
@@ -309,13 +368,23 @@ fn own(plan: &Plan, encryption: &Encryption) -> Result<Target, Trouble> {
     }
     let address = parse_address(&target.address()).map_err(Trouble::System)?;
     let ca = keys.as_ref().map(Keys::certificate_file);
-    target.set_software(look_at(&address, ca)?.agent);
+    target.set_software(look_at(&address, &passing(ca))?.agent);
     Ok(target)
 }
 
 /// The relay at an address: whether it is one, and takes what the plan has for it.
-fn given(address: &Address, plan: &Plan, encryption: &Encryption) -> Result<Target, Trouble> {
-    let session = look_at(address, encryption.ca.clone())?;
+fn given(
+    address: &Address,
+    plan: &Plan,
+    encryption: &Encryption,
+    login: Option<&(Login, Credentials)>,
+) -> Result<Target, Trouble> {
+    let mut options = passing(encryption.ca.clone());
+    if let Some((login, credentials)) = login {
+        options.name = format!("{}{}", login.prefix(), options.name);
+        options.credentials = Some(credentials.clone());
+    }
+    let session = look_at(address, &options)?;
     let (size, most) = (plan.work.size, session.payload_bytes_max);
     if size > most as usize {
         return Err(Trouble::System(format!(
@@ -333,13 +402,16 @@ fn given(address: &Address, plan: &Plan, encryption: &Encryption) -> Result<Targ
     Ok(target)
 }
 
-/// Connects a client and has it leave again: what the relay said in its WELCOME.
-fn look_at(address: &Address, ca: Option<PathBuf>) -> Result<Session, Trouble> {
-    let name = passing_name("bench");
-    let mut options = Options { payload_bytes_max: PAYLOAD_BYTES_CEILING, ..Options::named(name) };
+/// A client that only looks at a relay.
+fn passing(ca: Option<PathBuf>) -> Options {
+    let mut options = Options { payload_bytes_max: PAYLOAD_BYTES_CEILING, ..Options::named(passing_name("bench")) };
     options.tls.ca = ca;
-    let client =
-        Client::connect(address, &options).map_err(|error| link::cannot_connect(address, &options.name, &error))?;
+    options
+}
+
+/// Connects a client and has it leave again: what the relay said in its WELCOME.
+fn look_at(address: &Address, options: &Options) -> Result<Session, Trouble> {
+    let client = Client::connect(address, options).map_err(|error| link::cannot_connect(address, options, &error))?;
     let session = client.session().clone();
     let (sender, mut receiver) = client.split();
     // Its end should not fall into what is measured.

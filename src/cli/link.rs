@@ -3,13 +3,13 @@
 //! It connects, hands every event to its owner, and after a loss waits and connects again, if it may. It
 //! writes nothing to anybody; its owner tells people what happens.
 
-use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Trouble;
-use crate::client::{Address, Backoff, Client, Closed, ConnectError, Event, Options, Receiver, Sender};
+use crate::client::{Address, Backoff, Client, Closed, ConnectError, Event, Options, Receiver, Sender, Tls, TlsError};
+use crate::wire::{Code, is_valid_name};
 
 /// What is added to twice the keepalive before a name that was one's own counts as another's: the relay
 /// notices a dead connection only at its next look.
@@ -136,7 +136,7 @@ impl Link {
                 Err(error) if self.reconnect && self.worth_another(&error, last.as_ref()) => {
                     (error.to_string(), error.retry_after())
                 }
-                Err(error) => return Err(cannot_connect(&self.address, &options.name, &error)),
+                Err(error) => return Err(cannot_connect(&self.address, &options, &error)),
             };
             let delay = backoff.delay(retry_after);
             if tell(Notice::Lost { why, attempt: backoff.failures(), delay }).is_break() {
@@ -208,15 +208,37 @@ struct LastConnection {
     keepalive: Duration,
 }
 
-/// The line for a connection that cannot be had.
-pub(super) fn cannot_connect(address: &Address, name: &str, error: &ConnectError) -> Trouble {
-    let hint: &dyn fmt::Display = match error {
-        ConnectError::BadOptions(why) => return Trouble::Usage(format!("the name {name:?} cannot be used: {why}")),
-        ConnectError::Network(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-            &"; is `switchboard serve` running there?"
+/// The line for a connection that cannot be had, with what to change about the command.
+pub(super) fn cannot_connect(address: &Address, options: &Options, error: &ConnectError) -> Trouble {
+    let name = &options.name;
+    let hint = match error {
+        ConnectError::BadOptions(why) if !is_valid_name(name) => {
+            return Trouble::Usage(format!("the name {name:?} cannot be used: {why}"));
         }
-        error if error.is_name_taken() => &format!("; choose another with --name than {name:?}"),
-        _ => &"",
+        ConnectError::BadOptions(why) => return Trouble::Usage((*why).to_owned()),
+        ConnectError::Network(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            "; is `switchboard serve` running there?".to_owned()
+        }
+        ConnectError::Tls(error) => hint_for_tls(error, &options.tls).to_owned(),
+        ConnectError::Refused(failure) => match failure.code() {
+            Some(Code::HelloNameTaken) => format!("; choose another with --name than {name:?}"),
+            Some(Code::NameDenied) => format!("; choose one that the user may have with --name, other than {name:?}"),
+            Some(Code::AuthRequired) => {
+                "; say who you are with --user NAME, --token-file FILE, or --cert FILE and --key FILE".to_owned()
+            }
+            _ => String::new(),
+        },
+        _ => String::new(),
     };
     Trouble::System(format!("cannot connect to {address}: {error}{hint}"))
+}
+
+const fn hint_for_tls(error: &TlsError, tls: &Tls) -> &'static str {
+    match (error, &tls.ca) {
+        (TlsError::UnknownIssuer, None) => "; give its certificate, or that of its authority, with --ca FILE",
+        (TlsError::UnknownIssuer, Some(_)) => "; is it the right file that --ca names?",
+        (TlsError::NoAuthorities { .. }, _) => "; install them (ca-certificates), or give the relay's with --ca FILE",
+        (TlsError::CertificateRequired, _) => "; give yours with --cert FILE and --key FILE",
+        _ => "",
+    }
 }

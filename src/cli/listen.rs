@@ -11,9 +11,10 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::link::{Leave, Link, Notice};
-use super::{ADDRESS_VARIABLE, Trouble, output, parse_address, parse_name, parse_seconds, passing_name, signals};
-use crate::client::{Address, Directory, Event, Happening, Message, Options, Peer, Sender, Step};
-use crate::wire::{Code, Flags, Id, IdKind, PAYLOAD_BYTES_CEILING, Type, kind};
+use super::login::{Login, Unnamed};
+use super::{ADDRESS_VARIABLE, Trouble, output, parse_address, parse_name, parse_seconds, signals};
+use crate::client::{Address, Directory, Event, Happening, Message, Peer, Sender, Step};
+use crate::wire::{Code, Flags, Id, IdKind, Type, kind};
 
 /// Write arriving frames to standard output, one a line.
 ///
@@ -25,10 +26,10 @@ use crate::wire::{Code, Flags, Id, IdKind, PAYLOAD_BYTES_CEILING, Type, kind};
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(super) struct Arguments {
-    /// The relay's address.
+    /// The relay's address: host:port, tls://host:port, or unix:/path.
     #[arg(value_parser = parse_address, default_value_t, env = ADDRESS_VARIABLE)]
     addr: Address,
-    /// The name to listen as [default: one by chance].
+    /// The name to listen as [default: one by chance, with the user in front of it].
     #[arg(long)]
     name: Option<String>,
     /// A room to join; may be repeated.
@@ -53,11 +54,12 @@ pub(super) struct Arguments {
     /// Wait for a relay that is not there yet, and come back when it goes away.
     #[arg(long)]
     reconnect: bool,
+    #[command(flatten)]
+    login: Login,
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
-    let name = arguments.name.clone().unwrap_or_else(|| passing_name("listen"));
-    let options = Options { payload_bytes_max: PAYLOAD_BYTES_CEILING, ..Options::named(name) };
+    let options = arguments.login.options(arguments.name.clone(), Unnamed::Passing("listen"))?;
     let leave = Arc::new(Leave::default());
     let link = Link {
         address: arguments.addr.clone(),
@@ -167,7 +169,9 @@ impl Listener {
     fn announce_once(&mut self) {
         let ready = self.joining.is_empty() && (self.arguments.raw || self.directory.is_complete());
         if let Some(sender) = self.sender.as_ref().filter(|_| ready && !self.announced) {
-            output::complain(&format!("listening at {} as client {}", self.arguments.addr, sender.session().client));
+            let session = sender.session();
+            let user = session.user.as_ref().map_or_else(String::new, |user| format!(", authenticated as {user}"));
+            output::complain(&format!("listening at {} as client {}{user}", self.arguments.addr, session.client));
             self.announced = true;
         }
     }

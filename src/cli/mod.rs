@@ -11,7 +11,9 @@ mod join;
 mod link;
 mod listen;
 mod log_sink;
+mod login;
 mod output;
+mod passwd;
 mod send;
 mod serve;
 mod signals;
@@ -42,6 +44,7 @@ enum Cli {
     Listen(listen::Arguments),
     Cert(cert::Arguments),
     Bench(bench::Arguments),
+    Passwd(passwd::Arguments),
 }
 
 /// Why a command ended other than as it should.
@@ -95,6 +98,7 @@ pub fn main() -> ExitCode {
         Cli::Listen(arguments) => listen::run(arguments),
         Cli::Cert(arguments) => cert::run(arguments),
         Cli::Bench(arguments) => bench::run(arguments),
+        Cli::Passwd(arguments) => passwd::run(arguments),
     };
     let (line, code) = match done {
         Ok(()) | Err(Trouble::BrokenPipe) => return ExitCode::SUCCESS,

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, Args};
 
-use super::{ADDRESS_VARIABLE, Trouble, link, output, parse_address, parse_name, parse_seconds, passing_name};
-use crate::client::{Address, Client, Closed, Envelope, Event, Failure, Options, ReceiptFor, SendError, Sender};
+use super::login::{Login, Unnamed};
+use super::{ADDRESS_VARIABLE, Trouble, link, output, parse_address, parse_name, parse_seconds};
+use crate::client::{Address, Client, Closed, Envelope, Event, Failure, ReceiptFor, SendError, Sender};
 use crate::wire::control::{Stage, Who};
 use crate::wire::{Code, Id, PAYLOAD_BYTES_CEILING, kind};
 
@@ -37,7 +38,8 @@ pub(super) struct Arguments {
     /// What to send; every word of it is text, none an address.
     #[arg(value_name = "TEXT")]
     text: Vec<String>,
-    /// The relay's address [default: that of the environment's SWITCHBOARD_ADDR, or else 127.0.0.1:9999].
+    /// The relay's address: host:port, tls://host:port, or unix:/path [default: that of the environment's
+    /// SWITCHBOARD_ADDR, or else 127.0.0.1:9999].
     #[arg(long, value_parser = parse_address)]
     addr: Option<Address>,
     /// A client, by name; may be repeated.
@@ -52,7 +54,7 @@ pub(super) struct Arguments {
     /// What the payload is: text, json (which is checked), bytes, or a number up to 65535 [default: text, or bytes if it is not UTF-8].
     #[arg(long, value_parser = parse_kind)]
     kind: Option<u16>,
-    /// The name to send as [default: one by chance].
+    /// The name to send as [default: one by chance, with the user in front of it].
     #[arg(long)]
     name: Option<String>,
     /// Succeed only when the relay confirms: written into the one client's socket, or queued for everybody meant.
@@ -67,6 +69,8 @@ pub(super) struct Arguments {
     /// How many seconds to wait for the relay's answers.
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, default_value = TIMEOUT_DEFAULT)]
     timeout: Duration,
+    #[command(flatten)]
+    login: Login,
 }
 
 pub(super) fn run(mut arguments: Arguments) -> Result<(), Trouble> {
@@ -76,14 +80,10 @@ pub(super) fn run(mut arguments: Arguments) -> Result<(), Trouble> {
         let why = format!("the payload {why}");
         return Err(if arguments.text.is_empty() { Trouble::System(why) } else { Trouble::Usage(why) });
     }
-    let options = Options {
-        // As much as the relay allows: it decides what is too large, not this command.
-        payload_bytes_max: PAYLOAD_BYTES_CEILING,
-        connect_timeout: arguments.timeout,
-        ..Options::named(arguments.name.clone().unwrap_or_else(|| passing_name("send")))
-    };
+    let mut options = arguments.login.options(arguments.name.clone(), Unnamed::Passing("send"))?;
+    options.connect_timeout = arguments.timeout;
     let mut client =
-        Client::connect(&address, &options).map_err(|error| link::cannot_connect(&address, &options.name, &error))?;
+        Client::connect(&address, &options).map_err(|error| link::cannot_connect(&address, &options, &error))?;
     let target = Target::resolve(&mut client, &arguments)?;
     let (sender, mut receiver) = client.split();
     let tally = Arc::new(Tally::new(target.clone()));

@@ -1,4 +1,5 @@
-//! From an address to a registered client: the look-up, the connection, TLS where it is wanted, HELLO and WELCOME.
+//! From an address to a registered client: the look-up, the connection, TLS where it is wanted, HELLO, the proof of
+//! who it is, and WELCOME.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::time::{Duration, Instant};
@@ -6,22 +7,24 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::connect_error::ConnectError;
-use super::event::Event;
+use super::credentials::{Ground, Proof};
+use super::event::{Event, Failure};
 use super::inbox::Inbox;
 use super::sender::{Session, Shared};
 use super::socket::Socket;
 use super::stream::Stream;
 use super::tls::{Fault, TlsError};
-use super::{Address, Client, Options, Receiver, Sender};
-use crate::wire::control::{Body, Welcome};
-use crate::wire::{HELLO_BYTES_MAX, Header, Type, VERSION};
+use super::{Address, Client, Credentials, Options, Receiver, Sender};
+use crate::auth::Mechanism;
+use crate::wire::control::{Auth, Body, Welcome};
+use crate::wire::{Code, HELLO_BYTES_MAX, Header, Type, VERSION};
 
 /// The type of a TLS record that carries an alert, and the first byte of every version's number: how a relay that
 /// expected TLS answers a HELLO without.
 const TLS_ALERT: [u8; 2] = [21, 3];
 
 impl Client {
-    /// Connects to the relay at `address` and registers.
+    /// Connects to the relay at `address`, registers, and proves who it is where the options have credentials.
     ///
     /// # Errors
     /// See [`ConnectError`]; [`ConnectError::may_retry`] says whether it is worth another attempt.
@@ -29,47 +32,112 @@ impl Client {
         if let Some(fault) = options.fault(address) {
             return Err(ConnectError::BadOptions(fault));
         }
+        let timeout = options.connect_timeout;
+        let started = Instant::now();
+        // A time that the clock cannot hold is cut to a day.
+        let deadline = started.checked_add(timeout).unwrap_or(started + Duration::from_hours(24));
+        let credentials = options.credentials.as_ref();
+        let attempt = Attempt { address, options, credentials, is_bindable: true, started, timeout, deadline };
+        match attempt.run() {
+            Err(ConnectError::Refused(failure)) => match attempt.otherwise(&failure) {
+                Some(attempt) => attempt.run(),
+                None => Err(ConnectError::Refused(failure)),
+            },
+            done => done,
+        }
+    }
+}
+
+/// One way to a relay, until the deadline.
+#[derive(Clone, Copy)]
+struct Attempt<'a> {
+    address: &'a Address,
+    options: &'a Options,
+    credentials: Option<&'a Credentials>,
+    /// The relay may offer to bind an authentication to TLS.
+    is_bindable: bool,
+    started: Instant,
+    timeout: Duration,
+    deadline: Instant,
+}
+
+impl Attempt<'_> {
+    fn run(self) -> Result<Client, ConnectError> {
+        let Self { address, options, is_bindable, deadline, .. } = self;
         // Files are looked at before anybody is connected to.
         let plan = match address {
             Address::Tls { host, port } => Some(options.tls.plan(host, *port)?),
             Address::Tcp { .. } | Address::Unix(_) => None,
         };
-        let timeout = options.connect_timeout;
-        let started = Instant::now();
-        // A time that the clock cannot hold is cut to a day.
-        let deadline = started.checked_add(timeout).unwrap_or(started + Duration::from_hours(24));
         let stream = Stream::connect(address, deadline).map_err(|error| match error.kind() {
-            ErrorKind::TimedOut => ConnectError::TimedOut { timeout },
+            ErrorKind::TimedOut => ConnectError::TimedOut { timeout: self.timeout },
             _ => ConnectError::Network(error),
         })?;
         let channel = plan.map(|plan| plan.open(&stream, deadline)).transpose()?;
         let socket = Socket::new(stream, channel);
-        let mut talk = Talk { address, socket, inbox: Inbox::default(), unsaid: None, timeout, deadline };
-        let mut hello = Vec::new();
-        options.hello().write_frame(Header::new(Type::Hello).correlating(1), &mut hello);
-        talk.say(&hello);
-        let (header, payload) = talk.hear()?;
-        let session = read_answer(header, &payload, options)?;
-        let shared = Shared::new(talk.socket, session, started);
+        let (binding, is_private) = (socket.channel_binding(), socket.is_private());
+        let mut proof = Proof::begin(self.credentials, Ground { binding, is_bindable, is_private })?;
+        let mut talk = Talk { attempt: self, socket, inbox: Inbox::default(), unsaid: None };
+        talk.say(Type::Hello, &options.hello(&proof));
+        let session = loop {
+            let (header, payload) = talk.hear()?;
+            match header.frame_type() {
+                Some(Type::Auth) => {
+                    let challenge = Auth::parse(&payload).map_err(|_| unreadable("its AUTH cannot be read"))?;
+                    let answer = proof.answer(challenge.data)?;
+                    talk.say(Type::Auth, &Auth { data: answer.as_bytes() });
+                }
+                Some(Type::Welcome) => {
+                    let welcome = Welcome::parse(&payload).map_err(|_| unreadable("its WELCOME cannot be read"))?;
+                    proof.check(&welcome)?;
+                    break agreed(&welcome, options)?;
+                }
+                _ => return Err(refusal(header, &payload)),
+            }
+        };
+        let shared = Shared::new(talk.socket, session, self.started);
         let sender = Sender { shared: shared.clone() };
-        Ok(Self { sender, receiver: Receiver::new(shared, talk.inbox) })
+        Ok(Client { sender, receiver: Receiver::new(shared, talk.inbox) })
+    }
+
+    /// Another attempt that is worth making, once, where the relay has said what it takes.
+    ///
+    /// A certificate that TLS has shown anyway says who the client is where the relay asks for it. And a password is
+    /// proved without TLS where the relay does not see it, as behind something that ends it in front of the relay: the
+    /// certificate was checked, and the exchange says that the binding was left out, so that a relay which did offer it
+    /// notices (RFC 5802 section 6).
+    fn otherwise(self, failure: &Failure) -> Option<Self> {
+        let offers = |mechanism: Mechanism| failure.mechanisms.iter().any(|other| other == mechanism.name());
+        match (failure.code()?, self.credentials) {
+            (Code::AuthRequired, None) if self.options.tls.identity.is_some() && offers(Mechanism::External) => {
+                Some(Self { credentials: Some(&Credentials::Certificate), ..self })
+            }
+            (Code::BadMechanism, Some(Credentials::Password { .. }))
+                if matches!(self.address, Address::Tls { .. })
+                    && offers(Mechanism::ScramSha256)
+                    && !offers(Mechanism::ScramSha256Plus) =>
+            {
+                Some(Self { is_bindable: false, ..self })
+            }
+            _ => None,
+        }
     }
 }
 
 /// What is said before the relay has welcomed: a frame of ours, a frame of its, until the deadline.
 struct Talk<'a> {
-    address: &'a Address,
+    attempt: Attempt<'a>,
     socket: Socket,
     inbox: Inbox,
     /// Why a frame of ours could not be said. The relay may have said why before.
     unsaid: Option<io::Error>,
-    timeout: Duration,
-    deadline: Instant,
 }
 
 impl Talk<'_> {
-    fn say(&mut self, frame: &[u8]) {
-        self.unsaid = self.socket.write_all(&mut [IoSlice::new(frame)]).err();
+    fn say<'b>(&mut self, kind: Type, body: &impl Body<'b>) {
+        let mut frame = Vec::new();
+        body.write_frame(Header::new(kind).correlating(1), &mut frame);
+        self.unsaid = self.socket.write_all(&mut [IoSlice::new(&frame)]).err();
     }
 
     fn hear(&mut self) -> Result<(Header, Bytes), ConnectError> {
@@ -80,9 +148,9 @@ impl Talk<'_> {
                 Ok(None) => {}
                 Err(_) => return Err(self.no_frame()),
             }
-            let left = self.deadline.saturating_duration_since(Instant::now());
+            let left = self.attempt.deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(ConnectError::TimedOut { timeout: self.timeout });
+                return Err(ConnectError::TimedOut { timeout: self.attempt.timeout });
             }
             if self.socket.wait(true, false, Some(left)).map_err(ConnectError::Network)?.readable {
                 match self.socket.read(self.inbox.space()) {
@@ -96,7 +164,7 @@ impl Talk<'_> {
     }
 
     fn no_frame(&self) -> ConnectError {
-        match self.address {
+        match self.attempt.address {
             Address::Tcp { host, port } if self.inbox.unread().starts_with(&TLS_ALERT) => {
                 ConnectError::SpeaksTls { address: Address::Tls { host: host.clone(), port: *port } }
             }
@@ -114,14 +182,20 @@ impl Talk<'_> {
     }
 }
 
-fn read_answer(header: Header, payload: &Bytes, options: &Options) -> Result<Session, ConnectError> {
-    if header.frame_type() != Some(Type::Welcome) {
-        return Err(match Event::read(header, payload.clone(), 0, 0) {
-            Ok(Some(Event::Error(failure) | Event::Goodbye(failure))) => ConnectError::Refused(failure),
-            _ => ConnectError::NotARelay("its first frame is neither WELCOME nor ERROR"),
-        });
+const fn unreadable(what: &'static str) -> ConnectError {
+    ConnectError::NotARelay(what)
+}
+
+/// What the relay says instead of welcoming.
+fn refusal(header: Header, payload: &Bytes) -> ConnectError {
+    match Event::read(header, payload.clone(), 0, 0) {
+        Ok(Some(Event::Error(failure) | Event::Goodbye(failure))) => ConnectError::Refused(failure),
+        _ => ConnectError::NotARelay("it says neither WELCOME nor ERROR"),
     }
-    let welcome = Welcome::parse(payload).map_err(|_| ConnectError::NotARelay("its WELCOME cannot be read"))?;
+}
+
+/// What holds from here on.
+fn agreed(welcome: &Welcome<'_>, options: &Options) -> Result<Session, ConnectError> {
     if welcome.version != VERSION {
         return Err(ConnectError::NotARelay("it chose a version that this client did not offer"));
     }
@@ -134,5 +208,6 @@ fn read_answer(header: Header, payload: &Bytes, options: &Options) -> Result<Ses
         epoch_us: welcome.epoch_us,
         address: welcome.address.to_owned(),
         agent: welcome.agent.to_owned(),
+        user: welcome.user.map(str::to_owned),
     })
 }

@@ -30,6 +30,11 @@ pub enum ConnectError {
         /// The address at which it may be reached.
         address: Address,
     },
+    /// The relay has welcomed a client that wanted to prove who it is, and has not asked it to: it may be another one
+    /// than was meant.
+    NotAsked,
+    /// The relay could not prove that it knows the user, or speaks as none that does; this is what is wrong.
+    Unproven(String),
     /// There is no TLS with the relay, or none that may be relied on.
     Tls(TlsError),
 }
@@ -39,7 +44,9 @@ impl ConnectError {
     #[must_use]
     pub const fn may_retry(&self) -> bool {
         match self {
-            Self::BadOptions(_) | Self::NotARelay(_) | Self::SpeaksTls { .. } => false,
+            Self::BadOptions(_) | Self::NotARelay(_) | Self::SpeaksTls { .. } | Self::NotAsked | Self::Unproven(_) => {
+                false
+            }
             Self::Network(_) | Self::TimedOut { .. } => true,
             Self::Refused(failure) => failure.may_return(),
             Self::Tls(error) => error.may_retry(),
@@ -71,6 +78,10 @@ impl fmt::Display for ConnectError {
             Self::Refused(failure) => write!(f, "the relay refused: {failure}"),
             Self::NotARelay(why) => write!(f, "this is no switchboard relay: {why}"),
             Self::SpeaksTls { address } => write!(f, "that port speaks TLS: write {address}"),
+            Self::NotAsked => f.write_str(
+                "this relay does not ask who anybody is: it is another than was meant, or needs no credentials",
+            ),
+            Self::Unproven(why) => write!(f, "the relay has not proved that it knows the user: {why}"),
             Self::Tls(error) => error.fmt(f),
         }
     }

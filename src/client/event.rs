@@ -87,6 +87,8 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// The versions that the relay speaks, lowest and highest, where that is the trouble.
     pub versions: Option<(u8, u8)>,
+    /// The ways to authenticate that the relay offers on this connection, where that is the trouble.
+    pub mechanisms: Vec<String>,
 }
 
 impl Failure {
@@ -116,6 +118,7 @@ impl Failure {
             client: reason.client,
             retry_after: reason.retry_ms.map(|ms| Duration::from_millis(u64::from(ms))),
             versions: reason.versions,
+            mechanisms: reason.mechanisms.iter().flatten().map(|&mechanism| mechanism.to_owned()).collect(),
         }
     }
 }
@@ -134,10 +137,13 @@ impl fmt::Display for Failure {
             // A sentence goes on behind its text.
             (text, _) => write!(f, "{} ({name})", text.strip_suffix('.').unwrap_or(text)),
         }?;
-        match self.versions {
-            Some((min, max)) => write!(f, "; the relay speaks versions {min} to {max}"),
-            None => Ok(()),
+        if let Some((min, max)) = self.versions {
+            write!(f, "; the relay speaks versions {min} to {max}")?;
         }
+        if !self.mechanisms.is_empty() {
+            write!(f, "; it takes {} here", self.mechanisms.join(", "))?;
+        }
+        Ok(())
     }
 }
 
@@ -482,6 +488,8 @@ mod tests {
         failure = Failure { code_number: 3999, versions: Some((2, 4)), ..Failure::default() };
         assert_eq!(failure.to_string(), "3999; the relay speaks versions 2 to 4");
         assert!(failure.closes() && !failure.may_return());
+        failure = Failure { mechanisms: vec!["SCRAM-SHA-256".into(), "TOKEN".into()], ..Failure::default() };
+        assert!(failure.to_string().ends_with("; it takes SCRAM-SHA-256, TOKEN here"), "{failure}");
         assert_eq!(Failure::default().to_string(), "no reason was given");
     }
 }

@@ -1,6 +1,7 @@
 //! A blocking client of a relay: connect, send, receive, know who is here.
 //!
-//! Place in the flow: the commands and the examples stand on it, and it stands on [`wire`](crate::wire) alone.
+//! Place in the flow: the commands and the examples stand on it, and it stands on [`wire`](crate::wire) and, to prove a
+//! password, on [`auth`](crate::auth).
 //! A [`Client`] splits into a [`Sender`], of which any thread may have one, and a [`Receiver`], whose owner
 //! turns the stream into [`Event`]s and answers the relay's and the peers' PINGs on the way. A
 //! [`Directory`] keeps who is here, a [`Backoff`] says how long to wait before connecting again.
@@ -25,11 +26,31 @@
 //! }
 //! # Ok(()) }
 //! ```
+//!
+//! Over a network that others use, a `tls://` address has the relay's certificate and name checked, and credentials say
+//! who the client is:
+//!
+//! ```no_run
+//! use switchboard::client::{Address, Client, Credentials, Options, Tls};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let address: Address = "tls://relay.example.org".parse()?;
+//! let options = Options {
+//!     // Without a file: the authorities that the system knows.
+//!     tls: Tls { ca: Some("relay.pem".into()), identity: None },
+//!     credentials: Some(Credentials::Password { user: "ada".into(), password: "correct horse".into() }),
+//!     ..Options::named("ada/desk")
+//! };
+//! let client = Client::connect(&address, &options)?;
+//! println!("authenticated as {:?}", client.session().user);
+//! # Ok(()) }
+//! ```
 
 mod address;
 mod backoff;
 mod connect;
 mod connect_error;
+mod credentials;
 mod directory;
 mod event;
 mod inbox;
@@ -46,6 +67,7 @@ mod tls;
 pub use address::{Address, AddressError};
 pub use backoff::{Backoff, DELAY_FIRST, DELAY_MAX, STOOD_WELL};
 pub use connect_error::ConnectError;
+pub use credentials::{Credentials, Secret};
 pub use directory::{Directory, Happening, Step};
 pub use event::{Change, Closed, Delta, Event, Failure, JoinedRoom, Message, Peer, Pong, ReceiptFor, Snapshot};
 pub use options::{CONNECT_TIMEOUT_DEFAULT, Options};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Address, Tls};
+use super::credentials::Proof;
+use super::{Address, Credentials, Tls};
 use crate::wire::control::{Hello, Profile};
 use crate::wire::{
     DETAILS_BYTES_MAX, ENDPOINT_BYTES_MAX, ENDPOINTS_MAX, PAYLOAD_BYTES_CEILING, PAYLOAD_BYTES_DEFAULT,
@@ -10,8 +11,9 @@ use crate::wire::{
 };
 
 /// How long looking up, connecting and being welcomed may take together, unless the options say otherwise:
-/// long enough for a lost SYN to be sent again twice, short enough for a person to wait.
-pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+/// long enough for a lost SYN to be sent again twice and for a relay that answers attempts to authenticate late by some
+/// seconds, short enough for a person to wait.
+pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// What this library calls itself where the application does not say.
 const AGENT_DEFAULT: &str = concat!("switchboard-client/", env!("CARGO_PKG_VERSION"));
 
@@ -37,6 +39,9 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// How the relay is known at a `tls://` address.
     pub tls: Tls,
+    /// What it proves who it is with. With credentials a relay that does not ask is taken for the wrong one; without, a
+    /// certificate of [`Tls::identity`] is offered where the relay asks.
+    pub credentials: Option<Credentials>,
 }
 
 impl Options {
@@ -53,6 +58,7 @@ impl Options {
             agent: AGENT_DEFAULT.into(),
             connect_timeout: CONNECT_TIMEOUT_DEFAULT,
             tls: Tls::default(),
+            credentials: None,
         }
     }
 
@@ -79,11 +85,11 @@ impl Options {
             // Whoever names certificates wants them looked at.
             return Some("certificates are of use with TLS only: write the address as tls://host:port");
         }
-        None
+        self.credentials.as_ref().and_then(|credentials| credentials.fault(address, &self.tls))
     }
 
-    /// The HELLO that says all this.
-    pub(super) fn hello(&self) -> Hello<'_> {
+    /// The HELLO that says all this, and begins to prove it.
+    pub(super) fn hello<'a>(&'a self, proof: &'a Proof) -> Hello<'a> {
         let mut profile = Profile::named(&self.name);
         profile.station = Some(self.station.as_str()).filter(|station| !station.is_empty());
         profile.details = Some(self.details.as_slice()).filter(|details| !details.is_empty());
@@ -94,12 +100,14 @@ impl Options {
         hello.payload_bytes_max = Some(self.payload_bytes_max);
         hello.keepalive_ms = self.keepalive.map(|time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX));
         hello.agent = Some(self.agent.as_str()).filter(|agent| !agent.is_empty());
+        (hello.mechanism, hello.auth_data) = proof.hello();
         hello
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::credentials::Ground;
     use super::*;
     use crate::wire::HELLO_BYTES_MAX;
     use crate::wire::control::Body;
@@ -125,6 +133,16 @@ mod tests {
         let certain = Options { tls: Tls { ca: Some("ca.pem".into()), identity: None }, ..good };
         assert_eq!(certain.fault(&over_tls), None);
         assert!(certain.fault(&plain).is_some_and(|why| why.contains("tls://")));
+        for useless in [
+            Credentials::Certificate,
+            Credentials::Token("".into()),
+            Credentials::Token("x".repeat(1025).into()),
+            Credentials::Password { user: " ada".into(), password: "x".into() },
+            Credentials::Password { user: "ada".into(), password: "".into() },
+        ] {
+            let options = Options { credentials: Some(useless), ..Options::named("ada") };
+            assert!(options.fault(&over_tls).is_some(), "{options:?}");
+        }
     }
 
     #[test]
@@ -136,12 +154,15 @@ mod tests {
             details: vec![1; 1024],
             agent: "a".repeat(256),
             keepalive: Some(Duration::MAX),
+            credentials: Some(Credentials::Token("t".repeat(1024).into())),
             ..Options::named("")
         };
         assert_eq!(options.fault(&Address::default()), None);
         let mut payload = Vec::new();
-        options.hello().write(&mut payload);
+        let ground = Ground { binding: None, is_bindable: true, is_private: true };
+        let proof = Proof::begin(options.credentials.as_ref(), ground).expect("good");
+        options.hello(&proof).write(&mut payload);
         assert!(payload.len() <= HELLO_BYTES_MAX as usize);
-        assert_eq!(Hello::parse(&payload), Ok(options.hello()));
+        assert_eq!(Hello::parse(&payload), Ok(options.hello(&proof)));
     }
 }

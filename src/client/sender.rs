@@ -33,6 +33,8 @@ pub struct Session {
     pub address: String,
     /// The relay's software and version.
     pub agent: String,
+    /// Who this client is authenticated as; `None` at a relay that does not ask.
+    pub user: Option<String>,
 }
 
 /// What the two halves of a connection share.

@@ -28,7 +28,8 @@ const PROXY_HEADER_BYTES_MAX: usize = 4096;
 impl<T: Transport> Engine<T> {
     /// Goes on with some of those who are not in yet.
     pub(super) fn enter_some<S: Service<T>>(&mut self, service: &mut S, now: Time) {
-        let most = self.connections.limits.handshakes_turn_max * if planted::has(Bug::HandshakesAllAtOnce) { 8 } else { 1 };
+        let most =
+            self.connections.limits.handshakes_turn_max * if planted::has(Bug::HandshakesAllAtOnce) { 8 } else { 1 };
         for _ in 0..self.storm_budget(most) {
             let Some(conn) = self.connections.entering.pop_front() else { break };
             self.read_ready(service, conn, now);

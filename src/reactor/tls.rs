@@ -22,9 +22,9 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedConnectionCommon, UnbufferedStatus,
     WriteTraffic,
 };
-use rustls::{CipherSuite, ClientConfig, Error, HandshakeKind, InvalidMessage, ProtocolVersion, ServerConfig};
+use rustls::{ClientConfig, Error, HandshakeKind, ServerConfig};
 
-use super::{Transport, binding};
+use super::{TlsFault, TlsTerms, Transport, binding};
 use crate::planted::{self, Bug};
 use crate::time::Tick;
 
@@ -38,54 +38,6 @@ const RECORDS_MAX: usize = 4;
 /// Ciphertext that is read at once: what it opens to is still in the second-level cache when the service sees it.
 pub(super) const CIPHER_BYTES: usize = 64 * 1024;
 
-/// Why a peer and this side could not speak TLS with each other, or no longer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsFault {
-    /// What the peer sent is no TLS: a port scan, or a client for plain connections.
-    NotTls,
-    /// There is no version, cipher or protocol (ALPN) that both have.
-    NoAgreement,
-    /// The peer's certificate is missing, or does not hold.
-    BadCertificate,
-    /// The peer broke it off by an alert: most often because it does not trust this side's certificate.
-    Rejected,
-    /// What the peer sent breaks the rules, or was changed on its way.
-    Broken,
-}
-
-impl TlsFault {
-    /// Every fault, in the order of the counters.
-    pub const ALL: [Self; 5] = [Self::NotTls, Self::NoAgreement, Self::BadCertificate, Self::Rejected, Self::Broken];
-
-    fn of(error: &Error, is_established: bool) -> Self {
-        match error {
-            Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion)
-                if !is_established =>
-            {
-                Self::NotTls
-            }
-            Error::PeerIncompatible(_) | Error::NoApplicationProtocol => Self::NoAgreement,
-            Error::InvalidCertificate(_) | Error::NoCertificatesPresented | Error::InvalidCertRevocationList(_) => {
-                Self::BadCertificate
-            }
-            Error::AlertReceived(_) => Self::Rejected,
-            _ => Self::Broken,
-        }
-    }
-}
-
-impl fmt::Display for TlsFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotTls => "not TLS",
-            Self::NoAgreement => "no agreement",
-            Self::BadCertificate => "bad certificate",
-            Self::Rejected => "rejected by the peer",
-            Self::Broken => "broken",
-        })
-    }
-}
-
 /// How this side takes part.
 #[derive(Clone, Debug)]
 pub enum TlsRole {
@@ -93,17 +45,6 @@ pub enum TlsRole {
     Server(Arc<ServerConfig>),
     /// It connects, to a server that must prove to have this name.
     Client(Arc<ClientConfig>, ServerName<'static>),
-}
-
-/// What two ends have agreed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TlsTerms {
-    /// The version.
-    pub version: ProtocolVersion,
-    /// The cipher suite.
-    pub suite: CipherSuite,
-    /// Whether an earlier session was taken up, which spares a signature and the check of a certificate.
-    pub is_resumed: bool,
 }
 
 /// Memory that all sessions share: made when the first one needs it.
@@ -282,7 +223,8 @@ impl Session {
             Side::Client(side) => open(side, cipher, plain, outgoing, &mut opened),
         };
         if let Err(error) = done {
-            self.is_broken = true;
+            // Where the library stands cannot be told from outside any more: it is not asked again.
+            (self.is_broken, self.incoming) = (true, Vec::new());
             return Err((TlsFault::of(&error, was_established), error));
         }
         if !was_established {

@@ -220,6 +220,7 @@ impl Relay {
     ///
     /// Who may watch knows who is here, and is told the truth. To others somebody whom they may not address is no other
     /// than somebody who is not here: nobody is found by trying one id after the other.
+    #[inline(never)]
     pub(super) fn check_address(&self, badge: Badge, to: Id) -> Result<(), Code> {
         let Some(access) = self.rights.access(badge) else { return Ok(()) };
         match self.peers.get(to).filter(|peer| peer.is_registered()) {
@@ -230,6 +231,7 @@ impl Relay {
     }
 
     /// Counts what a client was denied, and says so in the log, unless that has said enough.
+    #[cold]
     pub(super) fn note_denial(&mut self, id: Id, denial: Denial, times: u32, now: Time) {
         self.counters.denied[denial.ordinal()] += u64::from(times);
         self.note_held_back(now);

@@ -49,13 +49,30 @@ impl Relay {
         now: Time,
         out: &mut impl Outbox,
     ) {
+        if header.destination.kind() == IdKind::Client && !badge.addresses_only_some() {
+            return self.route_to_one(from, header, &run, out);
+        }
+        self.route_with_care(from, header, run, badge, now, out);
+    }
+
+    /// The same for many, and for clients of those who may address only some. Out of line, so that what most frames take
+    /// stays as short as it would be without.
+    #[inline(never)]
+    fn route_with_care(
+        &mut self,
+        from: Id,
+        header: &Header,
+        run: Run<'_>,
+        badge: Badge,
+        now: Time,
+        out: &mut impl Outbox,
+    ) {
         let to_many = !matches!(header.frame_type(), Some(Type::Ack | Type::Ping | Type::Pong));
         let (client, failure) = match header.destination.kind() {
-            IdKind::Client if badge.addresses_only_some() => match self.check_address(badge, header.destination) {
+            IdKind::Client => match self.check_address(badge, header.destination) {
                 Ok(()) => return self.route_to_one(from, header, &run, out),
                 Err(code) => (Some(header.destination), Failure::of_address(code)),
             },
-            IdKind::Client => return self.route_to_one(from, header, &run, out),
             IdKind::All if to_many && badge.may_send_to_all() => {
                 return self.fan_out(from, header, &run, EVERYBODY, out);
             }
@@ -66,12 +83,11 @@ impl Relay {
             },
             _ => (None, Failure::Code(Code::BadDestination)),
         };
-        let code = failure.code();
         if let Failure::Denied(denial) = failure {
             self.note_denial(from, denial, run.frames, now);
         }
         for frame in Frames::new(run.bytes) {
-            self.refuse(from, Header::read(frame).correlation, code, client, out);
+            self.refuse(from, Header::read(frame).correlation, failure.code(), client, out);
         }
     }
 

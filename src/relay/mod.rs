@@ -180,8 +180,7 @@ impl Relay {
                 let badge = peer.badge;
                 if peer.heard(now) && !planted::has(Bug::AnswerTimed) {
                     // Until now the deadline was that of the answer, which is further away than the next silence.
-                    self.watch_silence(from, now, out);
-                    self.show_life(from, now, out);
+                    self.answer_asked(from, now, out);
                 }
                 self.counters.frames_in += u64::from(run.frames);
                 self.counters.bytes_in += run.bytes.len() as u64;

@@ -129,6 +129,13 @@ impl Relay {
         }
     }
 
+    /// A client has answered that was asked for a sign of life.
+    #[inline(never)]
+    pub(super) fn answer_asked(&mut self, id: Id, now: Time, out: &mut impl Outbox) {
+        self.watch_silence(id, now, out);
+        self.show_life(id, now, out);
+    }
+
     /// Has a client looked at when it has been silent for its keepalive.
     pub(super) fn watch_silence(&mut self, id: Id, heard: Time, out: &mut impl Outbox) {
         let Some(keepalive_ms) = self.peers.get(id).map(|peer| peer.keepalive_ms) else { return };

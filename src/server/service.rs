@@ -6,13 +6,13 @@ use log::{info, log_enabled};
 
 use super::frame_log;
 use super::tls::certificate_name;
-use crate::auth::Users;
+use crate::auth::{Mechanism, Users};
 use crate::origin::Origin;
 use crate::outgoing::{Lane, Outgoing, SendError};
 use crate::reactor::{
     CloseReason, ConnId, Connections, PeerAddr, Progress, Refusal, Service, TlsFault, Transport, Unsent,
 };
-use crate::relay::{Input, Outbox, Relay};
+use crate::relay::{Denial, Input, Outbox, Relay};
 use crate::time::Time;
 use crate::wire::control::{Body, ErrorBody, Reason};
 use crate::wire::{Code, Header, Id, LENGTH_BYTES, Next, Type, next_run};
@@ -98,6 +98,10 @@ impl RelayService {
         );
         log_table("closed", Code::ALL, &relay.closed);
         log_table("refused", Code::ALL, &relay.refused);
+        let mechanisms = Mechanism::ALL.map(Mechanism::name);
+        log_table("authenticated by", &mechanisms, &relay.authenticated);
+        log_table("not authenticated by", &mechanisms, &relay.auth_failed);
+        log_table("denied", &Denial::ALL.map(Denial::name), &relay.denied);
         log_table("not let in", &Refusal::ALL, &reactor.refused);
         log_table("ended before they were in", &BEFORE_THE_RELAY, &BEFORE_THE_RELAY.map(|why| reactor.closed(why)));
         log_table("no TLS", &TlsFault::ALL, &reactor.tls_faults);

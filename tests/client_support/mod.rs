@@ -96,6 +96,7 @@ pub(crate) fn run(relay: &str, arguments: &[&str], input: &[u8]) -> Output {
 fn command(relay: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(BINARY);
     command.args(arguments).env("SWITCHBOARD_ADDR", relay).env_remove("USER");
+    command.env_remove("SWITCHBOARD_PASSWORD").env_remove("SWITCHBOARD_TOKEN");
     command
 }
 

@@ -159,7 +159,10 @@ pub(crate) fn storm(scene: &mut Scene) {
     }
     let handshakes = scene.relay.counters().total("handshakes") - before.total("handshakes");
     assert_eq!(handshakes, (storms * clients) as u64, "each came once");
-    scene.note(format!("{storms} × {clients} lost and back over TLS; all registered after {:.1?}", lasted / storms as u32));
+    scene.note(format!(
+        "{storms} × {clients} lost and back over TLS; all registered after {:.1?}",
+        lasted / storms as u32
+    ));
 }
 
 /// Is the crowd of a storm over TLS.

@@ -36,7 +36,8 @@ pub(crate) fn port_scan(scene: &mut Scene) {
     assert_eq!(counters.before("abandoned") - before.before("abandoned"), tls, "{counters:?}");
     assert_eq!(counters.closed("HUNG_UP") - before.closed("HUNG_UP"), plain, "{counters:?}");
     let log = scene.relay.log();
-    let noise: Vec<&String> = log[lines..].iter().filter(|line| line.contains("127.0.") || line.contains("WARN")).collect();
+    let noise: Vec<&String> =
+        log[lines..].iter().filter(|line| line.contains("127.0.") || line.contains("WARN")).collect();
     assert!(noise.is_empty(), "{noise:?}");
     scene.note(format!("{plain} at the plain port, {tls} at that for TLS; one number each, no line in the log"));
 }
@@ -81,7 +82,9 @@ pub(crate) fn browser(scene: &mut Scene) {
     assert_eq!(counters.closed("NOT_SWITCHBOARD") - before.closed("NOT_SWITCHBOARD"), 2 * visits);
     assert_eq!(counters.no_tls("not TLS") - before.no_tls("not TLS"), visits, "{counters:?}");
     assert_eq!(counters.no_tls("no agreement") - before.no_tls("no agreement"), visits, "{counters:?}");
-    scene.note(format!("{visits} visits to each port with HTTP and with HTTPS (h2): NOT_SWITCHBOARD, or an alert that says why"));
+    scene.note(format!(
+        "{visits} visits to each port with HTTP and with HTTPS (h2): NOT_SWITCHBOARD, or an alert that says why"
+    ));
 }
 
 /// What a relay has still to say before it closes.
@@ -109,7 +112,11 @@ pub(crate) fn slow_loris(scene: &mut Scene) {
     let (hello, crowded) = (closed("HELLO_TIMEOUT") + closed("FRAME_TIMEOUT"), closed("CROWDED_OUT"));
     let handshake = counters.before("handshake overdue") - before.before("handshake overdue");
     let entering = counters.before("crowded out") - before.before("crowded out");
-    assert_eq!(hello + crowded + handshake + entering, count as u64, "each is ended for one of these reasons: {counters:?}");
+    assert_eq!(
+        hello + crowded + handshake + entering,
+        count as u64,
+        "each is ended for one of these reasons: {counters:?}"
+    );
     scene.note(format!(
         "{count}, a third silent, a third in the handshake, a third in HELLO: {hello} × HELLO_TIMEOUT, {handshake} × \
          handshake overdue, {} × crowded out",

@@ -15,8 +15,7 @@ fn a_record_that_was_sealed_opens_to_what_it_was_and_larger_ones_cost_more() {
         assert_eq!(record[..100], [round; 100]);
     }
     let mut lines = vec![line];
-    let (small, large) =
-        (measure(&mut lines, 100).expect("a figure"), measure(&mut lines, 16_000).expect("a figure"));
+    let (small, large) = (measure(&mut lines, 100).expect("a figure"), measure(&mut lines, 16_000).expect("a figure"));
     assert!(large.0 > small.0 && large.1 > small.1, "{small:?} {large:?}");
 }
 

@@ -1,6 +1,7 @@
 //! A relay of the crate's own in a process of its own, and what it says.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -19,8 +20,13 @@ pub(crate) struct Relay {
 impl Relay {
     /// Starts a relay on a port that the system chooses.
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with further arguments.
+    pub(crate) fn start_with(arguments: &[&OsStr]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_switchboard"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--log-level", "off"]);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--log-level", "off"]).args(arguments);
         let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the relay starts");
         let mut line = String::new();
         let stdout = process.stdout.take().expect("piped");

@@ -10,6 +10,8 @@
 //! clock.rs     what the loop takes for a stop of the process, and what for work
 //! gate.rs      who gets in, and how much who is in may send
 //! tls.rs       TLS between sockets and service
+//! tls_client.rs TLS that this side begins
+//! tls_fragments.rs messages of the handshake that come in part, or with others behind them
 //! sockets.rs   the same promises on sockets of the system, and what only they have
 //! ```
 
@@ -24,6 +26,8 @@ mod reading;
 mod sockets;
 mod support;
 mod tls;
+mod tls_client;
+mod tls_fragments;
 #[path = "../support/tls.rs"]
 mod tls_support;
 mod turnover;

@@ -184,12 +184,18 @@ impl Drop for Pipe {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Told {
     Open,
+    /// A handshake that this side began is over.
+    Established,
     Message(Vec<u8>),
     End,
     Overdue,
     Deadline,
     Written(u64),
-    Close { reason: CloseReason, cut: Vec<u8>, whole: Vec<u8> },
+    Close {
+        reason: CloseReason,
+        cut: Vec<u8>,
+        whole: Vec<u8>,
+    },
 }
 
 pub(crate) const fn closed(reason: CloseReason) -> Told {
@@ -206,6 +212,7 @@ pub(crate) struct Script<T: Transport> {
     /// In the place of closing.
     pub(crate) end: Option<Hook<T, ()>>,
     pub(crate) written: Option<Hook<T, ()>>,
+    pub(crate) established: Option<Hook<T, ()>>,
     pub(crate) close: Option<Hook<T, ()>>,
     pub(crate) refusal: Vec<u8>,
     /// Sources of the program that were ready.
@@ -237,6 +244,7 @@ impl<T: Transport> Script<T> {
             data: Box::new(data),
             end: None,
             written: None,
+            established: None,
             close: None,
             refusal: Vec::new(),
             sources: Vec::new(),
@@ -264,6 +272,13 @@ impl<T: Transport> Script<T> {
 impl<T: Transport> Service<T> for Script<T> {
     fn on_open(&mut self, _: &mut Connections<T>, conn: ConnId, _: PeerAddr, _: usize, _: Time) {
         self.told.push((conn, Told::Open));
+    }
+
+    fn on_established(&mut self, io: &mut Connections<T>, conn: ConnId, _: Time) {
+        self.told.push((conn, Told::Established));
+        if let Some(hook) = &mut self.established {
+            hook(io, conn);
+        }
     }
 
     fn on_data(&mut self, io: &mut Connections<T>, conn: ConnId, data: &mut [u8], _: Time) -> Progress {

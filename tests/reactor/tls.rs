@@ -93,7 +93,7 @@ fn established(bench: &mut Bench, keys: &Keys) -> (ConnId, Client) {
     (conn, client)
 }
 
-fn shake_hands(bench: &mut Bench, client: &mut Client) {
+pub(crate) fn shake_hands(bench: &mut Bench, client: &mut Client) {
     while client.tls.is_handshaking() || client.tls.wants_write() {
         client.send();
         bench.settle();
@@ -101,7 +101,7 @@ fn shake_hands(bench: &mut Bench, client: &mut Client) {
     }
 }
 
-fn send(bench: &mut Bench, conn: ConnId, bytes: &[u8]) -> Result<(), SendError> {
+pub(crate) fn send(bench: &mut Bench, conn: ConnId, bytes: &[u8]) -> Result<(), SendError> {
     bench.io().send(conn, &mut Outgoing::to_one(bytes), Lane::Traffic)
 }
 

@@ -217,8 +217,8 @@ impl Doors {
 
     fn door(&self, random: &mut fastrand::Rng) -> Door {
         let is_spoilt = random.u8(..) < self.spoilt_share;
-        let tls = (random.u8(..) < self.tls_share)
-            .then(|| if random.u8(..4) == 0 { Version::V12 } else { Version::V13 });
+        let tls =
+            (random.u8(..) < self.tls_share).then(|| if random.u8(..4) == 0 { Version::V12 } else { Version::V13 });
         let proxy = (self.has_proxy && random.u8(..) < self.proxy_share).then(|| match random.u8(..16) {
             0 if is_spoilt => Speech::Nothing,
             1..=3 if is_spoilt => Speech::Bad,

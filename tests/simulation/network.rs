@@ -419,7 +419,9 @@ impl Wire {
 
     /// Whether everything that the relay has read has been consumed.
     pub(crate) fn is_all_consumed(&self) -> bool {
-        self.secure.is_none() && self.unconsumed.len() == self.arrived.len() + self.road.iter().map(|(_, piece)| piece.len()).sum::<usize>()
+        self.secure.is_none()
+            && self.unconsumed.len()
+                == self.arrived.len() + self.road.iter().map(|(_, piece)| piece.len()).sum::<usize>()
     }
 
     /// What the relay has written and its client has not read.

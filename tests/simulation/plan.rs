@@ -225,7 +225,12 @@ impl Plan {
         let mut steps: Vec<Step> = Vec::new();
         if crowd > 20 {
             let line = swarm.line();
-            steps.push(Step { number: 0, client: 0, action: Action::Crowd { count: crowd, line, door: Door::PLAIN }, turns: 20 });
+            steps.push(Step {
+                number: 0,
+                client: 0,
+                action: Action::Crowd { count: crowd, line, door: Door::PLAIN },
+                turns: 20,
+            });
         }
         // Once at most, and where it takes little.
         let may_play = crowd <= 20 && queue_bytes_max <= 64 * 1024 && swarm.random.bool();

@@ -91,7 +91,10 @@ impl Service<Pipe> for Tap {
 
     fn on_end(&mut self, io: &mut Connections<Pipe>, conn: ConnId, now: Time) {
         self.judge.watch_outputs();
-        assert!(!self.peers.borrow()[&conn].wire().is_truncated(), "{conn:?} has not said over TLS that nothing follows");
+        assert!(
+            !self.peers.borrow()[&conn].wire().is_truncated(),
+            "{conn:?} has not said over TLS that nothing follows"
+        );
         self.service.on_end(io, conn, now);
         self.judge.ended(id_of(conn));
         self.compare();

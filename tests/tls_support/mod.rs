@@ -184,44 +184,61 @@ impl Write for Pieces {
 /// The relay's end of one connection.
 pub(crate) struct Line(pub(crate) StreamOwned<ServerConnection, Pieces>);
 
-impl Line {
-    pub(crate) fn read(&mut self) -> (Header, Vec<u8>) {
-        self.try_read().expect("a frame")
+/// Frames over any stream.
+pub(crate) trait Frames {
+    fn stream(&mut self) -> &mut (impl Read + Write);
+
+    fn frame(&mut self) -> (Header, Vec<u8>) {
+        self.try_frame().expect("a frame")
     }
 
-    pub(crate) fn try_read(&mut self) -> io::Result<(Header, Vec<u8>)> {
+    fn try_frame(&mut self) -> io::Result<(Header, Vec<u8>)> {
         let mut frame = vec![0; HEADER_BYTES];
-        self.0.read_exact(&mut frame[..LENGTH_BYTES])?;
+        self.stream().read_exact(&mut frame[..LENGTH_BYTES])?;
         let length = u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]) as usize;
         frame.resize(LENGTH_BYTES + length, 0);
-        self.0.read_exact(&mut frame[LENGTH_BYTES..])?;
+        self.stream().read_exact(&mut frame[LENGTH_BYTES..])?;
         Ok((Header::read(&frame), frame.split_off(HEADER_BYTES)))
     }
 
-    pub(crate) fn write<'a>(&mut self, header: Header, body: &impl Body<'a>) {
+    fn say<'a>(&mut self, header: Header, body: &impl Body<'a>) {
         let mut frame = Vec::new();
         body.write_frame(header, &mut frame);
-        self.0.write_all(&frame).expect("sent");
+        self.stream().write_all(&frame).expect("sent");
     }
 
-    pub(crate) fn write_payload(&mut self, header: Header, payload: &[u8]) {
+    fn say_payload(&mut self, header: Header, payload: &[u8]) {
         let mut frame = Vec::new();
         header.write_frame(&mut frame, |out| out.extend_from_slice(payload));
-        self.0.write_all(&frame).expect("sent");
+        self.stream().write_all(&frame).expect("sent");
     }
 
     /// Takes the HELLO and welcomes.
-    pub(crate) fn welcome(&mut self) {
-        let (header, payload) = self.read();
+    fn welcome(&mut self) {
+        let (header, payload) = self.frame();
         Hello::parse(&payload).expect("a HELLO");
         self.welcome_to(header);
     }
 
     /// Answers a HELLO that was read.
-    pub(crate) fn welcome_to(&mut self, hello: Header) {
-        self.write(Header::new(Type::Welcome).correlating(hello.correlation), &welcome());
+    fn welcome_to(&mut self, hello: Header) {
+        self.say(Header::new(Type::Welcome).correlating(hello.correlation), &welcome());
     }
+}
 
+impl Frames for Line {
+    fn stream(&mut self) -> &mut (impl Read + Write) {
+        &mut self.0
+    }
+}
+
+impl Frames for TcpStream {
+    fn stream(&mut self) -> &mut (impl Read + Write) {
+        self
+    }
+}
+
+impl Line {
     /// Says that nothing more comes.
     pub(crate) fn say_end(&mut self) {
         self.0.conn.send_close_notify();
@@ -263,6 +280,14 @@ pub(crate) fn listen_tls(
         let connection = ServerConnection::new(config).expect("a configuration");
         run(Line(StreamOwned::new(connection, Pieces { stream, bytes: piece_bytes })));
     })
+}
+
+/// The next connection to a port.
+pub(crate) fn accept(listener: &TcpListener, config: &Arc<ServerConfig>) -> Line {
+    let (stream, _) = listener.accept().expect("a client");
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    let connection = ServerConnection::new(Arc::clone(config)).expect("a configuration");
+    Line(StreamOwned::new(connection, Pieces { stream, bytes: usize::MAX }))
 }
 
 /// The address of a port at the host that all certificates here are for.

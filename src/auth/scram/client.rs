@@ -99,7 +99,7 @@ impl ClientExchange {
         let mut attributes = Attributes::of(server_first);
         let (nonce, salt, iterations) = (attributes.take('r')?, attributes.take('s')?, attributes.take('i')?);
         attributes.finish()?;
-        if !is_nonce(nonce) || !nonce.strip_prefix(&self.nonce).is_some_and(|own| !own.is_empty()) {
+        if !is_nonce(nonce) || nonce.strip_prefix(&self.nonce).is_none_or(str::is_empty) {
             return Err(ScramError::Nonce);
         }
         let salt = STANDARD.decode(salt).map_err(|_| ScramError::Malformed)?;

@@ -65,8 +65,9 @@ impl ServerExchange {
     ) -> Result<(Self, String), ScramError> {
         let first = ClientFirst::parse(text(client_first)?)?;
         match (first.flag, plus, binding) {
-            (Flag::Bound, true, Binding::Exporter(_)) | (Flag::Cannot, false, _) => {}
-            (Flag::CouldHave, false, Binding::None) => {}
+            (Flag::Bound, true, Binding::Exporter(_))
+            | (Flag::Cannot, false, _)
+            | (Flag::CouldHave, false, Binding::None) => {}
             (Flag::CouldHave, false, Binding::Exporter(_)) => return Err(ScramError::Downgrade),
             _ => return Err(ScramError::Binding),
         }

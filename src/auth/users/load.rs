@@ -31,6 +31,21 @@ impl fmt::Display for FileError {
 
 impl std::error::Error for FileError {}
 
+/// The text of a users file.
+///
+/// # Errors
+/// With the first line that is not UTF-8, or if there is more of it than [`FILE_BYTES_MAX`].
+pub fn text_of(bytes: Vec<u8>) -> Result<String, FileError> {
+    if bytes.len() > FILE_BYTES_MAX {
+        return Err(FileError { line: 1, what: format!("the file has more than {} MiB", FILE_BYTES_MAX >> 20) });
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = before.split(|byte| *byte == b'\n').count();
+        FileError { line, what: "it is not UTF-8".into() }
+    })
+}
+
 /// A users file that is being read.
 #[derive(Debug)]
 pub struct Loader {
@@ -71,14 +86,7 @@ impl Loader {
     /// # Errors
     /// With the first line that is not UTF-8, or if there is too much of it.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, FileError> {
-        if bytes.len() > FILE_BYTES_MAX {
-            return Err(FileError { line: 1, what: format!("the file has more than {} MiB", FILE_BYTES_MAX >> 20) });
-        }
-        String::from_utf8(bytes).map(Self::new).map_err(|error| {
-            let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-            FileError { line, what: "it is not UTF-8".into() }
-        })
+        text_of(bytes).map(Self::new)
     }
 
     /// Reads at most so many lines.

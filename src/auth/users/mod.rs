@@ -11,6 +11,7 @@
 //! file's secret, so that it is the same whenever somebody asks, and with the iterations of one of the users. The path
 //! through the code is the same, and so is the work.
 
+pub mod edit;
 mod line;
 mod load;
 
@@ -20,7 +21,7 @@ use std::hash::{BuildHasher, RandomState};
 use aws_lc_rs::hmac;
 use hashbrown::HashTable;
 
-pub use load::{FileError, Loader, Progress};
+pub use load::{FileError, Loader, Progress, text_of};
 
 use super::access::Access;
 use super::crypto::{KEY_BYTES, hmac_key, hmac_with};
@@ -238,3 +239,6 @@ impl fmt::Debug for Users {
         write!(f, "Users({})", self.len())
     }
 }
+
+#[cfg(test)]
+mod tests;

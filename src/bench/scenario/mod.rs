@@ -133,7 +133,7 @@ impl Work {
 /// measured until then, and says so. A soak speaks to a switchboard relay by itself, whatever the dialect.
 pub fn run<D: Dialect>(work: &Work, dialect: D, target: &mut Target, progress: &mut Progress, stop: &Stop) -> Report {
     if work.scenario == Scenario::Soak {
-        return soak(work, None, target, progress, stop);
+        return soak(work, None, None, target, progress, stop);
     }
     let mut report = Report {
         scenario: work.scenario.name().to_owned(),

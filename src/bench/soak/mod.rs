@@ -22,6 +22,7 @@ use acts::Acts;
 use crowd::{Crowd, Place};
 use series::Series;
 
+use super::login::Login;
 use super::progress::Progress;
 use super::report::{Arrival, Latency, Report};
 use super::rig::{CONNECTING_TURN_MAX, HANDSHAKES_TURN_MAX, Trouble, lossy, memory};
@@ -54,6 +55,7 @@ const WAITING_BYTES_MAX: usize = 256 << 20;
 pub fn soak(
     work: &Work,
     keepalive: Option<Duration>,
+    login: Option<Login>,
     target: &mut Target,
     progress: &mut Progress,
     stop: &Stop,
@@ -65,7 +67,7 @@ pub fn soak(
         ..Report::default()
     };
     let mut findings = Findings::default();
-    match Soak::new(work, keepalive, target, progress, stop) {
+    match Soak::new(work, keepalive, login, target, progress, stop) {
         Ok(mut soak) => {
             let ended = soak.run(&mut report, &mut findings);
             soak.conclude(&mut report, findings, ended);
@@ -91,6 +93,7 @@ impl<'a> Soak<'a> {
     fn new(
         work: &'a Work,
         keepalive: Option<Duration>,
+        login: Option<Login>,
         target: &'a mut Target,
         progress: &'a mut Progress,
         stop: &'a Stop,
@@ -110,7 +113,7 @@ impl<'a> Soak<'a> {
         let reactor =
             Reactor::new::<Crowd>(limits).map_err(|error| Trouble(format!("the system grants no poll: {error}")))?;
         let keepalive_ms = keepalive.map(|time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX));
-        let crowd = Crowd::new(work, keepalive_ms, Acts::new(work));
+        let crowd = Crowd::new(work, keepalive_ms, login, Acts::new(work));
         let series = Series::new(work.time, target);
         Ok(Self { reactor, crowd, series, work, target, progress, stop, next_check: Instant::now() })
     }

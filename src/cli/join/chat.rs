@@ -275,7 +275,8 @@ impl Chat {
             Step::WatchAgain => self.watch(),
             Step::Complete if self.introduce => {
                 self.introduce = false;
-                let line = words::introduction(&self.address, &self.name, &self.directory);
+                let user = self.sender.as_ref().and_then(|sender| sender.session().user.as_deref());
+                let line = words::introduction(&self.address, &self.name, user, &self.directory);
                 self.show(line);
                 self.shown.append(&mut self.joined_early);
             }

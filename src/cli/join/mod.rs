@@ -20,9 +20,9 @@ use clap::Args;
 use self::chat::Chat;
 use self::terminal::{Input, Prompts, Screen};
 use super::link::{Leave, Link, Notice};
+use super::login::{Login, Unnamed};
 use super::{ADDRESS_VARIABLE, Trouble, parse_address, parse_name, signals};
 use crate::client::{Address, Options};
-use crate::wire::PAYLOAD_BYTES_CEILING;
 
 /// How long answers may be outstanding after the end of input.
 const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,10 +37,10 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Without a terminal it reads plain lines, prints plain lines, and leaves at the end of input.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The relay's address.
+    /// The relay's address: host:port, tls://host:port, or unix:/path.
     #[arg(value_parser = parse_address, default_value_t, env = ADDRESS_VARIABLE)]
     addr: Address,
-    /// Your name [default: that of the user].
+    /// Your name [default: that of --user, or else of the system's user].
     #[arg(long)]
     name: Option<String>,
     /// Where you are, in your own words.
@@ -49,6 +49,8 @@ pub(super) struct Arguments {
     /// A room to join at once; may be repeated.
     #[arg(long, value_parser = parse_name)]
     room: Vec<String>,
+    #[command(flatten)]
+    login: Login,
 }
 
 /// What the three threads, and a signal, have to say.
@@ -60,14 +62,10 @@ enum Item {
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
-    let name = arguments.name.or_else(|| std::env::var("USER").ok().filter(|user| !user.is_empty()));
-    let name = name.ok_or_else(|| Trouble::Usage("say who you are with --name NAME: $USER is not set".into()))?;
-    let options = Options {
-        station: arguments.station,
-        payload_bytes_max: PAYLOAD_BYTES_CEILING,
-        ..Options::named(name.clone())
-    };
-    let options = Arc::new(Mutex::new(options));
+    let system_user = std::env::var("USER").ok().filter(|user| !user.is_empty());
+    let options = arguments.login.options(arguments.name, Unnamed::Person(system_user.as_deref()))?;
+    let name = options.name.clone();
+    let options = Arc::new(Mutex::new(Options { station: arguments.station, ..options }));
     let leave = Arc::new(Leave::default());
     let (items, inbox) = mpsc::channel();
     let link = Link {

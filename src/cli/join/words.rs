@@ -129,10 +129,12 @@ pub(super) fn pong(name: &str, pong: &Pong) -> String {
     format!("* {}: {round_trip}{offset}", output::one_line(name))
 }
 
-pub(super) fn introduction(address: &str, name: &str, directory: &Directory) -> String {
+/// Where one is, as whom, and who else is there. The relay's word for the user is told where it asks for one.
+pub(super) fn introduction(address: &str, name: &str, user: Option<&str>, directory: &Directory) -> String {
     let mut others: Vec<&Peer> = directory.iter().filter(|peer| peer.name != name).collect();
     others.sort_by(|a, b| a.name.cmp(&b.name));
-    let head = format!("* connected to {address} as {name}; ");
+    let user = user.map_or_else(String::new, |user| format!(", authenticated as {}", output::one_line(user)));
+    let head = format!("* connected to {address} as {name}{user}; ");
     if others.is_empty() {
         return head + "nobody else is here";
     }
@@ -185,6 +187,16 @@ mod tests {
             let room = JoinedRoom { correlation: 1, room: Id::room(1, 1), name: "tea".into(), members };
             assert_eq!(joined(&room), format!("* you are in #tea, with {with}; /to #tea talks to them"));
         }
+    }
+
+    #[test]
+    fn one_is_introduced_with_the_user_where_the_relay_asks_for_one() {
+        let nobody = Directory::default();
+        assert_eq!(introduction("h:1", "ada", None, &nobody), "* connected to h:1 as ada; nobody else is here");
+        assert_eq!(
+            introduction("h:1", "ada/desk", Some("ada"), &nobody),
+            "* connected to h:1 as ada/desk, authenticated as ada; nobody else is here"
+        );
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use rustls::ClientConnection;
+use rustls::{ClientConnection, ProtocolVersion};
 
 use super::{Plan, TlsError};
 use crate::client::stream::Stream;
@@ -139,9 +139,11 @@ impl Plan {
 }
 
 impl Channel {
-    /// What this connection can be told from every other by: RFC 9266, tls-exporter.
+    /// What this connection can be told from every other by: RFC 9266, tls-exporter. A relay has it with TLS 1.3 only.
     pub(in crate::client) fn binding(&self) -> Option<[u8; 32]> {
-        lock(&self.connection).export_keying_material([0; 32], BINDING_LABEL, Some(b"")).ok()
+        let connection = lock(&self.connection);
+        let is_unique = connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        is_unique.then(|| connection.export_keying_material([0; 32], BINDING_LABEL, Some(b"")).ok()).flatten()
     }
 
     pub(in crate::client) fn read(&self, stream: &Stream, buffer: &mut [u8]) -> io::Result<usize> {

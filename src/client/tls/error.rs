@@ -106,7 +106,7 @@ impl TlsError {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Self::NotValidYet,
             CertificateError::BadEncoding => Self::BadCertificate("it is damaged".into()),
             CertificateError::BadSignature => {
-                Self::BadCertificate("its signature, or that of the handshake, is wrong".into())
+                Self::BadCertificate("the relay has not proved that it has its key".into())
             }
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                 Self::BadCertificate("it is not meant for a server".into())

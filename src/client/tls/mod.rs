@@ -12,6 +12,8 @@
 
 mod channel;
 mod error;
+#[cfg(test)]
+mod tests;
 mod trust;
 
 use std::path::{Path, PathBuf};
@@ -23,6 +25,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::version::{TLS12, TLS13};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 pub(super) use self::channel::{Channel, Fault};
 pub use self::error::TlsError;
@@ -95,6 +98,18 @@ impl Tls {
 }
 
 impl Identity {
+    /// Whose certificate it is, as a relay sees it: its common name, if it can be read and has exactly one.
+    #[must_use]
+    pub fn user(&self) -> Option<String> {
+        let certificates = read_certificates(&self.certificate).ok()?;
+        let (_, certificate) = X509Certificate::from_der(certificates.first()?).ok()?;
+        let mut names = certificate.subject().iter_common_name();
+        match (names.next(), names.next()) {
+            (Some(name), None) => name.as_str().ok().map(str::to_owned),
+            _ => None,
+        }
+    }
+
     fn read(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
         let chain = read_certificates(&self.certificate)?;
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| match error {

@@ -90,7 +90,9 @@ impl ServerCertVerifier for Verifier {
             return Ok(ServerCertVerified::assertion());
         }
         match &self.authorities {
-            Some(authorities) => authorities.verify_server_cert(certificate, intermediates, name, ocsp_response, now),
+            Some(authorities) => authorities
+                .verify_server_cert(certificate, intermediates, name, ocsp_response, now)
+                .map_err(|error| if is_of_a_namesake(&error) { CertificateError::UnknownIssuer.into() } else { error }),
             None => Err(CertificateError::UnknownIssuer.into()),
         }
     }
@@ -116,6 +118,19 @@ impl ServerCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
     }
+}
+
+/// An authority that is called like the one which has signed, and is another: an authority of the same name made anew,
+/// or a self-signed certificate of `localhost` where the system has one as well.
+const fn is_of_a_namesake(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::InvalidCertificate(
+            CertificateError::BadSignature
+                | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+                | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+        )
+    )
 }
 
 /// A certificate that vouches for itself does so for its time.

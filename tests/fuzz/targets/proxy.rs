@@ -74,7 +74,7 @@ fn read_v1(bytes: &[u8]) -> Reading {
 }
 
 fn read_v2(bytes: &[u8]) -> Reading {
-    let [command, family, high, low] = bytes[V2.len()..] .first_chunk().copied().unwrap_or([0x20, 0, 0, 0]);
+    let [command, family, high, low] = bytes[V2.len()..].first_chunk().copied().unwrap_or([0x20, 0, 0, 0]);
     if bytes.len() < V2.len() + 4 {
         return match bytes.get(V2.len()) {
             Some(command) if !matches!(command, 0x20 | 0x21) => Reading::Odd(usize::MAX, None),
@@ -178,7 +178,8 @@ pub(crate) fn run(input: &[u8]) {
     let is_in = bench.service.of(conn).contains(&Told::Open);
     if !is_in {
         let counters = bench.engine.counters();
-        let (bad, late) = (counters.closed(CloseReason::BadProxyHeader), counters.closed(CloseReason::HandshakeOverdue));
+        let (bad, late) =
+            (counters.closed(CloseReason::BadProxyHeader), counters.closed(CloseReason::HandshakeOverdue));
         assert_eq!(bad + late, 1, "whoever is not in is gone in time, for a reason");
     }
     peer.end();
@@ -208,7 +209,10 @@ fn judge(bench: &mut Bench, conn: ConnId, socket: PeerAddr, so_far: &[u8], is_al
         Reading::Bad => assert!(!is_in && (is_bad || !is_all), "let in for a bad header, or still here"),
         Reading::Unfinished => {
             assert!(!is_in, "let in before the header has ended");
-            assert!(!is_bad || so_far.len() > HEADER_BYTES_MAX || is_odd(so_far), "turned away in the midst of a header");
+            assert!(
+                !is_bad || so_far.len() > HEADER_BYTES_MAX || is_odd(so_far),
+                "turned away in the midst of a header"
+            );
         }
     }
 }

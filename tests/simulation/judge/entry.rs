@@ -161,20 +161,15 @@ impl Entry {
 
 impl Judge {
     /// A connection was accepted, and let in or not. In a slot of its own it is `conn`.
-    pub(crate) fn admitted(
-        &mut self,
-        conn: Option<ConnId>,
-        refused: Option<Refusal>,
-        arrival: &Arrival,
-        now: Time,
-    ) {
+    pub(crate) fn admitted(&mut self, conn: Option<ConnId>, refused: Option<Refusal>, arrival: &Arrival, now: Time) {
         let most = self.limits.connections_max;
         let is_known = conn.is_some_and(|conn| self.alive.contains(&id_of(conn)));
         let alive = self.alive.len() - usize::from(is_known);
         let is_full = alive + self.entry.entering.len() >= most;
         // Those who have just ended may have their slots to the end of the turn.
         let may_be_full = alive + self.entry.entering.len() + self.entry.ended >= most;
-        let expected = if is_full { Ok(Some(Refusal::Connections)) } else { self.entry.verdict(arrival, &self.limits, now) };
+        let expected =
+            if is_full { Ok(Some(Refusal::Connections)) } else { self.entry.verdict(arrival, &self.limits, now) };
         match expected {
             Ok(expected) => {
                 let is_it = refused == expected || may_be_full && refused == Some(Refusal::Connections);
@@ -328,7 +323,8 @@ impl Judge {
                 let ip = arrival.known_as.ip();
                 let most = self.limits.connections_per_address_max;
                 let is_for_another = proxy.is_some_and(Speech::names_somebody);
-                let others = self.entry.coming(ip, Some(conn)) + self.entry.left.iter().filter(|left| **left == ip).count();
+                let others =
+                    self.entry.coming(ip, Some(conn)) + self.entry.left.iter().filter(|left| **left == ip).count();
                 let is_crowded = self.entry.places(ip) + others >= most;
                 proxy.is_some() && (is_for_another && arrival.is_denied || is_crowded)
             }

@@ -129,7 +129,11 @@ impl Judge {
         let mut refused = self.entry.refused;
         // Those for whom a proxy speaks are refused later.
         let later = reactor.refused.iter().sum::<u64>() - refused.iter().sum::<u64>();
-        assert_eq!(later, self.entry.reasons[CloseReason::Refused as usize], "connections of proxies that were refused");
+        assert_eq!(
+            later,
+            self.entry.reasons[CloseReason::Refused as usize],
+            "connections of proxies that were refused"
+        );
         refused[Refusal::Denied as usize] = reactor.refused(Refusal::Denied);
         refused[Refusal::AddressConnections as usize] = reactor.refused(Refusal::AddressConnections);
         assert_eq!(reactor.refused, refused, "connections that were not let in");

@@ -46,7 +46,6 @@ impl Judge {
 
     /// What a client that is not let in is told, as far as the network has taken it.
     pub(crate) fn turned_away(&mut self, why: Refusal, bytes: &[u8]) {
-
         let Some(frame) = switchboard::wire::Frames::new(bytes).next() else { return };
         let Got::Error { correlation: 0, code, client: None } = Got::read(frame) else {
             panic!("whoever is not let in is told {:?}", Got::read(frame))

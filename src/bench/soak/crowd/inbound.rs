@@ -8,7 +8,7 @@ use crate::bench::soak::ledger::{Aim, EVERYBODY, End, Visit};
 use crate::bench::soak::presence::Next;
 use crate::reactor::{CloseReason, ConnId, Connections, Progress, Service, Unsent};
 use crate::time::Time;
-use crate::wire::control::{Body, ErrorBody, Gap, Goodbye, Joined, Ping, Pong, Reason, Receipt, Stage, Welcome};
+use crate::wire::control::{Auth, Body, ErrorBody, Gap, Goodbye, Joined, Ping, Pong, Reason, Receipt, Stage, Welcome};
 use crate::wire::{BodyError, Code, Frames, HEADER_BYTES, Header, IdKind, Type};
 
 impl Crowd {
@@ -32,6 +32,14 @@ impl Crowd {
                     }
                     _ => self.done(io, client, header.correlation),
                 }
+            }
+            Some(Type::Auth) => {
+                let Auth { data } = Auth::parse(payload).map_err(unreadable)?;
+                let login = self.login.as_mut().ok_or("it asks for a proof that nobody has begun")?;
+                let answer = login.answer(client, data)?;
+                self.say(io, client, |out| {
+                    Auth { data: answer.as_bytes() }.write_frame(Header::new(Type::Auth), out);
+                });
             }
             Some(Type::Welcome) => self.welcomed(io, client, &Welcome::parse(payload).map_err(unreadable)?)?,
             Some(Type::Joined) => {
@@ -108,6 +116,9 @@ impl Crowd {
                 "it takes payloads of {} bytes at most: lower --size, or raise its --payload-max",
                 welcome.payload_bytes_max
             ));
+        }
+        if let Some(login) = &mut self.login {
+            login.check(client, welcome)?;
         }
         let role = self.groups.role(client);
         self.queue_bytes_max = welcome.queue_bytes_max;

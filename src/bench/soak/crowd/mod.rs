@@ -15,6 +15,7 @@ use super::groups::{Groups, Role};
 use super::ledger::{EVERYBODY, End, Ledger, Scope, Visit};
 use super::presence::List;
 use crate::bench::fleet::histogram;
+use crate::bench::login::Login;
 use crate::bench::payload::{Payloads, Stamp};
 use crate::bench::scenario::Work;
 use crate::bench::tls::Agreed;
@@ -116,6 +117,7 @@ pub(super) struct Crowd {
     /// What the relay queues for a client, as it says.
     pub(super) queue_bytes_max: u64,
     prefix: String,
+    login: Option<Login>,
     keepalive_ms: Option<u32>,
     payload_bytes_max: u32,
     payloads: Vec<Payloads>,
@@ -129,7 +131,7 @@ pub(super) struct Crowd {
 }
 
 impl Crowd {
-    pub(super) fn new(work: &Work, keepalive_ms: Option<u32>, acts: Acts) -> Self {
+    pub(super) fn new(work: &Work, keepalive_ms: Option<u32>, login: Option<Login>, acts: Acts) -> Self {
         let mut sizes: Vec<usize> = SIZES.into_iter().filter(|size| *size < work.size).collect();
         sizes.push(work.size);
         let absent = |_| Client {
@@ -163,7 +165,8 @@ impl Crowd {
             interval: histogram(),
             is_measured: false,
             queue_bytes_max: 0,
-            prefix: format!("soak-{:08x}-", fastrand::u32(..)),
+            prefix: format!("{}soak-{:08x}-", login.as_ref().map(Login::prefix).unwrap_or_default(), fastrand::u32(..)),
+            login,
             keepalive_ms,
             payload_bytes_max: PAYLOAD_BYTES_DEFAULT.max(u32::try_from(work.size).unwrap_or(u32::MAX)),
             payloads: sizes.iter().map(|size| Payloads::new(*size)).collect(),
@@ -222,7 +225,12 @@ impl Crowd {
         let name = format!("{}{client}-{}", self.prefix, this.names);
         let mut hello = Hello::new(Profile::named(&name));
         (hello.payload_bytes_max, hello.keepalive_ms) = (Some(self.payload_bytes_max), self.keepalive_ms);
-        self.say(io, client, |out| hello.write_frame(Header::new(Type::Hello), out));
+        self.out.clear();
+        if let Some(login) = &mut self.login {
+            login.greet(client, &mut hello);
+        }
+        hello.write_frame(Header::new(Type::Hello), &mut self.out);
+        self.flush(io, client, Lane::Control);
     }
 
     /// Sends a frame to one client, `size` being one of the sizes.
