@@ -207,7 +207,8 @@ fn read_header(bytes: &[u8]) -> Header {
     };
     let parsed = HeaderResult::parse(bytes);
     if parsed.is_incomplete() {
-        return Header::Incomplete;
+        // A line that has ended is whole, whatever the parser would like to see behind it.
+        return if bytes.starts_with(V1) { Header::Bad } else { Header::Incomplete };
     }
     match parsed {
         HeaderResult::V1(Ok(header)) => match header.addresses {
@@ -271,7 +272,7 @@ mod tests {
 
     #[test]
     fn what_is_no_header_is_known_at_once() {
-        for bad in [&b"GET / HTTP/1.1\r\n"[..], &[0, 0, 0, 39, 1], b"PROXI", b"\r\n\r\nX", b"PROXY TCP4 a b c d\r\n"] {
+        for bad in [&b"GET / HTTP/1.1\r\n"[..], &[0, 0, 0, 39, 1], b"PROXI", b"\r\n\r\nX", b"PROXY TCP4 a b c d\r\n", b"PROXY TCP4 1\r1 b c d\r\n"] {
             assert!(matches!(read_header(bad), Header::Bad), "{bad:?}");
         }
     }

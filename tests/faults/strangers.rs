@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
-use switchboard::wire::control::ErrorBody;
+use switchboard::wire::control::{Body, ErrorBody};
 use switchboard::wire::{Code, Id, Type};
 
 use crate::bystanders::Part;

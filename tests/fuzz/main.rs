@@ -147,7 +147,7 @@ fn nobody_is_let_in_for_what_is_no_header_of_a_proxy_wherever_it_is_cut() {
 
 #[test]
 fn over_tls_nothing_is_told_too_early_lost_or_taken_for_what_it_is_not() {
-    smoke("tls", 60, 400);
+    smoke("tls", 300, 600);
 }
 
 #[test]

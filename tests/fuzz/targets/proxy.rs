@@ -206,7 +206,10 @@ fn judge(bench: &mut Bench, conn: ConnId, socket: PeerAddr, so_far: &[u8], is_al
         }
         Reading::Odd(length, named) if is_in => is_as(length, named),
         Reading::Odd(..) => {}
-        Reading::Bad => assert!(!is_in && (is_bad || !is_all), "let in for a bad header, or still here"),
+        Reading::Bad => {
+            assert!(!is_in, "let in for a bad header: {so_far:02x?}");
+            assert!(is_bad || !is_all, "a bad header is waited on: {so_far:02x?}");
+        }
         Reading::Unfinished => {
             assert!(!is_in, "let in before the header has ended");
             assert!(

@@ -160,7 +160,7 @@ pub(crate) fn run(input: &[u8]) {
 
 fn act(bench: &mut Bench, conn: ConnId, client: &mut Client, accepted: &mut Vec<Vec<u8>>, dice: &mut Dice) {
     match dice.u8(..16) {
-        0..=4 => {
+        0..=4 if !client.is_deaf => {
             let text = message(dice.usize(2..1500), dice.u8(..));
             client.tls.writer().write_all(&text).expect("memory");
             client.said.push(text);
