@@ -39,6 +39,7 @@
 //! cargo-fuzz and not bolero: what a plain `cargo test` needs of it is this file, and no crate; and libFuzzer's counters
 //! are compiled into the library and all that it stands on without a nightly compiler. No sanitizer: there is no unsafe
 //! code here that it could watch.
+#![allow(clippy::duplicate_mod, reason = "targets share the helpers of other tests, each with its own part of them")]
 
 #[path = "../support/dice.rs"]
 mod dice;

@@ -143,7 +143,7 @@ pub(crate) fn run(input: &[u8]) {
     }
     client.peer.reset();
     bench.settle();
-    bench.pass(Duration::from_secs(60));
+    bench.pass(Duration::from_mins(1));
     client.take();
     check(&bench, conn, &client, &accepted);
     let is_in = bench.service.of(conn).contains(&Told::Open);
