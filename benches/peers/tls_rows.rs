@@ -70,7 +70,13 @@ pub(crate) fn runs(base: &Work) -> Vec<Run> {
         },
         Run {
             name: "tls-idle-18k",
-            work: Work { scenario: Scenario::Idle, connections: 18_000, time: Duration::ZERO, ..*base },
+            work: Work {
+                scenario: Scenario::Idle,
+                connections: 18_000,
+                time: Duration::ZERO,
+                in_flight_max: HANDSHAKES_IN_FLIGHT,
+                ..*base
+            },
             servers: &[Kind::Switchboard, Kind::Nats, Kind::Redis, Kind::Mosquitto],
             over: Over::Tls,
             repeats: Repeats::Rounds,
