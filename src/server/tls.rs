@@ -159,6 +159,7 @@ fn check_validity(path: &Path, der: &CertificateDer<'_>) -> Result<Option<i64>, 
 fn unreadable(path: &Path, error: PemError) -> KeyError {
     match error {
         PemError::Io(error) => fault(path, &format!("it cannot be read: {error}")),
+        PemError::MissingSectionEnd { .. } => fault(path, "it breaks off in its midst: the line -----END is missing"),
         error => fault(path, &format!("it is no PEM: {error}")),
     }
 }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use hdrhistogram::Histogram;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use switchboard::wire::control::{Body, ErrorBody, Gap, Goodbye, Hello, Join, Joined, Profile};
+use switchboard::wire::control::{Body, ErrorBody, Gap, Goodbye, Join, Joined};
 use switchboard::wire::{Code, Flags, Frames, HEADER_BYTES, Header, Id, Type};
 
 use crate::account::{Account, Totals};
@@ -467,7 +467,7 @@ fn receive(socket: &TcpStream, buffer: &mut [u8]) -> std::io::Result<(usize, u64
 
 /// A client that did not come with the others, whose HELLO wishes for this keepalive.
 pub(crate) fn client_with_keepalive(address: SocketAddr, name: &str, keepalive_ms: u32) -> RawClient {
-    let mut hello = Hello::new(Profile::named(name));
+    let mut hello = crate::passwords::hello(name);
     hello.keepalive_ms = Some(keepalive_ms);
     let mut client = RawClient::greet(address, &hello, Ipv4Addr::LOCALHOST);
     client.welcomed();

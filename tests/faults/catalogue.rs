@@ -2,7 +2,7 @@
 
 use crate::relay::Start;
 use crate::scene::{Scene, Size};
-use crate::{garbage, handshake, lost_peers, network, operator, restart, secure, slow_peers, storms, strangers};
+use crate::{garbage, handshake, lost_peers, network, operator, passwords, restart, secure, slow_peers, storms, strangers};
 
 /// A fault.
 #[derive(Debug)]
@@ -75,6 +75,7 @@ pub(crate) const ALL: &[Fault] = &[
     fault("tls_storm", "thousands over TLS are lost and back at once", secure::also_over_tls, secure::storm),
     fault("key_reload", "new keys at SIGHUP, and bad ones, under traffic", secure::also_over_tls, secure::key_reload),
     fault("tls_abuse", "half records, new keys without end, second handshakes", secure::impatient, secure::abuse),
+    fault("wrong_passwords", "thousands guess at passwords beside 1,000 who chat", passwords::with_users, passwords::wrong_passwords),
     fault("sigterm", "SIGTERM while everybody sends", plain, operator::sigterm),
     fault("kill_and_restart", "kill -9, and a start at the same port", plain, restart::killed),
 ];

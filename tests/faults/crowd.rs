@@ -113,6 +113,13 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
             say("all gone");
             hear();
         }
+        "guess" => {
+            say("ready");
+            hear();
+            crate::passwords::guess(address, number(2));
+            say(&format!("{} failed", number(2)));
+            hear();
+        }
         "rooms" => rooms(address, number(2), number(3)),
         role => panic!("no role {role}"),
     }
@@ -147,7 +154,7 @@ fn arrive(address: SocketAddr, prefix: &str, clients: usize, visit: u8) -> Vec<R
     let greet = |number| {
         let name = format!("{prefix}-{number}");
         let from = if address.ip().is_loopback() { source_of_visit(number, visit) } else { Ipv4Addr::LOCALHOST };
-        RawClient::greet(address, &Hello::new(Profile::named(&name)), from)
+        RawClient::greet(address, &crate::passwords::hello(&name), from)
     };
     let mut clients: Vec<RawClient> = (0..clients).map(greet).collect();
     clients.iter_mut().for_each(RawClient::welcomed);

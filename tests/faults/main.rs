@@ -27,6 +27,7 @@ mod handshake;
 mod lost_peers;
 mod network;
 mod operator;
+mod passwords;
 mod relay;
 mod restart;
 mod runner;

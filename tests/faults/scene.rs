@@ -140,7 +140,9 @@ impl Scene {
     /// A newcomer is let in and served.
     fn lives_on(&mut self) {
         assert_eq!(self.relay.has_ended(), None, "the relay has ended: {:?}", self.relay.log());
-        let mut newcomer = RawClient::connect(self.relay.address, "newcomer");
+        let hello = crate::passwords::hello("newcomer");
+        let mut newcomer = RawClient::greet(self.relay.address, &hello, std::net::Ipv4Addr::LOCALHOST);
+        newcomer.welcomed();
         newcomer.send(Header::new(Type::Send).to(newcomer.id).correlating(7), b"still there?");
         assert_eq!(newcomer.frame_of(Type::Send).1, b"still there?");
     }

@@ -188,12 +188,13 @@ impl Doors {
             limits.accepts_per_second_max = Some(random.u32(10..400));
         }
         if random.u8(..4) == 0 {
-            limits.newcomers_max = random.usize(1..=clients);
+            // Few, more often than not: else nobody has to go.
+            limits.newcomers_max = if random.u8(..4) == 0 { random.usize(1..=clients) } else { random.usize(1..4) };
         }
-        if random.u8(..5) == 0 {
+        if random.u8(..3) == 0 {
             limits.rate = RateLimit {
-                messages_per_second_max: random.bool().then(|| random.u32(20..2000)),
-                bytes_per_second_max: random.bool().then(|| random.u64(8192..1 << 20)),
+                messages_per_second_max: random.bool().then(|| 1 << random.u32(3..9)),
+                bytes_per_second_max: random.bool().then(|| 1 << random.u32(11..18)),
                 closes: random.u8(..4) == 0,
             };
         }
