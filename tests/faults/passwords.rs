@@ -40,7 +40,8 @@ pub(crate) fn with_users(_: Size) -> Start {
     let verifier = Verifier::from_password("a good one", NonZeroU32::new(4096).expect("some"), b"sixteen bytes of");
     let digest = TokenDigest::of(token_text(&[7; 32]).to_string().as_bytes());
     let secret = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-    std::fs::write(users(), format!("%secret {secret}\nada {verifier}\nrobot token:{digest} names=*\n")).expect("a file");
+    std::fs::write(users(), format!("%secret {secret}\nada {verifier}\nrobot token:{digest} names=*\n"))
+        .expect("a file");
     Start::with(&["--users", users().to_str().expect("text")])
 }
 

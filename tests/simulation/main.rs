@@ -44,7 +44,10 @@ const FRESH_CLIENTS_MAX: usize = 200;
 /// the simulated system never lacks.
 const CODES_SEEDS_MIN: u64 = 300;
 /// A planted bug must be found within so many.
-const PLANTED_SEEDS_MAX: u64 = 400;
+const PLANTED_SEEDS_MAX: u64 = 40;
+/// So many of the planted bugs may need more seeds than that: what is wrong with them comes seldom. `--planted` looks on until
+/// each is found; a judge that has gone blind finds hardly any.
+const PLANTED_RARE_MAX: usize = 10;
 
 /// The delivery promise, judged in simulated networks.
 #[derive(Debug, Parser)]
@@ -101,7 +104,7 @@ fn main() -> ExitCode {
         return verdict(&run_seeds(options.from.unwrap_or(0).., plant), &options);
     }
     if options.planted {
-        return planted(u64::MAX);
+        return planted(u64::MAX, 0);
     }
     let small = (fresh..).filter(|seed| Plan::from_seed(*seed).clients <= FRESH_CLIENTS_MAX).take(FRESH_SEEDS);
     let outcome = run_seeds((0..FIXED_SEEDS).chain(small), None);
@@ -112,7 +115,7 @@ fn main() -> ExitCode {
         println!("planted bugs were not looked for: that takes a build with debug assertions");
         return ExitCode::SUCCESS;
     }
-    planted(PLANTED_SEEDS_MAX)
+    planted(PLANTED_SEEDS_MAX, PLANTED_RARE_MAX)
 }
 
 /// A planted bug by its name in the source.
@@ -195,8 +198,8 @@ fn tell(plan: &Plan, failure: &Failure) {
 }
 
 /// Plants each bug and looks for it.
-fn planted(seeds_max: u64) -> ExitCode {
-    let mut exit = ExitCode::SUCCESS;
+fn planted(seeds_max: u64, rare_max: usize) -> ExitCode {
+    let mut missed = 0;
     println!("| planted bug | found by seed | who noticed, and what |\n| --- | ---: | --- |");
     for bug in Bug::ALL {
         let outcome = run::run_all(0..seeds_max, Some(bug), |_| {});
@@ -206,9 +209,9 @@ fn planted(seeds_max: u64) -> ExitCode {
             let what: String = failure.what.chars().take(100).collect();
             println!("| {bug:?} | {seed} | {who}: {} |", what.replace('\n', " "));
         } else {
-            exit = ExitCode::FAILURE;
+            missed += 1;
             println!("| {bug:?} | **not found** in {seeds_max} | |");
         }
     }
-    exit
+    if missed > rare_max { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
