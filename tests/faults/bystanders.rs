@@ -197,7 +197,7 @@ impl Crowd {
         let mut clients: Vec<Client> = (0..total)
             .map(|number| {
                 let name = format!("bystander-{number}");
-                let RawClient { socket, id } = RawClient::connect(address, &name);
+                let RawClient { socket, id } = crate::passwords::welcomed(address, &name);
                 Client {
                     socket,
                     id,

@@ -193,7 +193,7 @@ fn talk(address: SocketAddr, prefix: &str, count: usize) {
 
 /// A client that reads numbered frames, and at each that says "last" tells what it has got since the one before.
 fn read(address: SocketAddr, name: &str) {
-    let mut client = RawClient::connect(address, name);
+    let mut client = crate::passwords::welcomed(address, name);
     say(&client.id.bits().to_string());
     let (mut frames, mut sum, mut last, mut in_order) = (0_u64, 0_u64, 0, true);
     loop {

@@ -36,6 +36,13 @@ pub(crate) fn hello(name: &str) -> Hello<'_> {
     hello
 }
 
+/// A client that the relay has welcomed.
+pub(crate) fn welcomed(address: SocketAddr, name: &str) -> RawClient {
+    let mut client = RawClient::greet(address, &hello(name), std::net::Ipv4Addr::LOCALHOST);
+    client.welcomed();
+    client
+}
+
 pub(crate) fn with_users(_: Size) -> Start {
     let verifier = Verifier::from_password("a good one", NonZeroU32::new(4096).expect("some"), b"sixteen bytes of");
     let digest = TokenDigest::of(token_text(&[7; 32]).to_string().as_bytes());
