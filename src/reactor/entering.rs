@@ -272,7 +272,14 @@ mod tests {
 
     #[test]
     fn what_is_no_header_is_known_at_once() {
-        for bad in [&b"GET / HTTP/1.1\r\n"[..], &[0, 0, 0, 39, 1], b"PROXI", b"\r\n\r\nX", b"PROXY TCP4 a b c d\r\n", b"PROXY TCP4 1\r1 b c d\r\n"] {
+        for bad in [
+            &b"GET / HTTP/1.1\r\n"[..],
+            &[0, 0, 0, 39, 1],
+            b"PROXI",
+            b"\r\n\r\nX",
+            b"PROXY TCP4 a b c d\r\n",
+            b"PROXY TCP4 1\r1 b c d\r\n",
+        ] {
             assert!(matches!(read_header(bad), Header::Bad), "{bad:?}");
         }
     }

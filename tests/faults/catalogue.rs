@@ -2,7 +2,9 @@
 
 use crate::relay::Start;
 use crate::scene::{Scene, Size};
-use crate::{garbage, handshake, lost_peers, network, operator, passwords, restart, secure, slow_peers, storms, strangers};
+use crate::{
+    garbage, handshake, lost_peers, network, operator, passwords, restart, secure, slow_peers, storms, strangers,
+};
 
 /// A fault.
 #[derive(Debug)]

@@ -40,14 +40,15 @@ pub(crate) fn with_users(_: Size) -> Start {
     let verifier = Verifier::from_password("a good one", NonZeroU32::new(4096).expect("some"), b"sixteen bytes of");
     let digest = TokenDigest::of(token_text(&[7; 32]).to_string().as_bytes());
     let secret = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-    std::fs::write(users(), format!("%secret {secret}\nada {verifier}\nrobot token:{digest} names=*\n")).expect("a file");
+    std::fs::write(users(), format!("%secret {secret}\nada {verifier}\nrobot token:{digest} names=*\n"))
+        .expect("a file");
     Start::with(&["--users", users().to_str().expect("text")])
 }
 
 /// Guesses by thousands, half of them at a user that there is, half at users that there are not: none gets in, all are told
 /// the same, and those who chat need not wait for them.
 pub(crate) fn wrong_passwords(scene: &mut Scene) {
-    let (guesses, chatting) = scene.size.of((200, 50), (10_000, 1000));
+    let (guesses, chatting) = scene.size.of((200_u64, 50), (10_000, 1000));
     scene.bystanders.begin(Part::Unmeasured);
     let mut chat = Crowd::start("talk", scene.relay.address, &["chat", &chatting.to_string()]);
     assert_eq!(chat.line(), "talking");
@@ -60,7 +61,7 @@ pub(crate) fn wrong_passwords(scene: &mut Scene) {
     scene.bystanders.begin(Part::Unmeasured);
     let counters = scene.relay.counters();
     let failed = counters.closed("AUTH_FAILED") - before.closed("AUTH_FAILED");
-    assert_eq!(failed, guesses as u64, "{counters:?}");
+    assert_eq!(failed, guesses, "{counters:?}");
     let clients = counters.total("clients");
     assert_eq!(clients, before.total("clients"), "all who chat are here");
     scene.note(format!("{failed} × AUTH_FAILED beside {chatting} who chat, in {:.1?}", scene.lasted()));

@@ -139,7 +139,7 @@ impl TlsClient {
 
 /// All clients over TLS are lost at once and are back at once, each with a whole handshake.
 pub(crate) fn storm(scene: &mut Scene) {
-    let (storms, clients) = scene.size.of((1, 100), (2, 5000));
+    let (storms, clients) = scene.size.of((1_u32, 100_u32), (2, 5000));
     scene.bystanders.begin(Part::Unmeasured);
     let tls = scene.relay.tls_address().to_string();
     let file = certificate();
@@ -158,11 +158,8 @@ pub(crate) fn storm(scene: &mut Scene) {
         scene.bystanders.begin(Part::Unmeasured);
     }
     let handshakes = scene.relay.counters().total("handshakes") - before.total("handshakes");
-    assert_eq!(handshakes, (storms * clients) as u64, "each came once");
-    scene.note(format!(
-        "{storms} × {clients} lost and back over TLS; all registered after {:.1?}",
-        lasted / storms as u32
-    ));
+    assert_eq!(handshakes, u64::from(storms * clients), "each came once");
+    scene.note(format!("{storms} × {clients} lost and back over TLS; all registered after {:.1?}", lasted / storms));
 }
 
 /// Is the crowd of a storm over TLS.
@@ -216,7 +213,9 @@ pub(crate) fn key_reload(scene: &mut Scene) {
     std::fs::write(certificate(), good).expect("a file");
     let trusts = Arc::new(config(&certificate(), rustls::ALL_VERSIONS));
     TlsClient::connect(address, &trusts, "still").talks(2);
-    talkers.iter_mut().for_each(|talker| talker.talks(9));
+    for talker in &mut talkers {
+        talker.talks(9);
+    }
     let said = line.split_once("has: ").map_or(&line[..], |(_, rest)| rest);
     let file = said.rsplit('/').next().unwrap_or(said).to_owned();
     scene.note(format!(

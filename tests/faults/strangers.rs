@@ -97,7 +97,7 @@ fn rest(socket: &mut TcpStream) -> Vec<u8> {
 
 /// Thousands connect and then send next to nothing: without a word, within the handshake, within a HELLO.
 pub(crate) fn slow_loris(scene: &mut Scene) {
-    let count = scene.size.of(300, 10_000);
+    let count = scene.size.of(300_u64, 10_000);
     let tls = scene.relay.tls_address().to_string();
     scene.bystanders.begin(Part::Unmeasured);
     let before = scene.relay.counters();
@@ -112,11 +112,7 @@ pub(crate) fn slow_loris(scene: &mut Scene) {
     let (hello, crowded) = (closed("HELLO_TIMEOUT") + closed("FRAME_TIMEOUT"), closed("CROWDED_OUT"));
     let handshake = counters.before("handshake overdue") - before.before("handshake overdue");
     let entering = counters.before("crowded out") - before.before("crowded out");
-    assert_eq!(
-        hello + crowded + handshake + entering,
-        count as u64,
-        "each is ended for one of these reasons: {counters:?}"
-    );
+    assert_eq!(hello + crowded + handshake + entering, count, "each is ended for one of these reasons: {counters:?}");
     scene.note(format!(
         "{count}, a third silent, a third in the handshake, a third in HELLO: {hello} × HELLO_TIMEOUT, {handshake} × \
          handshake overdue, {} × crowded out",

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use switchboard::reactor::{Gate, Limits, RateLimit};
 
-use super::plan::{Action, Step};
+use super::plan::{Action, Step, Target};
 use super::secure::Version;
 
 /// The listener with TLS.
@@ -148,7 +148,7 @@ impl Doors {
 
     /// What a seed has beside what it had before: limits, doors, and what goes on at them.
     pub(crate) fn from_seed(seed: u64, clients: usize, limits: &mut Limits, steps: &mut Vec<Step>) -> Self {
-        let mut random = fastrand::Rng::with_seed(seed ^ 0xd0_0000_d0);
+        let mut random = fastrand::Rng::with_seed(seed ^ 0xd000_00d0);
         let random = &mut random;
         if random.u8(..) < 80 {
             return Self::OPEN;
@@ -202,11 +202,22 @@ impl Doors {
 
     /// Has some connections come over TLS or through a proxy, and some clients play tricks.
     fn send_through(&self, steps: &mut Vec<Step>, random: &mut fastrand::Rng) {
-        let tricks = if self.tls_share > 0 { random.u8(..32) } else { 0 };
+        let tricks = if self.tls_share > 0 { random.u8(..48) } else { 0 };
         for place in (0..steps.len()).rev() {
-            match &mut steps[place].action {
-                Action::Connect { door, .. } | Action::Crowd { door, .. } => *door = self.door(random),
-                _ => {}
+            let door = match &mut steps[place].action {
+                Action::Connect { door, .. } | Action::Crowd { door, .. } => {
+                    *door = self.door(random);
+                    *door
+                }
+                _ => Door::PLAIN,
+            };
+            if door.tls.is_some() && random.u8(..6) == 0 {
+                // Its first frames come with the end of the handshake.
+                let Step { number, client, turns, .. } = steps[place];
+                let (to, flags, kind, type_number) = (Target::All, 0, 0, 0x10);
+                let action = Action::Send { to, payload_bytes: 20, count: 6, flags, kind, type_number };
+                steps[place].turns = 0;
+                steps.insert(place + 1, Step { number, client, action, turns });
             }
             if random.u8(..) < tricks {
                 let Step { number, client, turns, .. } = steps[place];
@@ -263,12 +274,12 @@ impl Doors {
 }
 
 fn trick(random: &mut fastrand::Rng) -> Trick {
-    match random.u8(..12) {
+    match random.u8(..16) {
         0..=4 => Trick::Refresh(1 << random.u32(0..6)),
         5 | 6 => Trick::CloseNotify,
         7 => Trick::CutOff,
-        8 => Trick::Scramble,
-        9 | 10 => Trick::HalfRecord(random.usize(1..60)),
+        8..=10 => Trick::Scramble,
+        11 | 12 => Trick::HalfRecord(random.usize(1..60)),
         _ => Trick::Raw,
     }
 }

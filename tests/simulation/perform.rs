@@ -128,7 +128,7 @@ impl World {
                     link.peer.send_raw(now, &record[..record.len() - missing.min(record.len() - 1)]);
                 }
                 Trick::Raw => {
-                    if link.peer.with_tls(now, |secure| secure.spoil()) == Some(true) {
+                    if link.peer.with_tls(now, super::secure::Secure::spoil) == Some(true) {
                         link.peer.send_raw(now, b"PLAIN TEXT IN THE MIDST OF RECORDS\r\n");
                     }
                 }

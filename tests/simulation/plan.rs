@@ -378,13 +378,11 @@ impl Swarm<'_> {
             12 => Action::Reset,
             13 if self.random.u8(..4) == 0 => Action::Cut,
             13 => Action::Goodbye,
-            14 => match self.random.u8(..3) {
-                0 => Action::Storm { count: 1 + self.random.usize(..self.clients) },
-                _ => {
-                    let count = 1 + self.random.usize(..self.clients);
-                    Action::Crowd { count, line: self.line(), door: Door::PLAIN }
-                }
-            },
+            14 if self.random.u8(..3) == 0 => Action::Storm { count: 1 + self.random.usize(..self.clients) },
+            14 => {
+                let count = 1 + self.random.usize(..self.clients);
+                Action::Crowd { count, line: self.line(), door: Door::PLAIN }
+            }
             _ if self.random.u16(..2000) == 0 => Action::ShutDown,
             _ => Action::Pass(Duration::from_micros(1 << self.random.u32(8..28))),
         }

@@ -256,9 +256,9 @@ impl World {
         let known_as = if door.proxy.is_some_and(Speech::names_somebody) { from } else { socket };
         let arrival = Arrival { door, socket, known_as, is_denied: self.doors.is_denied(client) };
         self.backlogs[door.listener()].push_back((peer.clone(), pipe, arrival));
-        let mut link = Link::new(peer, reader);
-        self.begin(&mut link, door, from);
-        self.clients[client].link = Some(link);
+        let mut dialled = Link::new(peer, reader);
+        self.begin(&mut dialled, door, from);
+        self.clients[client].link = Some(dialled);
     }
 
     /// What stands in front of a HELLO.

@@ -217,7 +217,7 @@ impl Judge {
     /// The service is told of a connection; `reads` calls have read from it.
     pub(crate) fn introduced(&mut self, conn: ConnId, from: SocketAddr, arrival: &Arrival, reads: u64) {
         assert_eq!(from, arrival.known_as, "where {conn:?} comes from");
-        let is_for_another = arrival.door.proxy.is_some_and(Speech::names_somebody) || arrival.door.proxy.is_none();
+        let is_for_another = arrival.door.proxy.is_none_or(Speech::names_somebody);
         assert!(!arrival.is_denied || !is_for_another, "{conn:?} may not come in");
         if let Some(entering) = self.entry.entering.remove(&conn) {
             let Door { proxy, manner, .. } = entering.arrival.door;
