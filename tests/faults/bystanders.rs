@@ -197,7 +197,9 @@ impl Crowd {
         let mut clients: Vec<Client> = (0..total)
             .map(|number| {
                 let name = format!("bystander-{number}");
-                let RawClient { socket, id } = RawClient::connect(address, &name);
+                let mut come = RawClient::greet(address, &crate::passwords::hello(&name), Ipv4Addr::LOCALHOST);
+                come.welcomed();
+                let RawClient { socket, id } = come;
                 Client {
                     socket,
                     id,

@@ -9,7 +9,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use switchboard::reactor::{Gate, Limits, RateLimit};
 
-use super::plan::{Action, Step, Target};
+use super::network::Line;
+use super::plan::{Action, Greeting, Reader, Step, Target};
 use super::secure::Version;
 
 /// The listener with TLS.
@@ -170,6 +171,9 @@ impl Doors {
         }
         doors.narrow(limits, clients, random);
         doors.send_through(steps, random);
+        if limits.rate.messages_per_second_max.is_some() && !limits.rate.closes && clients <= 20 {
+            change_places(steps, random.usize(..clients));
+        }
         doors
     }
 
@@ -190,6 +194,10 @@ impl Doors {
         if random.u8(..4) == 0 {
             // Few, more often than not: else nobody has to go.
             limits.newcomers_max = if random.u8(..4) == 0 { random.usize(1..=clients) } else { random.usize(1..4) };
+        }
+        if random.u8(..3) == 0 {
+            // What comes at the end of a handshake can be more than a turn's work.
+            limits.turn_work_max = 1 << random.u32(1..4);
         }
         if random.u8(..3) == 0 {
             limits.rate = RateLimit {
@@ -271,6 +279,29 @@ impl Doors {
         let number = client / self.neighbours;
         [10, 0, (number >> 8) as u8, number as u8].into()
     }
+}
+
+/// Somebody sends much more than it may and goes, and somebody else comes in its place.
+fn change_places(steps: &mut Vec<Step>, client: usize) {
+    let number = steps.last().map_or(0, |step| step.number);
+    let send = |count: u32| Action::Send {
+        to: Target::Nobody(1 << 62 | 1 << 60),
+        payload_bytes: 0,
+        count,
+        flags: 0,
+        kind: 0,
+        type_number: 0x10,
+    };
+    let come = Action::Connect {
+        hello: Greeting::Good,
+        payload_bytes_max: None,
+        keepalive_ms: Some(60_000),
+        line: Line::PLAIN,
+        door: Door::PLAIN,
+        reader: Reader::Prompt,
+    };
+    let acts = [(come.clone(), 9), (send(600), 9), (Action::Reset, 4), (come, 9), (send(2), 90)];
+    steps.extend(acts.map(|(action, turns)| Step { number, client, action, turns }));
 }
 
 fn trick(random: &mut fastrand::Rng) -> Trick {
