@@ -9,7 +9,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use switchboard::reactor::{Gate, Limits, RateLimit};
 
-use super::plan::{Action, Step};
+use super::network::Line;
+use super::plan::{Action, Greeting, Reader, Step, Target};
 use super::secure::Version;
 
 /// The listener with TLS.
@@ -170,6 +171,9 @@ impl Doors {
         }
         doors.narrow(limits, clients, random);
         doors.send_through(steps, random);
+        if limits.rate.messages_per_second_max.is_some() && !limits.rate.closes && clients <= 20 {
+            change_places(steps, random.usize(..clients));
+        }
         doors
     }
 
@@ -192,6 +196,10 @@ impl Doors {
             limits.newcomers_max = if random.u8(..4) == 0 { random.usize(1..=clients) } else { random.usize(1..4) };
         }
         if random.u8(..3) == 0 {
+            // What comes at the end of a handshake can be more than a turn's work.
+            limits.turn_work_max = 1 << random.u32(1..4);
+        }
+        if random.u8(..3) == 0 {
             limits.rate = RateLimit {
                 messages_per_second_max: random.bool().then(|| 1 << random.u32(3..9)),
                 bytes_per_second_max: random.bool().then(|| 1 << random.u32(11..18)),
@@ -202,11 +210,22 @@ impl Doors {
 
     /// Has some connections come over TLS or through a proxy, and some clients play tricks.
     fn send_through(&self, steps: &mut Vec<Step>, random: &mut fastrand::Rng) {
-        let tricks = if self.tls_share > 0 { random.u8(..32) } else { 0 };
+        let tricks = if self.tls_share > 0 { random.u8(..48) } else { 0 };
         for place in (0..steps.len()).rev() {
-            match &mut steps[place].action {
-                Action::Connect { door, .. } | Action::Crowd { door, .. } => *door = self.door(random),
-                _ => {}
+            let door = match &mut steps[place].action {
+                Action::Connect { door, .. } | Action::Crowd { door, .. } => {
+                    *door = self.door(random);
+                    *door
+                }
+                _ => Door::PLAIN,
+            };
+            if door.tls.is_some() && random.u8(..6) == 0 {
+                // Its first frames come with the end of the handshake.
+                let Step { number, client, turns, .. } = steps[place];
+                let (to, flags, kind, type_number) = (Target::All, 0, 0, 0x10);
+                let action = Action::Send { to, payload_bytes: 20, count: 6, flags, kind, type_number };
+                steps[place].turns = 0;
+                steps.insert(place + 1, Step { number, client, action, turns });
             }
             if random.u8(..) < tricks {
                 let Step { number, client, turns, .. } = steps[place];
@@ -262,13 +281,36 @@ impl Doors {
     }
 }
 
+/// Somebody sends much more than it may and goes, and somebody else comes in its place.
+fn change_places(steps: &mut Vec<Step>, client: usize) {
+    let number = steps.last().map_or(0, |step| step.number);
+    let send = |count: u32| Action::Send {
+        to: Target::Nobody(1 << 62 | 1 << 60),
+        payload_bytes: 0,
+        count,
+        flags: 0,
+        kind: 0,
+        type_number: 0x10,
+    };
+    let come = Action::Connect {
+        hello: Greeting::Good,
+        payload_bytes_max: None,
+        keepalive_ms: Some(60_000),
+        line: Line::PLAIN,
+        door: Door::PLAIN,
+        reader: Reader::Prompt,
+    };
+    let acts = [(come.clone(), 9), (send(600), 9), (Action::Reset, 4), (come, 9), (send(2), 90)];
+    steps.extend(acts.map(|(action, turns)| Step { number, client, action, turns }));
+}
+
 fn trick(random: &mut fastrand::Rng) -> Trick {
-    match random.u8(..12) {
+    match random.u8(..16) {
         0..=4 => Trick::Refresh(1 << random.u32(0..6)),
         5 | 6 => Trick::CloseNotify,
         7 => Trick::CutOff,
-        8 => Trick::Scramble,
-        9 | 10 => Trick::HalfRecord(random.usize(1..60)),
+        8..=10 => Trick::Scramble,
+        11 | 12 => Trick::HalfRecord(random.usize(1..60)),
         _ => Trick::Raw,
     }
 }

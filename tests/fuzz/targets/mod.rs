@@ -9,6 +9,9 @@ pub(crate) mod proxy;
 pub(crate) mod reactor;
 pub(crate) mod relay;
 pub(crate) mod settings;
+#[path = "../../reactor/support.rs"]
+#[allow(dead_code, reason = "the reactor's own tests use more of it")]
+mod support;
 pub(crate) mod tls;
 pub(crate) mod words;
 

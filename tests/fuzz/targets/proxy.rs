@@ -4,20 +4,14 @@
 //! Whatever the specification calls a good header must be taken, and nobody may be let in for what it does not; what comes
 //! behind the header is the service's, every byte of it.
 
-#![allow(dead_code, reason = "the reactor's own tests use more of it")]
-
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
 use switchboard::reactor::{Admitted, CloseReason, ConnId, Gate, Limits, PeerAddr, Progress};
 
+use super::support::{Bench, Peer, Pipe, Script, Told, small};
 use crate::dice::Dice;
-
-#[path = "../../reactor/support.rs"]
-mod support;
-
-use support::{Bench, Peer, Pipe, Script, Told, small};
 
 /// What a proxy may say at most, and be taken.
 const HEADER_BYTES_MAX: usize = 4096;

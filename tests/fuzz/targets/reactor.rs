@@ -3,12 +3,11 @@
 
 #![allow(dead_code, reason = "the reactor's own tests use more of it")]
 
+use super::support;
 use crate::dice;
 
 #[path = "../../reactor/operations.rs"]
 mod operations;
-#[path = "../../reactor/support.rs"]
-mod support;
 
 pub(crate) fn run(input: &[u8]) {
     operations::run(dice::Dice::given(input));

@@ -5,8 +5,6 @@
 //! first record that was tampered with; what the client can open is what was sent to it; and in the end all that was sent
 //! has been delivered or is handed back.
 
-#![allow(dead_code, reason = "the reactor's own tests use more of it")]
-
 use std::io::{ErrorKind, Read, Write};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -15,15 +13,13 @@ use rustls::client::Resumption;
 use rustls::{ClientConfig, ClientConnection, ServerConfig};
 use switchboard::reactor::{Admitted, ConnId, Lane, Limits, Outgoing, PeerAddr};
 
+use super::support::{Bench, Peer, Pipe, Script, Told, message, message_bytes, small};
 use crate::dice::Dice;
 
 #[path = "../../support/tls.rs"]
 mod keys;
-#[path = "../../reactor/support.rs"]
-mod support;
 
 use keys::{Keys, connect};
-use support::{Bench, Peer, Pipe, Script, Told, message, message_bytes, small};
 
 const LISTENER: usize = 1;
 
