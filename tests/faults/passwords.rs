@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use switchboard::auth::{TokenDigest, Verifier, token_text};
 use switchboard::wire::control::{Auth, Body, ErrorBody, Hello, Profile};
@@ -62,6 +63,11 @@ pub(crate) fn wrong_passwords(scene: &mut Scene) {
     let mut crowd = Crowd::start("guess", scene.relay.address, &[&guesses.to_string()]);
     assert_eq!(crowd.line(), "ready");
     let before = scene.relay.counters();
+    // They chat as fast as they are let, which others notice: the guesses are to be told from that.
+    scene.bystanders.begin(Part::Undisturbed);
+    if scene.size == Size::Full {
+        std::thread::sleep(Duration::from_secs(4));
+    }
     scene.bystanders.begin(Part::Disturbed);
     crowd.tell("guess");
     assert_eq!(crowd.line(), format!("{guesses} failed"));

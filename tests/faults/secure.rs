@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rcgen::{CertificateParams, KeyPair};
 use rustix::process::Signal;
@@ -23,6 +23,10 @@ use crate::scene::{Scene, Size};
 use crate::support::{HANG, dial};
 
 const ALPN: &[u8] = b"switchboard/1";
+/// Clients of a storm that are in their handshake at once.
+const AT_ONCE: usize = 2000;
+/// Time between two reloads, where that is measured: an operator's are days apart.
+const RELOAD_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where the keys of this process lie; they go with its folder.
 pub(crate) fn certificate() -> PathBuf {
@@ -147,7 +151,7 @@ pub(crate) fn storm(scene: &mut Scene) {
     let mut crowd = Crowd::start("tls-storm", scene.relay.address, &arguments);
     assert_eq!(crowd.line(), "here");
     let before = scene.relay.counters();
-    let mut lasted = std::time::Duration::ZERO;
+    let mut lasted = Duration::ZERO;
     for _ in 0..storms {
         scene.bystanders.go_on(100);
         scene.bystanders.begin(Part::Disturbed);
@@ -172,8 +176,13 @@ pub(crate) fn storm_crowd(count: usize, address: SocketAddr, certificate: &Path,
             let IpAddr::V4(from) = IpAddr::from([127, 0, 3 + visit, 1 + (number / 1000) as u8]) else { unreachable!() };
             TlsClient::greet(address, &config, &format!("tls-{visit}-{number}"), from)
         };
-        let mut clients: Vec<TlsClient> = (0..count).map(come).collect();
-        clients.iter_mut().for_each(TlsClient::welcomed);
+        let mut clients: Vec<TlsClient> = Vec::new();
+        while clients.len() < count {
+            // One process plays all of them, and leaves more in their handshake than the relay grants to those who are new.
+            let begun = clients.len();
+            clients.extend((begun..count.min(begun + AT_ONCE)).map(come));
+            clients[begun..].iter_mut().for_each(TlsClient::welcomed);
+        }
         if !next("here") {
             return;
         }
@@ -204,6 +213,9 @@ pub(crate) fn key_reload(scene: &mut Scene) {
         }
         scene.relay.log_line("the keys for TLS have been read anew");
         reloads += 1;
+        if scene.goes_on() {
+            std::thread::sleep(RELOAD_PAUSE);
+        }
     }
     let good = std::fs::read(certificate()).expect("a file");
     std::fs::write(certificate(), &good[..good.len() / 2]).expect("a file");
