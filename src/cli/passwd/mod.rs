@@ -30,7 +30,7 @@ use crate::auth::{
 #[derive(Debug, Args)]
 #[command(override_usage = "switchboard passwd [OPTIONS] <FILE> <USER>\n       switchboard passwd --check <FILE>")]
 #[command(group = ArgGroup::new("action").args(["token", "remove", "check"]))]
-#[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(super) struct Arguments {
     /// The users file.
     #[arg(value_name = "FILE")]

@@ -1,0 +1,358 @@
+//! `switchboard passwd` as a person and as a script use it: what is asked and not shown, what becomes of the file.
+
+mod client_support;
+
+use std::fs::{self, Permissions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Instant;
+
+use client_support::{BINARY, PATIENCE, assert_code, run, stderr, stdout};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, tcgetattr};
+use serde_json::{Value, json};
+use switchboard::auth::{Users, Verifier};
+use tempfile::TempDir;
+
+/// So few that a test does not wait; nobody asks less of a client.
+const FEW: [&str; 2] = ["--iterations", "4096"];
+const SECRET: &str = "%secret AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n";
+
+struct Scene {
+    folder: TempDir,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a folder") }
+    }
+
+    fn with(text: &str) -> Self {
+        let scene = Self::new();
+        fs::write(scene.file(), text).expect("written");
+        fs::set_permissions(scene.file(), Permissions::from_mode(0o600)).expect("set");
+        scene
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("users")
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(self.file()).expect("a file")
+    }
+
+    fn users(&self) -> Users {
+        Users::parse(self.text()).expect("users")
+    }
+
+    fn passwd(&self, arguments: &[&str], input: &str) -> Output {
+        let file = self.file();
+        let arguments: Vec<&str> = ["passwd"].iter().chain(arguments).copied().chain(file.to_str()).collect();
+        run("ignored:1", &arguments, input.as_bytes())
+    }
+
+    fn set(&self, user: &str, input: &str) -> Output {
+        let file = self.file();
+        let file = file.to_str().expect("UTF-8");
+        run("ignored:1", &["passwd", "--stdin", FEW[0], FEW[1], file, user], input.as_bytes())
+    }
+
+    /// Whether this is the password of the user.
+    fn is_password(&self, user: &str, password: &str) -> bool {
+        let (key, verifier) = self.users().verifier_or_mock(user);
+        let made = Verifier::from_password(password, verifier.iterations(), verifier.salt());
+        key.is_some() && made == verifier
+    }
+
+    /// Nothing is left beside the file.
+    fn assert_tidy(&self) {
+        let names: Vec<_> =
+            fs::read_dir(self.folder.path()).expect("a folder").flatten().map(|e| e.file_name()).collect();
+        assert!(names.iter().all(|name| name == "users" || name == "link"), "{names:?}");
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("there").mode() & 0o777
+}
+
+#[test]
+fn a_new_file_is_the_owners_alone_and_has_a_secret() {
+    let scene = Scene::new();
+    let output = scene.set("ada", "pencil\nand more\n");
+    assert_code(&output, 0);
+    assert_eq!(stderr(&output), "the password of ada is set\n");
+    assert_eq!(mode(&scene.file()), 0o600);
+    assert!(scene.text().starts_with("%secret "), "{}", scene.text());
+    assert!(scene.is_password("ada", "pencil") && !scene.is_password("ada", "pencil\n"));
+    assert_eq!(scene.users().verifier_or_mock("ada").1.iterations().get(), 4096);
+    scene.assert_tidy();
+    // A second time all is new but the secret.
+    let before = scene.text();
+    assert_code(&scene.set("ada", "other\r\n"), 0);
+    assert!(scene.is_password("ada", "other") && !scene.is_password("ada", "pencil"));
+    assert_eq!(scene.text().lines().next(), before.lines().next());
+    assert_ne!(
+        scene.users().verifier_or_mock("ada").1.salt(),
+        Users::parse(before).expect("users").verifier_or_mock("ada").1.salt()
+    );
+}
+
+#[test]
+fn all_else_in_the_file_stays_with_its_mode_and_a_link_stays_a_link() {
+    let scene = Scene::with(&format!("# who\n{SECRET}  ada certificate\t# the first\r\n\nbot\tcertificate admin=yes"));
+    fs::set_permissions(scene.file(), Permissions::from_mode(0o640)).expect("set");
+    let link = scene.folder.path().join("link");
+    symlink("users", &link).expect("a link");
+    let output =
+        run("ignored:1", &["passwd", "--stdin", "--iterations", "4096", link.to_str().expect("UTF-8"), "ada"], b"x");
+    assert_code(&output, 0);
+    let (key, verifier) = scene.users().verifier_or_mock("ada");
+    assert!(key.is_some());
+    let expected = format!("# who\n{SECRET}  ada certificate {verifier}\t# the first\r\n\nbot\tcertificate admin=yes");
+    assert_eq!(scene.text(), expected);
+    assert_eq!(mode(&scene.file()), 0o640);
+    assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
+    scene.assert_tidy();
+}
+
+#[test]
+fn a_token_is_printed_once_and_opens_and_another_stands_beside_it() {
+    let scene = Scene::new();
+    let tokens: Vec<String> = (0..2)
+        .map(|_| {
+            let output = run("ignored:1", &["passwd", "--token", scene.file().to_str().expect("UTF-8"), "bot"], b"");
+            assert_code(&output, 0);
+            stdout(&output).trim_end().to_owned()
+        })
+        .collect();
+    let users = scene.users();
+    for token in &tokens {
+        assert!(token.starts_with("swb_") && token.len() == 47 && !scene.text().contains(token.as_str()), "{token}");
+        assert_eq!(users.by_token(token.as_bytes()), users.find("bot"));
+    }
+    assert_ne!(tokens[0], tokens[1]);
+    let output = scene.passwd(&["--check", "--json"], "");
+    assert_eq!(serde_json::from_str::<Value>(&stdout(&output)).expect("JSON"), json!({"ok": true, "users": 1}));
+    let file = scene.file();
+    let output = run("ignored:1", &["passwd", "--token", "--json", file.to_str().expect("UTF-8"), "bot"], b"");
+    let told: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    assert_eq!((&told["done"], &told["user"]), (&json!("token"), &json!("bot")));
+    assert!(scene.users().by_token(told["token"].as_str().expect("text").as_bytes()).is_some());
+}
+
+#[test]
+fn a_user_is_taken_out_with_its_line_and_nothing_else() {
+    let scene = Scene::with(&format!("{SECRET}# ada\nada certificate # x\nbot certificate\n"));
+    let file = scene.file();
+    let remove = |user: &str| run("ignored:1", &["passwd", "--remove", file.to_str().expect("UTF-8"), user], b"");
+    assert_code(&remove("ada"), 0);
+    assert_eq!(scene.text(), format!("{SECRET}# ada\nbot certificate\n"));
+    let output = remove("ada");
+    assert_code(&output, 1);
+    assert!(stderr(&output).contains("has no user \"ada\""), "{}", stderr(&output));
+}
+
+#[test]
+fn a_file_that_makes_no_sense_is_told_by_its_line_and_left_alone() {
+    let text = format!("{SECRET}ada certificate\neve\n");
+    let scene = Scene::with(&text);
+    for output in [scene.set("ada", "x"), scene.passwd(&["--check"], "")] {
+        assert_code(&output, 1);
+        assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
+        assert!(stderr(&output).contains("line 3: \"eve\" has no way in"), "{}", stderr(&output));
+    }
+    let output = scene.passwd(&["--check", "--json"], "");
+    assert_code(&output, 1);
+    let told: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    assert_eq!((&told["ok"], &told["line"]), (&json!(false), &json!(3)));
+    assert_eq!(scene.text(), text);
+    scene.assert_tidy();
+    let scene = Scene::with(SECRET);
+    assert_eq!(stdout(&scene.passwd(&["--check"], "")), "0 users\n");
+    fs::set_permissions(scene.file(), Permissions::from_mode(0o644)).expect("set");
+    let output = scene.passwd(&["--check"], "");
+    assert_code(&output, 0);
+    assert!(stderr(&output).contains("open to everybody"), "{}", stderr(&output));
+}
+
+#[test]
+fn what_is_no_password_changes_nothing() {
+    let scene = Scene::with(SECRET);
+    for (input, says) in
+        [("", "empty"), ("\n", "empty"), ("\r\nx", "empty"), ("a\0b\n", "zero byte"), (&"x".repeat(1025), "1024")]
+    {
+        let output = scene.set("ada", input);
+        assert_code(&output, 1);
+        assert!(stderr(&output).contains(says), "{input:?}: {}", stderr(&output));
+    }
+    let file = scene.file();
+    let output = run("ignored:1", &["passwd", "--stdin", file.to_str().expect("UTF-8"), "ada"], b"\xff\n");
+    assert!(stderr(&output).contains("not UTF-8"), "{}", stderr(&output));
+    assert_eq!(scene.text(), SECRET);
+    assert_code(&scene.set("ada", &"x".repeat(1024)), 0);
+}
+
+#[test]
+fn what_makes_no_sense_exits_2_and_what_cannot_be_done_exits_1() {
+    let scene = Scene::with(SECRET);
+    let file = scene.file();
+    let file = file.to_str().expect("UTF-8");
+    for (arguments, says) in [
+        (&["passwd"][..], "<FILE>"),
+        (&["passwd", file], "<USER>"),
+        (&["passwd", "--check", file, "ada"], "cannot be used with"),
+        (&["passwd", "--token", "--remove", file, "ada"], "cannot be used with"),
+        (&["passwd", "--token", "--stdin", file, "ada"], "cannot be used with"),
+        (&["passwd", "--iterations", "4095", file, "ada"], "from 4096 to 10000000"),
+        (&["passwd", "--iterations", "0", file, "ada"], "from 4096 to 10000000"),
+        (&["passwd", "--token", file, "%x"], "cannot begin with %"),
+        (&["passwd", "--token", file, " x"], "space at an end"),
+        (&["passwd", "--token", file, &"x".repeat(65)], "65 bytes"),
+    ] {
+        let output = run("ignored:1", arguments, b"");
+        assert_code(&output, 2);
+        assert!(stderr(&output).contains(says), "{arguments:?}: {}", stderr(&output));
+    }
+    let folder = scene.folder.path().to_str().expect("UTF-8");
+    for (path, says) in
+        [(folder, "it is no file"), ("/nowhere/users", "cannot write /nowhere/users"), (&format!("{file}/x"), "cannot")]
+    {
+        let output = run("ignored:1", &["passwd", "--token", path, "ada"], b"");
+        assert_code(&output, 1);
+        assert!(stderr(&output).contains(says) && stdout(&output).is_empty(), "{path}: {}", stderr(&output));
+    }
+    let output = run("ignored:1", &["passwd", "--check", &format!("{file}2")], b"");
+    assert_code(&output, 1);
+    assert!(stderr(&output).contains("is not there"), "{}", stderr(&output));
+}
+
+#[test]
+fn many_at_once_lose_none_of_their_changes() {
+    let scene = Scene::new();
+    let file = scene.file();
+    thread::scope(|scope| {
+        for number in 0..8 {
+            let file = file.to_str().expect("UTF-8");
+            scope.spawn(move || {
+                let output = run("ignored:1", &["passwd", "--token", file, &format!("bot{number}")], b"");
+                assert_code(&output, 0);
+            });
+        }
+    });
+    assert_eq!(scene.users().len(), 8);
+    scene.assert_tidy();
+}
+
+/// The command at a terminal of its own.
+struct AtTerminal {
+    child: Child,
+    keyboard: fs::File,
+    shown: Receiver<u8>,
+    seen: String,
+}
+
+impl AtTerminal {
+    fn start(scene: &Scene) -> Self {
+        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        grantpt(&terminal).expect("granted");
+        unlockpt(&terminal).expect("unlocked");
+        let name = ptsname(&terminal, Vec::new()).expect("a name");
+        // The first terminal that the leader of a session opens is its own: so it is the shell that opens it.
+        let script = "exec <\"$0\" >\"$0\" 2>&1; exec \"$@\"";
+        let child = Command::new("setsid")
+            .args(["sh", "-c", script, name.to_str().expect("UTF-8")])
+            .args([BINARY, "passwd", FEW[0], FEW[1], scene.file().to_str().expect("UTF-8"), "ada"])
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("started");
+        let mut screen = fs::File::from(terminal.try_clone().expect("another handle"));
+        let (sender, shown) = mpsc::channel();
+        thread::spawn(move || {
+            let mut byte = [0];
+            while matches!(screen.read(&mut byte), Ok(1)) && sender.send(byte[0]).is_ok() {}
+        });
+        Self { child, keyboard: fs::File::from(terminal), shown, seen: String::new() }
+    }
+
+    /// Reads until the screen ends with `text`.
+    fn wait_for(&mut self, text: &str) {
+        while !self.seen.ends_with(text) {
+            let byte = self.shown.recv_timeout(PATIENCE);
+            self.seen
+                .push(char::from(byte.unwrap_or_else(|error| panic!("no {text:?} behind {:?}: {error}", self.seen))));
+        }
+    }
+
+    /// Waits for a question, and until what is typed is not shown any more, which comes a moment later.
+    fn is_asked(&mut self, question: &str) {
+        self.wait_for(question);
+        let start = Instant::now();
+        while self.echoes() {
+            assert!(start.elapsed() < PATIENCE, "it shows what is typed");
+            thread::yield_now();
+        }
+    }
+
+    /// Whether the terminal shows what is typed.
+    fn echoes(&self) -> bool {
+        tcgetattr(&self.keyboard).expect("a terminal").local_modes.contains(LocalModes::ECHO)
+    }
+
+    fn types(&mut self, text: &str) {
+        self.keyboard.write_all(text.as_bytes()).expect("typed");
+    }
+}
+
+impl Drop for AtTerminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_person_is_asked_twice_and_shown_nothing_of_what_is_typed() {
+    let scene = Scene::new();
+    let mut terminal = AtTerminal::start(&scene);
+    terminal.is_asked("New password of ada: ");
+    terminal.types("pencil\n");
+    terminal.is_asked("The same again: ");
+    terminal.types("pencil\n");
+    terminal.wait_for("the password of ada is set");
+    assert!(terminal.child.wait().expect("ended").success());
+    assert!(!terminal.seen.contains("pencil"), "{:?}", terminal.seen);
+    assert!(scene.is_password("ada", "pencil"));
+}
+
+#[test]
+fn two_different_passwords_are_none() {
+    let scene = Scene::with(SECRET);
+    let mut terminal = AtTerminal::start(&scene);
+    terminal.is_asked("New password of ada: ");
+    terminal.types("pencil\n");
+    terminal.is_asked("The same again: ");
+    terminal.types("pencils\n");
+    terminal.wait_for("the two passwords differ: nothing is changed");
+    assert_eq!(terminal.child.wait().expect("ended").code(), Some(1));
+    assert_eq!(scene.text(), SECRET);
+}
+
+#[test]
+fn who_interrupts_has_a_terminal_that_shows_again_what_is_typed() {
+    let scene = Scene::with(SECRET);
+    let mut terminal = AtTerminal::start(&scene);
+    terminal.is_asked("New password of ada: ");
+    terminal.types("pen");
+    terminal.types("\u{3}");
+    let status = terminal.child.wait().expect("ended");
+    assert_eq!(status.signal(), Some(2), "{status:?}: who waits for it knows that it was interrupted");
+    assert!(terminal.echoes());
+    assert_eq!(scene.text(), SECRET);
+}
