@@ -19,7 +19,7 @@
 //!
 //! It is the code of the library with debug assertions and overflow checks on. `exec/s` is what was run in a second,
 //! `cov` are edges that were reached, and `ft` counts an edge more than once if it is passed more often. Inputs of
-//! 1,000 to 2,000 bytes do, for `words` and `settings` of 200.
+//! 1,000 to 2,000 bytes do, for `scram`, `users`, `words` and `settings` of 200.
 //!
 //! To take over what was found, as few and as small inputs as reach all edges, in place of those in the tree:
 //!
@@ -63,8 +63,10 @@ const TARGETS: &[(&str, Target)] = &[
     ("proxy", targets::proxy::run),
     ("reactor", targets::reactor::run),
     ("relay", targets::relay::run),
+    ("scram", targets::scram::run),
     ("settings", targets::settings::run),
     ("tls", targets::tls::run),
+    ("users", targets::users::run),
     ("words", targets::words::run),
 ];
 
@@ -139,6 +141,16 @@ fn whatever_clients_do_in_whatever_order_each_frame_has_its_fate() {
 #[test]
 fn nobody_is_let_in_who_has_not_proved_to_be_a_user_of_that_name() {
     smoke("login", 300, 1_200);
+}
+
+#[test]
+fn nobody_is_authenticated_whose_exchange_somebody_has_changed() {
+    smoke("scram", 2_000, 100);
+}
+
+#[test]
+fn any_users_file_is_read_or_its_line_is_named_and_a_change_changes_what_was_meant() {
+    smoke("users", 2_000, 100);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::super::access::{Access, List};
 use super::super::crypto::{KEY_BYTES, sha256};
-use super::super::token::TokenDigest;
+use super::super::token::{TOKEN_PREFIX, TokenDigest};
 use super::super::verifier::{ITERATIONS_MAX, ITERATIONS_MIN, Verifier, prepared};
 use super::User;
 use crate::wire::{NAME_BYTES_MAX, is_valid_name};
@@ -49,8 +49,12 @@ pub(super) fn words(line: &str) -> Result<Vec<String>, String> {
     shlex::split(line).ok_or_else(|| "a quote is not closed, or a backslash ends the line".into())
 }
 
-/// A word as an error repeats it: in quotes, with nothing that could steer a terminal, and not all of it.
+/// A word as an error repeats it: in quotes, with nothing that could steer a terminal, and not all of it; of a token, which
+/// can stand in a wrong place, only what all of them have.
 pub(super) fn shown(word: &str) -> String {
+    if word.starts_with(TOKEN_PREFIX) {
+        return format!("{TOKEN_PREFIX:?}...");
+    }
     let start: String = word.chars().take(SHOWN_CHARS).collect();
     format!("{start:?}{}", if start.len() < word.len() { "..." } else { "" })
 }
@@ -136,7 +140,7 @@ impl Entry {
             }
             return Ok("token:");
         }
-        if word.starts_with("swb_") {
+        if word.starts_with(TOKEN_PREFIX) {
             return Err(
                 "a token stands there itself; write `token:` and its hash, as `switchboard passwd --token` does".into(),
             );

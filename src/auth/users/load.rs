@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::super::crypto::hmac_key;
-use super::line::{Entry, words};
+use super::line::{Entry, shown, words};
 use super::{FILE_BYTES_MAX, SECRET_BYTES, USERS_MAX, Users};
 
 /// Fewer bytes than that are no secret.
@@ -134,7 +134,7 @@ impl Loader {
         let users = &mut self.users;
         let name = entry.user.name();
         if users.find(name).is_some() {
-            return Err(format!("{name:?} is there twice"));
+            return Err(format!("{} is there twice", shown(name)));
         }
         if users.len() >= USERS_MAX {
             return Err(format!("there are more than {USERS_MAX} users"));

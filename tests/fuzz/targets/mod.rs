@@ -8,11 +8,13 @@ pub(crate) mod login;
 pub(crate) mod proxy;
 pub(crate) mod reactor;
 pub(crate) mod relay;
+pub(crate) mod scram;
 pub(crate) mod settings;
 #[path = "../../reactor/support.rs"]
 #[allow(dead_code, reason = "the reactor's own tests use more of it")]
 mod support;
 pub(crate) mod tls;
+pub(crate) mod users;
 pub(crate) mod words;
 
 /// What must not reach a terminal out of somebody else's words: control characters, ends of lines and what turns
