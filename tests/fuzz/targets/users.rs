@@ -128,6 +128,9 @@ fn made(text: &str, user: &str, change: &Change<'_>) -> Option<(String, Option<U
         }
         Err(EditError::File(error)) => {
             check_error(&format!("{text}\n\n"), Some(&error));
+            // What makes sense can be changed, unless there is too much of it then.
+            let is_full = error.what.contains("are the most") || error.what.contains("more than");
+            assert!(is_full || Users::parse(text).is_err(), "{text:?}: {error}");
             None
         }
         Err(EditError::NoSuchUser) => {
