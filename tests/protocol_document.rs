@@ -300,6 +300,7 @@ fn rewritten(frame_type: Option<Type>, payload: &[u8]) -> Result<Vec<u8>, BodyEr
         Some(Type::Update) => again::<control::Update>(payload),
         Some(Type::Join) => again::<control::Join>(payload),
         Some(Type::Joined) => again::<control::Joined>(payload),
+        Some(Type::Evict) => again::<control::Evict<'_>>(payload),
         Some(Type::Leave) => again::<control::Leave>(payload),
         Some(Type::Snapshot | Type::Delta) => rewritten_presence(payload),
         Some(Type::SendMany) => {

@@ -285,6 +285,15 @@ impl Sender {
         self.request(Flags::RECEIPT, &control::Leave { room: room.bits() })
     }
 
+    /// Ends another client's connection, which is told `why`: at most 256 bytes of one line, or nothing. Only a user who
+    /// may administer the relay can. The answer is a RECEIPT of stage DONE.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub fn evict(&self, client: Id, why: &str) -> Result<u32, SendError> {
+        self.request(Flags::RECEIPT, &control::Evict { client, text: why })
+    }
+
     /// Measures the way to a client, or to the relay with [`Id::RELAY`]. The answer is a PONG.
     ///
     /// # Errors

@@ -23,12 +23,14 @@ pub enum Denial {
     All,
     /// To know who is here.
     Watch,
+    /// To end other clients' connections.
+    Administer,
 }
 
 impl Denial {
     /// Everything that can be denied.
-    pub const ALL: [Self; 7] =
-        [Self::Name, Self::Join, Self::Create, Self::Send, Self::Address, Self::All, Self::Watch];
+    pub const ALL: [Self; 8] =
+        [Self::Name, Self::Join, Self::Create, Self::Send, Self::Address, Self::All, Self::Watch, Self::Administer];
     /// How many there are: the size of a table of counters.
     pub const COUNT: usize = Self::ALL.len();
 
@@ -49,6 +51,7 @@ impl Denial {
             Self::Address => "address",
             Self::All => "all",
             Self::Watch => "watch",
+            Self::Administer => "administer",
         }
     }
 
@@ -63,6 +66,7 @@ impl Denial {
             Self::Address => "the user may not address this client",
             Self::All => "the user may not send to all",
             Self::Watch => "the user may not know who is here",
+            Self::Administer => "only a user with admin=yes may end other clients' connections",
         }
     }
 }

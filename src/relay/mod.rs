@@ -223,6 +223,7 @@ impl Relay {
             Some(Type::Unwatch) => (self.unwatch(from, payload), false),
             Some(Type::Update) => (self.update(from, payload, out), false),
             Some(Type::Leave) => (self.leave(from, payload), false),
+            Some(Type::Evict) => (self.evict(from, payload, now, out), false),
             _ if header.flags.has(Flags::IGNORABLE) => return,
             _ => (Err(Refused::plain(Code::UnknownType)), false),
         };

@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
-use log::{debug, warn};
+use log::{debug, info, warn};
 
 use super::access::Badge;
+use super::counters::Denial;
 use super::delivery::send_gap;
 use super::outbox::Outbox;
 use super::peers::{Peer, State};
 use super::rooms::EVERYBODY;
 use super::{Refused, Relay};
+use crate::auth::{Access, User};
 use crate::outgoing::Lane;
 use crate::planted::{self, Bug};
 use crate::time::Time;
-use crate::wire::control::{Body, ErrorBody, Goodbye, Hello, Member, Ping, Pong, Profile, Reason, Welcome};
+use crate::wire::control::{Body, ErrorBody, Evict, Goodbye, Hello, Member, Ping, Pong, Profile, Reason, Welcome};
 use crate::wire::{
     BodyError, Code, FrameError, Header, Id, MECHANISMS_MAX, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_FLOOR, Run, Tag,
     Type, VERSION, is_valid_name,
@@ -215,6 +217,23 @@ impl Relay {
         out.close(id);
     }
 
+    /// EVICT: ends another client's connection. Nobody may at a relay without users: there everybody could.
+    pub(super) fn evict(&mut self, from: Id, payload: &[u8], now: Time, out: &mut impl Outbox) -> Result<(), Refused> {
+        let Evict { client, text } = Evict::parse(payload)?;
+        if !self.access(from).is_some_and(Access::may_administer) {
+            return Err(Refused::denied(Denial::Administer));
+        }
+        if client == from {
+            return Err(Refused::because(Code::BadBody, "a client leaves with GOODBYE"));
+        }
+        let Some(peer) = self.peers.registered(client) else { return Err(Refused::plain(Code::NoSuchClient)) };
+        let name = peer.name().to_owned();
+        let user = self.peers.get(from).and_then(|peer| self.rights.user(peer.badge)).map_or("", User::name);
+        info!("{from} of the user {user:?} evicts {client} {name:?}: {text:?}");
+        self.fail(client, Code::Evicted, text, now, out);
+        Ok(())
+    }
+
     pub(super) fn broken(&mut self, id: Id, error: FrameError, now: Time, out: &mut impl Outbox) {
         let Some(peer) = self.peers.get(id) else { return };
         let code = match error {
@@ -283,7 +302,7 @@ impl Relay {
         }
         let Some(peer) = self.peers.get(id) else { return };
         let name = peer.name();
-        if matches!(code, Code::Left | Code::ShuttingDown | Code::TakenOver | Code::AccessChanged) {
+        if matches!(code, Code::Left | Code::ShuttingDown | Code::TakenOver | Code::AccessChanged | Code::Evicted) {
             debug!("{id} {name:?} has left: {code}");
         } else if self.lost_log.admit(now) {
             let address = peer.member().map(|member| member.address.to_owned()).unwrap_or_default();

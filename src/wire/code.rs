@@ -103,6 +103,8 @@ numbered! {
         AddressDenied = 3014 "ADDRESS_DENIED",
         /// The peer broke the rules of TLS.
         TlsFailed = 3015 "TLS_FAILED",
+        /// Somebody who may administer the relay has ended the connection.
+        Evicted = 3016 "EVICTED",
     }
 }
 

@@ -20,6 +20,8 @@ numbered! {
         Ping = 0x06 "PING",
         /// The answer to a PING.
         Pong = 0x07 "PONG",
+        /// End that client's connection.
+        Evict = 0x08 "EVICT",
         /// A payload for one client, a room or all.
         Send = 0x10 "SEND",
         /// A payload for a list of clients, which stands in front of it.

@@ -233,6 +233,7 @@ pub(crate) fn presence() -> Vec<(&'static str, Vec<u8>)> {
         ("unwatch", control(numbered(15), control::Unwatch { room: None })),
         ("join", control(numbered(16), control::Join { name: "lobby" })),
         ("joined", control(to_ada(16), control::Joined { room: LOBBY, name: "lobby", members: 5 })),
+        ("evict", control(asking(18), control::Evict { client: BOB, text: "you repeat yourself" })),
         ("leave", control(asking(17), control::Leave { room: LOBBY.bits() })),
     ]
 }

@@ -1,7 +1,7 @@
 //! What users may do, and what those are told who may not.
 
 use switchboard::relay::{Denial, Settings};
-use switchboard::wire::control::{Join, Profile, Update, Watch, Who};
+use switchboard::wire::control::{Evict, Join, Profile, Update, Watch, Who};
 use switchboard::wire::{Code, Flags, Header, Id, Type};
 
 use super::frames::{Change, Got, frame, frame_of, send, send_flagged, send_many, stamped};
@@ -270,4 +270,29 @@ fn the_answers_to_a_run_that_is_denied_fit_the_reserve() {
     world.send(ada, &send(4, bob, b"").repeat(1024));
     assert!(world.queued(ada) <= settings.queue_reserve_bytes / 2, "{} bytes", world.queued(ada));
     assert_eq!(world.got(ada).len(), 1024);
+}
+
+#[test]
+fn only_who_may_administer_ends_anothers_connection() {
+    let mut world = world_of(&["ada admin=yes", "bob"]);
+    let [ada, bob] = [world.user("ada"), world.user("bob")];
+    world.ask(bob, 4, &Evict { client: ada, text: "" });
+    assert_eq!(world.got(bob), [Got::error(4, Code::Denied, None)]);
+    assert_eq!(denied(&world, Denial::Administer), 1);
+    world.send(ada, &frame_of(5, Flags::RECEIPT, &Evict { client: bob, text: "enough" }));
+    assert_eq!(world.got(bob), [Got::error(0, Code::Evicted, None)]);
+    assert!(matches!(world.got(ada)[..], [Got::Receipt { correlation: 5, .. }]));
+    assert_eq!(world.closed(Code::Evicted), 1);
+    world.ask(ada, 6, &Evict { client: bob, text: "" });
+    assert_eq!(world.got(ada), [Got::error(6, Code::NoSuchClient, None)]);
+    world.ask(ada, 7, &Evict { client: ada, text: "" });
+    assert_eq!(world.got(ada), [Got::error(7, Code::BadBody, None)], "it leaves with GOODBYE");
+}
+
+#[test]
+fn nobody_administers_a_relay_without_users() {
+    let mut world = World::new(Settings::default());
+    let [ada, bob] = [world.client("ada"), world.client("bob")];
+    world.ask(ada, 4, &Evict { client: bob, text: "" });
+    assert_eq!(world.got(ada), [Got::error(4, Code::Denied, None)]);
 }

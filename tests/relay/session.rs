@@ -14,7 +14,7 @@ fn types_that_a_client_may_not_send_are_refused_and_the_connection_lives() {
     let mut world = World::new(Settings::default());
     let id = world.client("ada");
     let relays = [0x02, 0x03, 0x12, 0x14, 0x21, 0x22, 0x31];
-    for number in [0x00, 0x08, 0x0f, 0x15, 0x26, 0x33, 0x3f, 0x50, 0x7f].into_iter().chain(relays) {
+    for number in [0x00, 0x09, 0x0f, 0x15, 0x26, 0x33, 0x3f, 0x50, 0x7f].into_iter().chain(relays) {
         let header = Header { type_number: number, ..Header::new(Type::Send) }.correlating(u32::from(number));
         world.send(id, &frame(header, b"whatever"));
         assert_eq!(world.got(id), [Got::error(u32::from(number), Code::UnknownType, None)], "{number:#x}");

@@ -16,7 +16,7 @@ use super::words;
 use crate::client::{Directory, Envelope, Event, Failure, Happening, JoinedRoom, Message, Options, Peer, Pong};
 use crate::client::{ReceiptFor, SendError, Sender, Snapshot, Step};
 use crate::wire::control::{Profile, Who};
-use crate::wire::{Code, Id};
+use crate::wire::{Code, Id, TEXT_BYTES_MAX};
 
 /// How many of those who have left are remembered by name, for frames of theirs and errors about them that
 /// come after their departure.
@@ -43,6 +43,9 @@ enum Pending {
         name: String,
     },
     Ping {
+        name: String,
+    },
+    Evict {
         name: String,
     },
 }
@@ -198,6 +201,7 @@ impl Chat {
                     self.show("* you now talk to all".into());
                 }
             }
+            Some(Pending::Evict { name }) => self.show(format!("* the connection of {name} has been ended")),
             Some(Pending::Rename { name }) => {
                 self.options.lock().unwrap_or_else(PoisonError::into_inner).name.clone_from(&name);
                 self.show(format!("* you are now called {name}"));
@@ -238,6 +242,7 @@ impl Chat {
                 _ => format!("* cannot rename to {name}: {why}"),
             },
             Some(Pending::Ping { name }) => format!("* cannot reach {name}: {why}"),
+            Some(Pending::Evict { name }) => format!("* cannot evict {name}: {why}"),
             Some(Pending::Line { .. }) | None => words::failure(failure, recipient.as_deref()),
         };
         self.show(line);
@@ -350,6 +355,13 @@ impl Chat {
             }
             Command::Ping { to: Some(name) } => match self.directory.by_name(&name).map(|peer| peer.id) {
                 Some(id) => self.request(Pending::Ping { name }, |sender| sender.ping(id)),
+                None => self.show(format!("* {name} is not here")),
+            },
+            Command::Evict { name, why } => match self.directory.by_name(&name).map(|peer| peer.id) {
+                Some(_) if why.len() > TEXT_BYTES_MAX => {
+                    self.show(format!("* not sent: the reason may have {TEXT_BYTES_MAX} bytes, and has {}", why.len()));
+                }
+                Some(id) => self.request(Pending::Evict { name }, |sender| sender.evict(id, &why)),
                 None => self.show(format!("* {name} is not here")),
             },
             Command::Help => self.show(command::HELP.into()),

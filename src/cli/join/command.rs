@@ -16,6 +16,7 @@ a line            goes to the current target, which the prompt shows
 /rooms            the rooms you have joined
 /rename NEW       change your name
 /ping [NAME]      round trip and clock offset of the relay, or of a client
+/evict NAME [why] end somebody's connection, if you may; quote names that have spaces
 /help             this
 /quit             leave; a line `exit` or the end of input does as well";
 
@@ -52,6 +53,7 @@ pub(super) enum Command {
     Rooms,
     Rename(String),
     Ping { to: Option<String> },
+    Evict { name: String, why: String },
     Help,
     Quit,
 }
@@ -95,6 +97,10 @@ pub(super) fn parse(line: &str) -> Result<Option<Command>, String> {
         "rename" => Command::Rename(name("your new name")?),
         "ping" if rest.is_empty() => Command::Ping { to: None },
         "ping" => Command::Ping { to: Some(name("a name")?) },
+        "evict" => {
+            let (name, why) = first_name(rest);
+            Command::Evict { name: some(name, "a name")?, why: why.to_owned() }
+        }
         "help" | "?" => Command::Help,
         "quit" | "exit" => Command::Quit,
         _ => return Err(format!("/{word} is not known; /help shows what is, //{word} sends it as text")),
@@ -169,10 +175,23 @@ mod tests {
         assert_eq!(parse("/join #lobby"), Ok(Some(Command::Join("lobby".into()))));
         assert_eq!(parse("/who"), Ok(Some(Command::Who { room: None })));
         assert_eq!(parse("/who #lobby"), Ok(Some(Command::Who { room: Some("lobby".into()) })));
+        let evict = |name: &str, why: &str| Ok(Some(Command::Evict { name: name.into(), why: why.into() }));
+        assert_eq!(parse("/evict bob"), evict("bob", ""));
+        assert_eq!(parse("/evict \"Ada L\" too loud"), evict("Ada L", "too loud"));
         assert_eq!(parse("/rename Ada L"), Ok(Some(Command::Rename("Ada L".into()))));
-        for bad in
-            ["/msg", "/msg bob", "/join", "/join #", "/leave ", "/who #", "/rename", "/rename \"\"", "/ping \"\""]
-        {
+        for bad in [
+            "/msg",
+            "/msg bob",
+            "/join",
+            "/join #",
+            "/leave ",
+            "/who #",
+            "/rename",
+            "/rename \"\"",
+            "/ping \"\"",
+            "/evict",
+            "/evict \"\"",
+        ] {
             assert!(parse(bad).expect_err(bad).contains("wants"), "{bad}");
         }
     }

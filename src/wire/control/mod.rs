@@ -10,7 +10,7 @@ mod traffic;
 
 pub use presence::{Member, Presence, Profile, Unwatch, Update, Watch, Who, presence, put_member};
 pub use rooms::{Join, Joined, Leave};
-pub use session::{Auth, ErrorBody, Goodbye, Hello, Ping, Pong, Reason, Welcome};
+pub use session::{Auth, ErrorBody, Evict, Goodbye, Hello, Ping, Pong, Reason, Welcome};
 pub use traffic::{Gap, Receipt, Stage, put_recipients, recipients};
 
 use super::Header;
@@ -150,6 +150,8 @@ mod tests {
         round_trip(Watch { room: None }, &mut Vec::new());
         round_trip(Unwatch { room: Some(8) }, &mut Vec::new());
         round_trip(Leave { room: 7 }, &mut Vec::new());
+        round_trip(Evict { client: Id::from_bits(9), text: "" }, &mut Vec::new());
+        round_trip(Evict { client: Id::from_bits(9), text: "spam" }, &mut Vec::new());
         for who in [Who::Named("ada"), Who::Client(Id::client(1, 1)), Who::Room(Id::room(1, 1)), Who::Everybody] {
             round_trip(who, &mut Vec::new());
         }

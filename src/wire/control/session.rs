@@ -335,6 +335,39 @@ impl<'a> Body<'a> for Goodbye<'a> {
     }
 }
 
+/// EVICT: `CLIENT TEXT?`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Evict<'a> {
+    /// The client whose connection is to end.
+    pub client: Id,
+    /// What it is told, for people; may be empty.
+    pub text: &'a str,
+}
+
+impl<'a> Body<'a> for Evict<'a> {
+    const TYPE: Type = Type::Evict;
+
+    fn parse(payload: &'a [u8]) -> Result<Self, BodyError> {
+        let (mut client, mut text) = (None, "");
+        for field in Fields::new(payload) {
+            let field = field?;
+            match field.tag {
+                Tag::CLIENT => client = Some(field.id()?),
+                Tag::TEXT => text = field.text(TEXT_BYTES_MAX)?,
+                _ => {}
+            }
+        }
+        Ok(Self { client: client.ok_or(BodyError::Missing(Tag::CLIENT))?, text })
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        body::put_integer(out, Tag::CLIENT, self.client.bits());
+        if !self.text.is_empty() {
+            body::put_text(out, Tag::TEXT, self.text);
+        }
+    }
+}
+
 integers! {
     /// PING: `CLOCK_US?`.
     Ping(Ping) {

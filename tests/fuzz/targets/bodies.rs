@@ -2,8 +2,8 @@
 //! so that it is read again as the same.
 
 use switchboard::wire::control::{
-    self, Auth, Body, ErrorBody, Gap, Goodbye, Hello, Join, Joined, Leave, Member, Ping, Pong, Presence, Receipt,
-    Unwatch, Update, Watch, Welcome, Who,
+    self, Auth, Body, ErrorBody, Evict, Gap, Goodbye, Hello, Join, Joined, Leave, Member, Ping, Pong, Presence,
+    Receipt, Unwatch, Update, Watch, Welcome, Who,
 };
 use switchboard::wire::{BodyError, HEADER_BYTES, Header, Id, Tag, Type, dump, is_valid_name};
 
@@ -68,6 +68,7 @@ const PING: Table = &[(Tag::CLOCK_US, NUMBER)];
 const PONG: Table = &[(Tag::PING_CLOCK_US, NUMBER), (Tag::CLOCK_US, NUMBER)];
 const RECEIPT: Table = &[(Tag::STAGE, NUMBER), (Tag::RECIPIENTS, NUMBER), (Tag::SKIPPED, NUMBER)];
 const GAP: Table = &[(Tag::FRAMES, NUMBER), (Tag::BYTES, NUMBER)];
+const EVICT: Table = &[(Tag::CLIENT, ID), (Tag::TEXT, TEXT)];
 const ROOM: Table = &[(Tag::ROOM, ID)];
 const WHO: Table = &[(Tag::NAME, NAME), (Tag::CLIENT, ID), (Tag::ROOM, ID)];
 const JOIN: Table = &[(Tag::NAME, NAME)];
@@ -207,6 +208,7 @@ const KINDS: &[Kind] = &[
     kind("GAP", read!(Gap), GAP, &[Tag::FRAMES, Tag::BYTES]),
     kind("WATCH", read!(Watch), ROOM, &[]),
     kind("UNWATCH", read!(Unwatch), ROOM, &[]),
+    kind("EVICT", read!(Evict), EVICT, &[Tag::CLIENT]),
     kind("LEAVE", read!(Leave), ROOM, &[Tag::ROOM]),
     kind("WHO", read!(Who), WHO, &[]),
     Kind { listed: &[Tag::ENDPOINT], ..kind("UPDATE", read!(Update), &PROFILE, &[]) },
