@@ -356,3 +356,24 @@ fn who_interrupts_has_a_terminal_that_shows_again_what_is_typed() {
     assert!(terminal.echoes());
     assert_eq!(scene.text(), SECRET);
 }
+
+#[test]
+fn the_help_shows_a_file_that_is_one_and_every_word_that_it_can_have() {
+    let help = stdout(&run("ignored:1", &["passwd", "--help"], b""));
+    let format = help.split("begins a comment.").nth(1).expect("the format");
+    let verifier = Verifier::from_password("pencil", 4096.try_into().expect("some"), &[1; 16]).to_string();
+    let example = format.split("Ways in").next().expect("an example");
+    let file = example
+        .replace("%secret AAEC...   (made with the file: keep it)", SECRET.trim())
+        .replace("SCRAM-SHA-256$...", &verifier)
+        .replace("token:...", &format!("token:{}=", "A".repeat(43)));
+    assert_eq!(Users::parse(file).map(|users| users.len()), Ok(3), "{example}");
+    // What is not known is answered with all that is.
+    let unknown = Users::parse("ada certificate nonsense=1".to_owned()).expect_err("an unknown word").to_string();
+    let words: Vec<&str> =
+        unknown.split([' ', ',']).filter(|word| word.ends_with('=') && *word != "\"nonsense=\"").collect();
+    assert!(words.len() >= 8, "{unknown}");
+    for word in words {
+        assert!(format.contains(&format!("\n  {word}")), "{word} is not explained");
+    }
+}

@@ -23,12 +23,40 @@ use crate::auth::{
     Verifier, random, token_text,
 };
 
+/// What a users file says, for those who write what stands behind a name by hand.
+const FORMAT: &str = "\
+THE USERS FILE has a line for each user: the name, the ways in, and what the user may do.
+Names and values with spaces stand in quotes, and # begins a comment.
+
+  %secret AAEC...   (made with the file: keep it)
+  ada   SCRAM-SHA-256$...  names=ada,ada/*  admin=yes
+  bot   token:...          join=reports,news/*  create=-  send=reports  to=ada  all=no  watch=no
+  eve   certificate
+
+Ways in, at least one:
+  SCRAM-SHA-256$...  a password, as `switchboard passwd FILE USER` writes it
+  token:...          a token's hash, as --token writes it; up to 16
+  certificate        a client certificate in the user's name, of an authority of --tls-client-ca
+
+What a user may do; lists have commas, * stands for anything, a lone - for nothing:
+  names=LIST         names that its clients may have     [default: its own, own/*]
+  join=LIST          rooms that it may join              [default: *]
+  create=LIST        rooms that it may make by joining   [default: *]
+  send=LIST          rooms that it may send to           [default: *]
+  to=LIST            clients that it may address         [default: *]
+  all=yes|no         whether it may send to all          [default: yes]
+  watch=yes|no       whether it may know who is here     [default: yes]
+  admin=yes|no       whether it may evict others         [default: no]
+
+Whoever may write the file can be anybody: keep it to the relay's own user.";
+
 /// Set the password of a user in a users file, give out a token, or check the file.
 ///
 /// The password is asked for twice on the terminal. The file is made if it is not there; whatever else stands in it, with
 /// its comments, stays as it is. A relay that runs reads the file again at SIGHUP.
 #[derive(Debug, Args)]
 #[command(override_usage = "switchboard passwd [OPTIONS] <FILE> <USER>\n       switchboard passwd --check <FILE>")]
+#[command(after_long_help = FORMAT)]
 #[command(group = ArgGroup::new("action").args(["token", "remove", "check"]))]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(super) struct Arguments {
