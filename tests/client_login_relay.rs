@@ -35,7 +35,7 @@ impl Safe {
         let digest = TokenDigest::of(token.as_bytes());
         let users = folder.path().join("users");
         let secret = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-        let lines = format!("%secret {secret}\nada {verifier}\nrobot token:{digest}\neve certificate\n");
+        let lines = format!("%secret {secret}\nada {verifier} admin=yes\nrobot token:{digest}\neve certificate\n");
         fs::write(&users, lines).expect("written");
         let (certificate, key) = (relay.join("cert.pem"), relay.join("key.pem"));
         let ca = ca.join("cert.pem");
@@ -192,4 +192,25 @@ fn a_refusal_is_one_line_with_what_to_change() {
         assert_code(&output, 1);
         assert!(stderr(&output).contains(says) && stderr(&output).lines().count() == 1, "{}", stderr(&output));
     }
+}
+
+#[test]
+fn who_may_administer_ends_anothers_connection_which_stays_away() {
+    let safe = Safe::start();
+    let (secret, token) = (safe.file("password", PASSWORD), safe.file("token", &safe.token));
+    let ca = safe.path("ca/cert.pem");
+    let join = |who: &[&str]| Running::start(&safe.address(), &[&["join", "--ca", text(&ca)], who].concat());
+    let mut ada = join(&["--user", "ada", "--password-file", &secret]);
+    ada.line("nobody else is here");
+    let mut robot = join(&["--name", "robot", "--token-file", &token]);
+    ada.line("+ robot is here");
+    robot.type_line("/evict ada");
+    robot.line("cannot evict ada");
+    ada.type_line("/evict robot you repeat yourself");
+    ada.line("the connection of robot has been ended");
+    ada.line("robot has left");
+    robot.error_line("you repeat yourself");
+    assert_eq!(robot.end().0, Some(1));
+    ada.type_line("/evict robot");
+    ada.line("robot is not here");
 }

@@ -38,6 +38,10 @@ pub(crate) fn check_line(text: &str) {
         Ok(Some(Command::Who { room: name } | Command::Ping { to: name })) => {
             name.as_deref().into_iter().for_each(about);
         }
+        Ok(Some(Command::Evict { name, why })) => {
+            about(&name);
+            assert!(text.contains(&why));
+        }
         Ok(Some(Command::Rooms | Command::Help | Command::Quit)) => {}
         Err(line) => assert!(line.starts_with('/')),
     }
