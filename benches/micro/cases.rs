@@ -1,8 +1,13 @@
 //! What is measured: each step of a frame's way alone, and then the whole way.
 
 use std::hint::black_box;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use switchboard::auth::scram::{Binding, ServerExchange};
+use switchboard::auth::{SALT_BYTES, SECRET_BYTES, Users, Verifier};
 use switchboard::outgoing::{Lane, Outgoing};
 use switchboard::reactor::Readiness;
 use switchboard::relay::{Input, Relay, Settings};
@@ -55,6 +60,9 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "turn/1 to 1,000", frames: 1000, build: || turn_to_all(1000, 1) },
     Case { name: "turn/4 to 1,000", frames: 4000, build: || turn_to_all(1000, 4) },
     Case { name: "handshake", frames: 1, build: handshake },
+    // What a stranger could tell by their time: they must be the same.
+    Case { name: "login/wrong password of somebody", frames: 1, build: || login("user7") },
+    Case { name: "login/wrong password of nobody", frames: 1, build: || login("user_") },
 ];
 
 fn decode(frames: usize, in_turns: bool) -> Round {
@@ -248,6 +256,28 @@ fn turn_to_all(clients: usize, frames: usize) -> Round {
 }
 
 /// A client connects, is registered, and is gone.
+/// Somebody begins to prove that it is `name`, and proves it with a password that nobody has.
+fn login(name: &str) -> Round {
+    let iterations = NonZeroU32::new(4096).expect("some");
+    let secret = STANDARD.encode([7; SECRET_BYTES]);
+    let line = |number| {
+        let verifier = Verifier::from_password("pencil", iterations, &[number; SALT_BYTES]);
+        format!("user{number} {verifier}\n")
+    };
+    let file: String = (0..10).map(line).collect();
+    let users = Users::parse(format!("%secret {secret}\n{file}")).expect("a users file");
+    let first = format!("n,,n={name},r=abcdefghijklmnop");
+    let proof = STANDARD.encode([3; 32]);
+    Box::new(move || {
+        let lookup = |name: &str| users.verifier_or_mock(name).1;
+        let nonce = "ponmlkjihgfedcba";
+        let begun = ServerExchange::begin_with(black_box(first.as_bytes()), false, Binding::None, lookup, nonce);
+        let (exchange, _) = begun.expect("a first message");
+        let last = format!("c=biws,r=abcdefghijklmnop{nonce},p={proof}");
+        assert!(exchange.finish(black_box(last.as_bytes())).is_err());
+    })
+}
+
 fn handshake() -> Round {
     let mut machine = Machine::relay(0);
     let pipe = Pipe::new();
