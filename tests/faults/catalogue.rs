@@ -14,6 +14,8 @@ pub(crate) struct Fault {
     pub(crate) what: &'static str,
     /// How the relay is started.
     pub(crate) start: fn(Size) -> Start,
+    /// Others besides the bystanders, who are there before anything is measured, and stay: the fault is told from them.
+    pub(crate) company: Option<fn(&mut Scene)>,
     /// Makes the fault happen, and holds what it does against what it should.
     pub(crate) run: fn(&mut Scene),
     /// It needs a network of its own.
@@ -21,7 +23,7 @@ pub(crate) struct Fault {
 }
 
 const fn fault(name: &'static str, what: &'static str, start: fn(Size) -> Start, run: fn(&mut Scene)) -> Fault {
-    Fault { name, what, start, run, network: false }
+    Fault { name, what, start, company: None, run, network: false }
 }
 
 fn plain(_: Size) -> Start {
@@ -73,11 +75,11 @@ pub(crate) const ALL: &[Fault] = &[
     fault("never_ending", "frames that never end, beyond the memory budget", narrow, garbage::never_ending),
     fault("port_scan", "a scan connects and closes, at both ports", secure::also_over_tls, strangers::port_scan),
     fault("browser", "HTTP and HTTPS at both ports", secure::also_over_tls, strangers::browser),
-    fault("slow_loris", "thousands hardly move: in TCP, in TLS, in HELLO", secure::impatient, strangers::slow_loris),
+    Fault { company: Some(passwords::chat), ..fault("slow_loris", "thousands hardly move: in TCP, in TLS, in HELLO", secure::impatient, strangers::slow_loris) },
     fault("tls_storm", "thousands over TLS are lost and back at once", secure::also_over_tls, secure::storm),
     fault("key_reload", "new keys at SIGHUP, and bad ones, under traffic", secure::also_over_tls, secure::key_reload),
     fault("tls_abuse", "half records, new keys without end, second handshakes", secure::impatient, secure::abuse),
-    fault("wrong_passwords", "thousands guess at passwords beside 1,000 who chat", passwords::with_users, passwords::wrong_passwords),
+    Fault { company: Some(passwords::chat), ..fault("wrong_passwords", "thousands guess at passwords", passwords::with_users, passwords::wrong_passwords) },
     fault("sigterm", "SIGTERM while everybody sends", plain, operator::sigterm),
     fault("kill_and_restart", "kill -9, and a start at the same port", plain, restart::killed),
 ];

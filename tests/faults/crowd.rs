@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
@@ -18,6 +19,8 @@ use crate::support::RawClient;
 const CLIENTS_PER_ADDRESS: usize = 1000;
 /// The last argument of a crowd that is to wait for its network.
 const WAIT: &str = "wait";
+/// How often each of those says something who chat: a thousand of them make ten thousand frames a second.
+const CHAT_PAUSE: Duration = Duration::from_millis(100);
 /// Payload of what talkers say.
 const TALK: [u8; 200] = [0x54; 200];
 
@@ -94,7 +97,8 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
         hear();
     }
     match arguments[0].as_str() {
-        "talk" => talk(address, &arguments[2], number(3)),
+        "talk" => talk(address, &arguments[2], number(3), None),
+        "chat" => talk(address, &arguments[2], number(3), Some(CHAT_PAUSE)),
         "read" => read(address, &arguments[2]),
         "live" => live(address, &arguments[2], number(3)),
         "storm" => storm(address, number(2)),
@@ -161,8 +165,9 @@ fn arrive(address: SocketAddr, prefix: &str, clients: usize, visit: u8) -> Vec<R
     clients
 }
 
-/// Clients that send to their neighbours and read, as fast as they are let, until they are ended.
-fn talk(address: SocketAddr, prefix: &str, count: usize) {
+/// Clients that send to their neighbours and read, until they are ended: as fast as they are let, or, if there is a
+/// `pause`, each once in that time, one after the other by the clock.
+fn talk(address: SocketAddr, prefix: &str, count: usize, pause: Option<Duration>) {
     let mut clients = arrive(address, prefix, count, 0);
     let ids: Vec<_> = clients.iter().map(|client| client.id).collect();
     for client in &clients {
@@ -171,8 +176,13 @@ fn talk(address: SocketAddr, prefix: &str, count: usize) {
     let mut buffer = [0; 16_384];
     let mut waiting = vec![Vec::new(); count];
     say("talking");
+    let began = Instant::now();
     for turn in 0.. {
         for (number, client) in clients.iter_mut().enumerate() {
+            if let Some(pause) = pause {
+                let due = pause * turn + pause * number as u32 / count as u32;
+                std::thread::sleep(due.saturating_sub(began.elapsed()));
+            }
             if waiting[number].is_empty() {
                 let header = Header::new(Type::Send).to(ids[(number + 1) % count]).correlating(turn);
                 waiting[number].extend_from_slice(&header.bytes(TALK.len()));
@@ -187,7 +197,9 @@ fn talk(address: SocketAddr, prefix: &str, count: usize) {
                 Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
             }
         }
-        std::thread::sleep(std::time::Duration::from_millis(1));
+        if pause.is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use switchboard::auth::{TokenDigest, Verifier, token_text};
 use switchboard::wire::control::{Auth, Body, ErrorBody, Hello, Profile};
@@ -53,21 +52,23 @@ pub(crate) fn with_users(_: Size) -> Start {
     Start::with(&["--users", users().to_str().expect("text")])
 }
 
+/// Clients that talk to one another, on a schedule that the fault does not change.
+pub(crate) fn chat(scene: &mut Scene) {
+    let chatting = scene.size.of(50_u64, 1000);
+    let mut chat = Crowd::start("chat", scene.relay.address, &["chat", &chatting.to_string()]);
+    assert_eq!(chat.line(), "talking");
+    scene.note(format!("beside {chatting} who chat"));
+    scene.company.push(chat);
+}
+
 /// Guesses by thousands, half of them at a user that there is, half at users that there are not: none gets in, all are told
 /// the same, and those who chat need not wait for them.
 pub(crate) fn wrong_passwords(scene: &mut Scene) {
-    let (guesses, chatting) = scene.size.of((200_u64, 50), (10_000, 1000));
+    let guesses = scene.size.of(200_u64, 10_000);
     scene.bystanders.begin(Part::Unmeasured);
-    let mut chat = Crowd::start("talk", scene.relay.address, &["chat", &chatting.to_string()]);
-    assert_eq!(chat.line(), "talking");
     let mut crowd = Crowd::start("guess", scene.relay.address, &[&guesses.to_string()]);
     assert_eq!(crowd.line(), "ready");
     let before = scene.relay.counters();
-    // They chat as fast as they are let, which others notice: the guesses are to be told from that.
-    scene.bystanders.begin(Part::Undisturbed);
-    if scene.size == Size::Full {
-        std::thread::sleep(Duration::from_secs(4));
-    }
     scene.bystanders.begin(Part::Disturbed);
     crowd.tell("guess");
     assert_eq!(crowd.line(), format!("{guesses} failed"));
@@ -77,7 +78,7 @@ pub(crate) fn wrong_passwords(scene: &mut Scene) {
     assert_eq!(failed, guesses, "{counters:?}");
     let clients = counters.total("clients");
     assert_eq!(clients, before.total("clients"), "all who chat are here");
-    scene.note(format!("{failed} × AUTH_FAILED beside {chatting} who chat, in {:.1?}", scene.lasted()));
+    scene.note(format!("{failed} × AUTH_FAILED in {:.1?}", scene.lasted()));
 }
 
 /// Is the crowd of those who guess.

@@ -7,6 +7,7 @@ use switchboard::wire::{Header, Type};
 
 use crate::bystanders::{Bystanders, Load, Outcome, Part};
 use crate::catalogue::Fault;
+use crate::crowd::Crowd;
 use crate::network;
 use crate::relay::{Relay, Start};
 use crate::support::RawClient;
@@ -66,6 +67,8 @@ pub(crate) struct Scene {
     pub(crate) after: Option<Outcome>,
     pub(crate) start: Start,
     pub(crate) cores: Option<Cores>,
+    /// Others who talk all the while.
+    pub(crate) company: Vec<Crowd>,
     began: Instant,
 }
 
@@ -81,7 +84,13 @@ impl Scene {
         let bystanders = Bystanders::start(relay.address, size.load());
         let notes = Vec::new();
         let (ending, after, began) = (Ending::LivesOn, None, Instant::now());
-        let mut scene = Self { relay, bystanders, size, notes, ending, after, start, cores, began };
+        let company = Vec::new();
+        let mut scene = Self { relay, bystanders, size, notes, ending, after, start, cores, company, began };
+        if let Some(come) = fault.company {
+            scene.bystanders.begin(Part::Unmeasured);
+            come(&mut scene);
+            scene.bystanders.begin(Part::Undisturbed);
+        }
         scene.undisturbed();
         scene.bystanders.begin(Part::Disturbed);
         scene.began = Instant::now();
