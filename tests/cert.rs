@@ -216,3 +216,18 @@ fn what_makes_no_sense_exits_2_and_says_what_to_change() {
     assert_code(&output, 1);
     assert!(stderr(&output).contains("cannot make the folder"), "{}", stderr(&output));
 }
+
+#[test]
+fn a_pair_that_works_is_kept_if_the_new_one_cannot_be_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("relay");
+    assert_code(&cert(&["--out", text(&out)]), 0);
+    let key = fs::read(out.join("key.pem")).expect("a key");
+    // A folder that is not empty is in the way, and is not taken away.
+    fs::create_dir_all(out.join("cert.pem.new/full")).expect("a folder");
+    let output = cert(&["--out", text(&out), "--force"]);
+    assert_code(&output, 1);
+    assert!(stderr(&output).contains("cannot write") && stderr(&output).contains("cert.pem"), "{}", stderr(&output));
+    assert_eq!(fs::read(out.join("key.pem")).expect("a key"), key);
+    assert!(!out.join("key.pem.new").exists(), "nothing is left");
+}

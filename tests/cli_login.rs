@@ -1,26 +1,25 @@
 //! Who a command says that it is: files, the environment, a terminal; and what it is called then.
 
 mod client_support;
+mod terminal_support;
 mod tls_support;
 
-use std::fs::{self, File, Permissions};
-use std::io::{Read, Write};
+use std::fs::{self, Permissions};
 use std::net::{TcpListener, TcpStream};
 use std::num::NonZeroU32;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
 
 use client_support::{BINARY, assert_code, stderr};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, tcgetattr};
 use switchboard::auth::Verifier;
 use switchboard::auth::scram::{Binding, ServerExchange};
 use switchboard::wire::control::{Auth, Body, Hello, Welcome};
 use switchboard::wire::{Header, Type};
 use tempfile::TempDir;
+use terminal_support::AtTerminal;
 use tls_support::{Frames, PATIENCE, welcome};
 
 /// What a command has said of itself.
@@ -153,7 +152,7 @@ fn what_does_not_say_who_one_is_is_told_before_anybody_is_connected_to() {
         (&[], &[("SWITCHBOARD_PASSWORD", "x")], 2, "--user NAME"),
         (&[], &[("SWITCHBOARD_PASSWORD", "x"), ("SWITCHBOARD_TOKEN", "y")], 2, "both set"),
         (&["--password-file", empty, "--user", "ada"], &[], 1, "is empty"),
-        (&["--token-file", long], &[], 1, "is too long"),
+        (&["--token-file", long], &[], 1, "has more than 1024 bytes"),
         (&["--token-file", "/nonexistent"], &[], 1, "cannot read /nonexistent"),
         (&["--token-file", empty, "--password-file", empty], &[], 2, "cannot be used with"),
         (&["--cert", "x"], &[], 2, "--key"),
@@ -176,36 +175,26 @@ fn what_does_not_say_who_one_is_is_told_before_anybody_is_connected_to() {
 
 #[test]
 fn a_terminal_is_asked_for_the_password_and_does_not_show_it() {
-    // What gives a command a terminal of its own.
-    if Command::new("setsid").arg("--version").output().is_err() {
-        return;
-    }
-    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-    grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("mine");
-    let name = ptsname(&terminal, Vec::new()).expect("a name").into_string().expect("UTF-8");
-    let open = || File::options().read(true).write(true).open(&name).expect("opened");
     let (address, handle) = relay("secret");
-    let mut child = Command::new("setsid")
-        .args(["--ctty", "--wait", BINARY, "send", "--addr", &address, "--all", "--user", "ada", "x"])
-        .env_remove("SWITCHBOARD_PASSWORD")
-        .env_remove("SWITCHBOARD_TOKEN")
-        .stdin(open())
-        .stdout(open())
-        .stderr(open())
-        .spawn()
-        .expect("started");
-    // Typed once the terminal shows nothing of what is typed; a person is slower than that.
-    let start = Instant::now();
-    while tcgetattr(&terminal).expect("asked").local_modes.contains(LocalModes::ECHO) {
-        assert!(start.elapsed() < PATIENCE, "nobody asks");
-        thread::yield_now();
-    }
-    let mut terminal = File::from(terminal);
-    terminal.write_all(b"secret\n").expect("typed");
-    assert!(child.wait().expect("ended").success());
-    let mut screen = vec![0; 4096];
-    let count = terminal.read(&mut screen).expect("shown");
-    let screen = String::from_utf8_lossy(&screen[..count]);
-    assert!(screen.starts_with("password of ada: ") && !screen.contains("secret"), "{screen:?}");
+    let mut terminal = AtTerminal::start(&["send", "--addr", &address, "--all", "--user", "ada", "x"]);
+    terminal.is_asked("password of ada: ");
+    terminal.types("secret\n");
+    assert!(terminal.child.wait().expect("ended").success());
     assert!(handle.join().expect("the relay is content").data.starts_with("n,,n=ada,r="));
+    assert!(!terminal.rest().contains("secret"));
+}
+
+#[test]
+fn who_interrupts_instead_of_a_password_has_a_terminal_that_shows_again_what_is_typed() {
+    for command in ["join", "send", "listen"] {
+        let all = if command == "send" { &["--all"][..] } else { &[] };
+        let what = if command == "send" { &["x"][..] } else { &[] };
+        let mut terminal = AtTerminal::start(&[&[command, "--user", "ada"], all, what].concat());
+        terminal.is_asked("password of ada: ");
+        terminal.types("sec");
+        terminal.types("\u{3}");
+        let status = terminal.child.wait().expect("ended");
+        assert_eq!(status.signal(), Some(2), "{command}: {status:?}");
+        assert!(terminal.echoes(), "{command}");
+    }
 }

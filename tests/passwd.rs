@@ -1,23 +1,20 @@
 //! `switchboard passwd` as a person and as a script use it: what is asked and not shown, what becomes of the file.
 
 mod client_support;
+mod terminal_support;
 
 use std::fs::{self, Permissions};
-use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::process::Output;
 use std::thread;
-use std::time::Instant;
 
-use client_support::{BINARY, PATIENCE, assert_code, run, stderr, stdout};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, tcgetattr};
+use client_support::{assert_code, run, stderr, stdout};
 use serde_json::{Value, json};
 use switchboard::auth::{Users, Verifier};
 use tempfile::TempDir;
+use terminal_support::AtTerminal;
 
 /// So few that a test does not wait; nobody asks less of a client.
 const FEW: [&str; 2] = ["--iterations", "4096"];
@@ -61,6 +58,11 @@ impl Scene {
         let file = self.file();
         let file = file.to_str().expect("UTF-8");
         run("ignored:1", &["passwd", "--stdin", FEW[0], FEW[1], file, user], input.as_bytes())
+    }
+
+    /// Asks for the password of `ada` at a terminal.
+    fn at_terminal(&self) -> AtTerminal {
+        AtTerminal::start(&["passwd", FEW[0], FEW[1], self.file().to_str().expect("UTF-8"), "ada"])
     }
 
     /// Whether this is the password of the user.
@@ -250,91 +252,24 @@ fn many_at_once_lose_none_of_their_changes() {
     scene.assert_tidy();
 }
 
-/// The command at a terminal of its own.
-struct AtTerminal {
-    child: Child,
-    keyboard: fs::File,
-    shown: Receiver<u8>,
-    seen: String,
-}
-
-impl AtTerminal {
-    fn start(scene: &Scene) -> Self {
-        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-        grantpt(&terminal).expect("granted");
-        unlockpt(&terminal).expect("unlocked");
-        let name = ptsname(&terminal, Vec::new()).expect("a name");
-        // The first terminal that the leader of a session opens is its own: so it is the shell that opens it.
-        let script = "exec <\"$0\" >\"$0\" 2>&1; exec \"$@\"";
-        let child = Command::new("setsid")
-            .args(["sh", "-c", script, name.to_str().expect("UTF-8")])
-            .args([BINARY, "passwd", FEW[0], FEW[1], scene.file().to_str().expect("UTF-8"), "ada"])
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("started");
-        let mut screen = fs::File::from(terminal.try_clone().expect("another handle"));
-        let (sender, shown) = mpsc::channel();
-        thread::spawn(move || {
-            let mut byte = [0];
-            while matches!(screen.read(&mut byte), Ok(1)) && sender.send(byte[0]).is_ok() {}
-        });
-        Self { child, keyboard: fs::File::from(terminal), shown, seen: String::new() }
-    }
-
-    /// Reads until the screen ends with `text`.
-    fn wait_for(&mut self, text: &str) {
-        while !self.seen.ends_with(text) {
-            let byte = self.shown.recv_timeout(PATIENCE);
-            self.seen
-                .push(char::from(byte.unwrap_or_else(|error| panic!("no {text:?} behind {:?}: {error}", self.seen))));
-        }
-    }
-
-    /// Waits for a question, and until what is typed is not shown any more, which comes a moment later.
-    fn is_asked(&mut self, question: &str) {
-        self.wait_for(question);
-        let start = Instant::now();
-        while self.echoes() {
-            assert!(start.elapsed() < PATIENCE, "it shows what is typed");
-            thread::yield_now();
-        }
-    }
-
-    /// Whether the terminal shows what is typed.
-    fn echoes(&self) -> bool {
-        tcgetattr(&self.keyboard).expect("a terminal").local_modes.contains(LocalModes::ECHO)
-    }
-
-    fn types(&mut self, text: &str) {
-        self.keyboard.write_all(text.as_bytes()).expect("typed");
-    }
-}
-
-impl Drop for AtTerminal {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn a_person_is_asked_twice_and_shown_nothing_of_what_is_typed() {
     let scene = Scene::new();
-    let mut terminal = AtTerminal::start(&scene);
+    let mut terminal = scene.at_terminal();
     terminal.is_asked("New password of ada: ");
     terminal.types("pencil\n");
     terminal.is_asked("The same again: ");
     terminal.types("pencil\n");
     terminal.wait_for("the password of ada is set");
     assert!(terminal.child.wait().expect("ended").success());
-    assert!(!terminal.seen.contains("pencil"), "{:?}", terminal.seen);
+    assert!(!terminal.rest().contains("pencil"), "{:?}", terminal.rest());
     assert!(scene.is_password("ada", "pencil"));
 }
 
 #[test]
 fn two_different_passwords_are_none() {
     let scene = Scene::with(SECRET);
-    let mut terminal = AtTerminal::start(&scene);
+    let mut terminal = scene.at_terminal();
     terminal.is_asked("New password of ada: ");
     terminal.types("pencil\n");
     terminal.is_asked("The same again: ");
@@ -347,7 +282,7 @@ fn two_different_passwords_are_none() {
 #[test]
 fn who_interrupts_has_a_terminal_that_shows_again_what_is_typed() {
     let scene = Scene::with(SECRET);
-    let mut terminal = AtTerminal::start(&scene);
+    let mut terminal = scene.at_terminal();
     terminal.is_asked("New password of ada: ");
     terminal.types("pen");
     terminal.types("\u{3}");

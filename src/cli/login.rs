@@ -5,14 +5,14 @@
 //! What it does not do: it proves nothing; that is the client library's business.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal, Read};
+use std::io::{self, IsTerminal};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use zeroize::Zeroizing;
 
-use super::{Trouble, output, parse_name, passing_name};
+use super::{Trouble, output, parse_name, passing_name, secret};
 use crate::client::{Credentials, Identity, Options, Secret, Tls};
 use crate::wire::{NAME_BYTES_MAX, PAYLOAD_BYTES_CEILING};
 
@@ -20,8 +20,6 @@ use crate::wire::{NAME_BYTES_MAX, PAYLOAD_BYTES_CEILING};
 const PASSWORD_VARIABLE: &str = "SWITCHBOARD_PASSWORD";
 /// The environment variable with a token.
 const TOKEN_VARIABLE: &str = "SWITCHBOARD_TOKEN";
-/// A first line that is longer is not a password but some other file.
-const SECRET_BYTES_MAX: u64 = 1024;
 
 /// What a command that connects takes beside the relay's address and its own name.
 #[derive(Clone, Debug, Default, Args)]
@@ -164,19 +162,10 @@ fn read_secret(path: &Path) -> Result<Secret, Trouble> {
 
 /// The same, for whoever proves it without the client library.
 pub(super) fn secret_line(path: &Path) -> Result<Zeroizing<String>, Trouble> {
-    let cannot = |error: io::Error| Trouble::System(format!("cannot read {}: {error}", path.display()));
-    let file = File::open(path).map_err(cannot)?;
+    let file = File::open(path);
+    let file = file.map_err(|error| Trouble::System(format!("cannot read {}: {error}", path.display())))?;
     warn_if_exposed(path);
-    let mut line = Zeroizing::new(String::new());
-    let read = BufReader::new(file.take(SECRET_BYTES_MAX)).read_line(&mut line);
-    read.map_err(cannot)?;
-    let is_whole = line.ends_with('\n') || (line.len() as u64) < SECRET_BYTES_MAX;
-    let secret = line.trim_end_matches(['\n', '\r']);
-    match secret {
-        "" => Err(Trouble::System(format!("the first line of {} is empty", path.display()))),
-        _ if !is_whole => Err(Trouble::System(format!("the first line of {} is too long", path.display()))),
-        secret => Ok(Zeroizing::new(secret.to_owned())),
-    }
+    secret::first_line(file, &path.display().to_string())
 }
 
 /// Says so if others than its owner can read a file that they should not.
@@ -201,9 +190,5 @@ fn ask(user: &str) -> Result<Secret, Trouble> {
             "there is no terminal to ask for the password of {user:?}: use --password-file FILE or {PASSWORD_VARIABLE}"
         )));
     }
-    match rpassword::prompt_password(format!("password of {}: ", output::one_line(user))) {
-        Ok(password) if password.is_empty() => Err(Trouble::Usage("the password is empty".into())),
-        Ok(password) => Ok(password.into()),
-        Err(error) => Err(Trouble::System(format!("cannot ask for the password: {error}"))),
-    }
+    secret::prompt(&format!("password of {}: ", output::one_line(user)), "").map(|password| password.as_str().into())
 }

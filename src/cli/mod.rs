@@ -14,6 +14,7 @@ mod log_sink;
 mod login;
 mod output;
 mod passwd;
+mod secret;
 mod send;
 mod serve;
 mod signals;

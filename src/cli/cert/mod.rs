@@ -110,17 +110,34 @@ impl Files {
         }
     }
 
-    /// The key first: a certificate without its key is of no use to anybody.
+    /// Both or none: whoever has a pair that works keeps it if the new one cannot be written.
     fn write(&self, made: &Made, force: bool) -> Result<(), Trouble> {
         // Only its owner looks into a folder that holds a key.
         let built = DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
         built.map_err(|error| Trouble::System(format!("cannot make the folder {}: {error}", self.folder.display())))?;
-        put(&self.key, made.key_pem.as_bytes(), 0o600, force)?;
-        put(&self.certificate, made.certificate_pem.as_bytes(), 0o644, force).inspect_err(|_| {
-            if !force {
-                let _ = fs::remove_file(&self.key);
+        let parts =
+            [(&self.key, made.key_pem.as_bytes(), 0o600), (&self.certificate, made.certificate_pem.as_bytes(), 0o644)];
+        let mut written = Vec::new();
+        for (path, bytes, mode) in parts {
+            let target = if force { path.with_extension("pem.new") } else { path.clone() };
+            if force {
+                // One that was left by a run that did not get to its end.
+                let _ = fs::remove_file(&target);
             }
-        })
+            put(&target, bytes, mode).map_err(|error| {
+                written.iter().for_each(|target| drop(fs::remove_file(target)));
+                match error.kind() {
+                    io::ErrorKind::AlreadyExists if !force => already_there(path),
+                    _ => Trouble::System(format!("cannot write {}: {error}", path.display())),
+                }
+            })?;
+            written.push(target);
+        }
+        for (target, (path, ..)) in written.iter().zip(parts).filter(|_| force) {
+            let moved = fs::rename(target, path);
+            moved.map_err(|error| Trouble::System(format!("cannot write {}: {error}", path.display())))?;
+        }
+        Ok(())
     }
 }
 
@@ -128,23 +145,11 @@ fn already_there(path: &Path) -> Trouble {
     Trouble::System(format!("{} is there already: take another folder, or --force to write over it", path.display()))
 }
 
-/// Writes a file that was not there, or with `force` takes the place of one at once, so that nobody reads half of it.
-fn put(path: &Path, bytes: &[u8], mode: u32, force: bool) -> Result<(), Trouble> {
-    let cannot = |error: io::Error| match error.kind() {
-        io::ErrorKind::AlreadyExists if !force => already_there(path),
-        _ => Trouble::System(format!("cannot write {}: {error}", path.display())),
-    };
-    let target = if force { path.with_extension("pem.new") } else { path.to_owned() };
-    if force {
-        // One that was left by a run that did not get to its end.
-        let _ = fs::remove_file(&target);
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&target).map_err(cannot)?;
-    let written = file.write_all(bytes).and_then(|()| if force { fs::rename(&target, path) } else { Ok(()) });
-    written.map_err(|error| {
-        let _ = fs::remove_file(&target);
-        cannot(error)
-    })
+/// Writes a file that was not there, so that it is on the disk; one that could not be written whole is not left.
+fn put(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    written.inspect_err(|_| drop(fs::remove_file(path)))
 }
 
 fn tell(arguments: &Arguments, purpose: &Purpose, files: &Files, made: &Made) -> Result<(), Trouble> {
