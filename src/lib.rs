@@ -7,6 +7,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod descriptors;
+mod files;
 pub mod harmless;
 pub mod origin;
 pub mod outgoing;

@@ -30,7 +30,7 @@ struct Heard {
     data: String,
 }
 
-/// A relay for one `send --all`, which takes everybody for who they say they are; of a password it knows that it is this.
+/// A relay for one `send --all`: of a password it knows that it is this, and whoever has a token is the user `robot`.
 fn relay(password: &'static str) -> (String, JoinHandle<Heard>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound").to_string();
@@ -40,9 +40,9 @@ fn relay(password: &'static str) -> (String, JoinHandle<Heard>) {
         let (_, payload) = line.frame();
         let hello = Hello::parse(&payload).expect("a HELLO");
         let data = hello.auth_data.unwrap_or_default();
-        let word = match hello.mechanism {
+        let (user, word) = match hello.mechanism {
             Some("SCRAM-SHA-256") => scram(&mut line, data, password),
-            _ => String::new(),
+            _ => ("robot".to_owned(), String::new()),
         };
         let heard = Heard {
             name: hello.profile.name.expect("a name").to_owned(),
@@ -50,7 +50,7 @@ fn relay(password: &'static str) -> (String, JoinHandle<Heard>) {
             data: String::from_utf8_lossy(data).into_owned(),
         };
         let auth_data = Some(word.as_bytes()).filter(|word| !word.is_empty());
-        let user = hello.mechanism.map(|_| "somebody");
+        let user = hello.mechanism.map(|_| user.as_str());
         line.say(Header::new(Type::Welcome).correlating(1), &Welcome { user, auth_data, ..welcome() });
         while line.try_frame().is_ok_and(|(header, _)| header.frame_type() != Some(Type::Goodbye)) {}
         heard
@@ -58,14 +58,14 @@ fn relay(password: &'static str) -> (String, JoinHandle<Heard>) {
     (address, handle)
 }
 
-fn scram(line: &mut TcpStream, first: &[u8], password: &str) -> String {
+fn scram(line: &mut TcpStream, first: &[u8], password: &str) -> (String, String) {
     let iterations = NonZeroU32::new(4096).expect("some");
     let known = Verifier::from_password(password, iterations, b"sixteen bytes of");
     let (exchange, challenge) =
         ServerExchange::begin(first, false, Binding::None, |_| known, [7; 18]).expect("a first message");
     line.say(Header::new(Type::Auth).correlating(1), &Auth { data: challenge.as_bytes() });
     let (_, payload) = line.frame();
-    exchange.finish(Auth::parse(&payload).expect("an AUTH").data).expect("the right password").1
+    exchange.finish(Auth::parse(&payload).expect("an AUTH").data).expect("the right password")
 }
 
 /// A command whose environment says nothing of who it is.

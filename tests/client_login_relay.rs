@@ -214,3 +214,18 @@ fn who_may_administer_ends_anothers_connection_which_stays_away() {
     ada.type_line("/evict robot");
     ada.line("robot is not here");
 }
+
+#[test]
+fn who_is_known_as_somebody_else_than_it_meant_to_be_does_not_go_on() {
+    let safe = Safe::start();
+    let token = safe.file("token", &safe.token);
+    let [certificate, key] = ["eve/cert.pem", "eve/key.pem"].map(|name| text(&safe.path(name)).to_owned());
+    for proof in [&["--token-file", &token][..], &["--cert", &certificate, "--key", &key]] {
+        let name = if proof[0] == "--cert" { "eve" } else { "robot" };
+        let arguments = [&["send", "--all", "x", "--user", "bob", "--name", name], proof].concat();
+        let output = safe.run(&arguments, None);
+        assert_code(&output, 1);
+        let says = format!("the relay knows this client as {name:?}, and \"bob\" was meant");
+        assert!(stderr(&output).contains(&says), "{}", stderr(&output));
+    }
+}

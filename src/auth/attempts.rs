@@ -84,8 +84,8 @@ impl Attempts {
     }
 
     /// How many have been forgotten before their time because a table was full.
-    #[must_use]
-    pub const fn forgotten(&self) -> u64 {
+    #[cfg(test)]
+    const fn forgotten(&self) -> u64 {
         self.origins.forgotten + self.names.forgotten
     }
 }
@@ -109,12 +109,20 @@ struct Recent {
     most: usize,
     /// Where it is looked next for one to forget.
     hand: usize,
+    #[cfg(test)]
     forgotten: u64,
 }
 
 impl Recent {
     const fn new(most: usize) -> Self {
-        Self { slots: Vec::new(), places: HashTable::new(), most, hand: 0, forgotten: 0 }
+        Self {
+            slots: Vec::new(),
+            places: HashTable::new(),
+            most,
+            hand: 0,
+            #[cfg(test)]
+            forgotten: 0,
+        }
     }
 
     fn place(&self, key: u64) -> Option<usize> {
@@ -138,7 +146,10 @@ impl Recent {
             self.slots.len() - 1
         } else {
             let place = self.quietest();
-            self.forgotten += u64::from(!is_over(&self.slots[place]));
+            #[cfg(test)]
+            {
+                self.forgotten += u64::from(!is_over(&self.slots[place]));
+            }
             self.take_place(self.slots[place].key);
             self.slots[place] = new;
             place

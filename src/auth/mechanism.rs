@@ -29,6 +29,12 @@ impl Mechanism {
         }
     }
 
+    /// Whether it proves a password, which can be guessed; tokens and certificates cannot.
+    #[must_use]
+    pub const fn is_password(self) -> bool {
+        matches!(self, Self::ScramSha256Plus | Self::ScramSha256)
+    }
+
     /// The mechanism of that name, letter for letter.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {

@@ -19,11 +19,11 @@ use super::crypto::{KEY_BYTES, hmac, sha256};
 /// The fewest iterations that a client hashes with, and that a users file may hold: the least that RFC 7677 (section 4)
 /// asks for. With fewer, whoever pretends to be a relay could have a proof that is cheap to try passwords on.
 pub const ITERATIONS_MIN: u32 = 4096;
-/// The most iterations that a client hashes with: some seconds. A relay names the number, and must not
-/// be able to keep its clients busy for ever.
-pub const ITERATIONS_MAX: u32 = 10_000_000;
+/// The most iterations that a client hashes with: about a second. A relay names the number before it has proved anything,
+/// and must not be able to keep its clients busy.
+pub const ITERATIONS_MAX: u32 = 2_000_000;
 /// The iterations where nobody says otherwise: what OWASP's Password Storage Cheat Sheet asks of PBKDF2 with SHA-256. It
-/// is the client that hashes, some tenths of a second once for each run; the relay does not.
+/// is the client that hashes, some tenths of a second for each connection; the relay does not.
 pub const ITERATIONS_DEFAULT: NonZeroU32 = match NonZeroU32::new(600_000) {
     Some(count) => count,
     None => NonZeroU32::MAX,

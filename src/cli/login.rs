@@ -25,7 +25,7 @@ const TOKEN_VARIABLE: &str = "SWITCHBOARD_TOKEN";
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Who you are, and whom you trust")]
 pub(super) struct Login {
-    /// The user to authenticate as [default: the client's name, where a password is given].
+    /// The user to authenticate as, and to be known as by the relay [default: the client's name, where a password is given].
     #[arg(long, value_name = "NAME", value_parser = parse_name)]
     user: Option<String>,
     /// The user's password is the first line of this file; else it is that of the environment's SWITCHBOARD_PASSWORD, and
@@ -106,6 +106,7 @@ impl Login {
             payload_bytes_max: PAYLOAD_BYTES_CEILING,
             tls: Tls { ca: self.ca.clone(), identity },
             credentials,
+            expected_user: self.user.clone(),
             ..Options::named(name)
         })
     }

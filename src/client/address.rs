@@ -28,6 +28,7 @@ const FORMS: &str = "host:port, host, :port, [ipv6]:port, tls://host:port or uni
 
 /// Where a relay listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Address {
     /// A host, by name or number (an IPv6 number without its brackets), and a TCP port.
     Tcp {

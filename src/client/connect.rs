@@ -15,7 +15,7 @@ use super::socket::Socket;
 use super::stream::Stream;
 use super::tls::{Fault, TlsError};
 use super::{Address, Client, Credentials, Options, Receiver, Sender};
-use crate::auth::Mechanism;
+use crate::auth::{Binding, Mechanism};
 use crate::wire::control::{Auth, Body, Welcome};
 use crate::wire::{Code, HELLO_BYTES_MAX, Header, Type, VERSION};
 
@@ -75,7 +75,11 @@ impl Attempt<'_> {
         })?;
         let channel = plan.map(|plan| plan.open(&stream, deadline)).transpose()?;
         let socket = Socket::new(stream, channel);
-        let (binding, is_private) = (socket.channel_binding(), socket.is_private());
+        // Whoever could bind to TLS says so where this TLS has nothing to bind to: a relay that has been kept from it by
+        // somebody in between, who speaks another version on this side, notices.
+        let unbound = if matches!(address, Address::Tls { .. }) { Binding::Withheld } else { Binding::None };
+        let binding = socket.channel_binding().map_or(unbound, Binding::Exporter);
+        let is_private = socket.is_private();
         let mut proof = Proof::begin(self.credentials, Ground { binding, is_bindable, is_private })?;
         let mut talk = Talk { attempt: self, socket, inbox: Inbox::default(), unsaid: None };
         talk.say(Type::Hello, &options.hello(&proof));
@@ -89,7 +93,7 @@ impl Attempt<'_> {
                 }
                 Some(Type::Welcome) => {
                     let welcome = Welcome::parse(&payload).map_err(|_| unreadable("its WELCOME cannot be read"))?;
-                    proof.check(&welcome)?;
+                    proof.check(&welcome, options.expected_user())?;
                     break agreed(&welcome, options)?;
                 }
                 _ => return Err(refusal(header, &payload)),

@@ -11,6 +11,7 @@ use crate::wire::Code;
 
 /// Why there is no connection.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum ConnectError {
     /// An option that every relay would refuse.
     BadOptions(&'static str),
@@ -33,6 +34,13 @@ pub enum ConnectError {
     /// The relay has welcomed a client that wanted to prove who it is, and has not asked it to: it may be another one
     /// than was meant.
     NotAsked,
+    /// The relay knows the client as another user than was meant.
+    OtherUser {
+        /// Who was meant.
+        expected: String,
+        /// As whom it is known.
+        user: String,
+    },
     /// The relay could not prove that it knows the user, or speaks as none that does; this is what is wrong.
     Unproven(String),
     /// There is no TLS with the relay, or none that may be relied on.
@@ -44,9 +52,12 @@ impl ConnectError {
     #[must_use]
     pub const fn may_retry(&self) -> bool {
         match self {
-            Self::BadOptions(_) | Self::NotARelay(_) | Self::SpeaksTls { .. } | Self::NotAsked | Self::Unproven(_) => {
-                false
-            }
+            Self::BadOptions(_)
+            | Self::NotARelay(_)
+            | Self::SpeaksTls { .. }
+            | Self::NotAsked
+            | Self::OtherUser { .. }
+            | Self::Unproven(_) => false,
             Self::Network(_) | Self::TimedOut { .. } => true,
             Self::Refused(failure) => failure.may_return(),
             Self::Tls(error) => error.may_retry(),
@@ -81,13 +92,25 @@ impl fmt::Display for ConnectError {
             Self::NotAsked => f.write_str(
                 "this relay does not ask who anybody is: it is another than was meant, or needs no credentials",
             ),
+            Self::OtherUser { expected, user } => {
+                write!(f, "the relay knows this client as {user:?}, and {expected:?} was meant")
+            }
             Self::Unproven(why) => write!(f, "the relay has not proved that it knows the user: {why}"),
             Self::Tls(error) => error.fmt(f),
         }
     }
 }
 
-impl std::error::Error for ConnectError {}
+impl std::error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        // These two say what is in them themselves, so the cause is that of what is in them.
+        match self {
+            Self::Network(error) => error.source(),
+            Self::Tls(error) => error.source(),
+            _ => None,
+        }
+    }
+}
 
 impl From<TlsError> for ConnectError {
     fn from(error: TlsError) -> Self {

@@ -12,12 +12,13 @@ use zeroize::Zeroizing;
 use super::connect_error::ConnectError;
 use super::{Address, Tls};
 use crate::auth::scram::{ClientExchange, ScramError};
-use crate::auth::{Binding, Mechanism, random};
+use crate::auth::{Binding, Mechanism, prepared, random};
 use crate::wire::control::Welcome;
 use crate::wire::{AUTH_DATA_BYTES_MAX, is_valid_name};
 
 /// What a client proves who it is with.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Credentials {
     /// A user's password. It is never sent: both sides prove to each other that they know it (SCRAM-SHA-256), over TLS
     /// bound to the connection.
@@ -89,7 +90,7 @@ pub(super) enum Proof {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ground {
     /// What it can be bound to.
-    pub(super) binding: Option<[u8; 32]>,
+    pub(super) binding: Binding,
     /// The relay is not known not to offer that.
     pub(super) is_bindable: bool,
     /// Nobody but the relay can read what is sent.
@@ -100,6 +101,7 @@ impl Proof {
     pub(super) fn begin(credentials: Option<&Credentials>, ground: Ground) -> Result<Self, ConnectError> {
         match credentials {
             None => Ok(Self::Nothing),
+            // Whose certificate it is the relay reads in it.
             Some(Credentials::Certificate) => Ok(Self::AtOnce { mechanism: Mechanism::External, data: None }),
             Some(Credentials::Token(token)) if ground.is_private => {
                 Ok(Self::AtOnce { mechanism: Mechanism::Token, data: Some(token.clone()) })
@@ -113,8 +115,7 @@ impl Proof {
 
     fn of_password(user: &str, password: &Secret, ground: Ground) -> Result<Self, ConnectError> {
         let nonce = random().map_err(|error| ConnectError::Network(io::Error::other(error)))?;
-        let binding = ground.binding.map_or(Binding::None, Binding::Exporter);
-        let mut exchange = ClientExchange::new(user, &password.0, binding, nonce);
+        let mut exchange = ClientExchange::new(user, &password.0, ground.binding, nonce);
         if !ground.is_bindable {
             exchange = exchange.without_plus();
         }
@@ -141,9 +142,9 @@ impl Proof {
         exchange.answer(challenge).map_err(unproven)
     }
 
-    /// Whether a WELCOME says what it has to: whoever proves who they are is told as whom they are known, and whoever
-    /// proves a password is proved that the relay knows it too.
-    pub(super) fn check(self, welcome: &Welcome<'_>) -> Result<(), ConnectError> {
+    /// Whether a WELCOME says what it has to: whoever proves who they are is told as whom they are known, which must be as
+    /// `expected`, and whoever proves a password is proved that the relay knows it too.
+    pub(super) fn check(self, welcome: &Welcome<'_>, expected: Option<&str>) -> Result<(), ConnectError> {
         match self {
             Self::Nothing => return Ok(()),
             Self::AtOnce { .. } => {}
@@ -153,7 +154,13 @@ impl Proof {
                 exchange.verify(welcome.auth_data.unwrap_or_default()).map_err(unproven)?;
             }
         }
-        welcome.user.map(drop).ok_or(ConnectError::NotAsked)
+        let user = welcome.user.ok_or(ConnectError::NotAsked)?;
+        match expected {
+            Some(expected) if prepared(expected) != prepared(user) => {
+                Err(ConnectError::OtherUser { expected: expected.to_owned(), user: user.to_owned() })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -168,7 +175,7 @@ mod tests {
     #[test]
     fn a_token_is_sent_only_where_nobody_else_reads_it() {
         let token = Credentials::Token("swb_x".into());
-        let ground = Ground { binding: None, is_bindable: true, is_private: true };
+        let ground = Ground { binding: Binding::None, is_bindable: true, is_private: true };
         let proof = Proof::begin(Some(&token), ground).expect("private");
         assert_eq!(proof.hello(), (Some("TOKEN"), Some(&b"swb_x"[..])));
         let error = Proof::begin(Some(&token), Ground { is_private: false, ..ground }).expect_err("in the open");

@@ -251,6 +251,7 @@ pub struct Pong {
 
 /// Why the connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Closed {
     /// The relay ended it, and this is why.
     ByRelay(Failure),

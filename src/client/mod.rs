@@ -73,6 +73,7 @@ pub use event::{Change, Closed, Delta, Event, Failure, JoinedRoom, Message, Peer
 pub use options::{CONNECT_TIMEOUT_DEFAULT, Options};
 pub use receiver::Receiver;
 pub use sender::{Envelope, SendError, Sender, Session};
+pub(crate) use tls::trust;
 pub use tls::{Identity, Tls, TlsError};
 
 /// A registered client with both halves of its connection.

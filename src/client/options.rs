@@ -42,6 +42,8 @@ pub struct Options {
     /// What it proves who it is with. With credentials a relay that does not ask is taken for the wrong one; without, a
     /// certificate of [`Tls::identity`] is offered where the relay asks.
     pub credentials: Option<Credentials>,
+    /// The user that the relay must know it as, where a token or a certificate says who that is; `None`: whoever it is.
+    pub expected_user: Option<String>,
 }
 
 impl Options {
@@ -59,6 +61,7 @@ impl Options {
             connect_timeout: CONNECT_TIMEOUT_DEFAULT,
             tls: Tls::default(),
             credentials: None,
+            expected_user: None,
         }
     }
 
@@ -88,6 +91,14 @@ impl Options {
         self.credentials.as_ref().and_then(|credentials| credentials.fault(address, &self.tls))
     }
 
+    /// As whom the relay must know the client.
+    pub(super) fn expected_user(&self) -> Option<&str> {
+        match &self.credentials {
+            Some(Credentials::Password { user, .. }) => Some(user),
+            _ => self.expected_user.as_deref(),
+        }
+    }
+
     /// The HELLO that says all this, and begins to prove it.
     pub(super) fn hello<'a>(&'a self, proof: &'a Proof) -> Hello<'a> {
         let mut profile = Profile::named(&self.name);
@@ -109,6 +120,7 @@ impl Options {
 mod tests {
     use super::super::credentials::Ground;
     use super::*;
+    use crate::auth::Binding;
     use crate::wire::HELLO_BYTES_MAX;
     use crate::wire::control::Body;
 
@@ -159,7 +171,7 @@ mod tests {
         };
         assert_eq!(options.fault(&Address::default()), None);
         let mut payload = Vec::new();
-        let ground = Ground { binding: None, is_bindable: true, is_private: true };
+        let ground = Ground { binding: Binding::None, is_bindable: true, is_private: true };
         let proof = Proof::begin(options.credentials.as_ref(), ground).expect("good");
         options.hello(&proof).write(&mut payload);
         assert!(payload.len() <= HELLO_BYTES_MAX as usize);

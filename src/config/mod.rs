@@ -261,6 +261,7 @@ impl Settings {
             log_lost_per_second_max: self.log_lost_per_second_max,
             log_denied_per_second_max: self.log_denied_per_second_max,
             auth: self.access.auth(),
+            binds_channels: self.access.tls_files().is_some(),
             takeover: self.access.takeover(),
             takeover_probe: self.access.takeover_probe,
             ..relay::Settings::default()

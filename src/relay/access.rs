@@ -6,6 +6,8 @@
 //!
 //! What it does not do: it reads no file and proves no identity. What a user may do is `auth`'s to know.
 
+use std::fmt;
+
 use log::warn;
 
 use super::counters::Denial;
@@ -143,9 +145,9 @@ impl Rights {
         let old = self.user(peer.badge)?;
         let key = users.find(old.name())?;
         let new = users.user(key);
-        let stays = new.has_same_proofs_as(old)
+        let stays = new.keeps_ways_in_of(old)
             && new.access().may_be_called(peer.name())
-            && (peer.watching(EVERYBODY).is_none() || new.access().may_watch())
+            && (new.access().may_watch() || !peer.is_told_of(EVERYBODY))
             && peer.rooms().all(|slot| rooms.get(slot).is_none_or(|room| new.access().may_join(&room.name)));
         stays.then(|| Badge::of(key, new.access(), self.newest))
     }
@@ -232,14 +234,16 @@ impl Relay {
 
     /// Counts what a client was denied, and says so in the log, unless that has said enough.
     #[cold]
-    pub(super) fn note_denial(&mut self, id: Id, denial: Denial, times: u32, now: Time) {
+    pub(super) fn note_denial(&mut self, id: Id, denial: Denial, object: &dyn fmt::Display, times: u32, now: Time) {
         self.counters.denied[denial.ordinal()] += u64::from(times);
         self.note_held_back(now);
         if self.rights.log.admit(now)
             && let Some(peer) = self.peers.get(id)
         {
             let user = self.rights.user(peer.badge).map_or("", User::name);
-            warn!("denied {id} {:?} of the user {user:?}: {}", peer.name(), denial.meaning());
+            let who =
+                if peer.is_registered() { format!("{:?} of the user {user:?}", peer.name()) } else { String::new() };
+            warn!("denied {id} {who}: {} ({object})", denial.meaning());
         }
     }
 
@@ -253,13 +257,14 @@ impl Relay {
 
 impl Refused {
     /// Somebody asks for a client that it may not address, or that is not here.
-    pub(super) fn of_address(code: Code) -> Self {
-        if code == Code::Denied { Self::denied(Denial::Address) } else { Self::plain(code) }
+    pub(super) fn of_address(code: Code, to: Id) -> Self {
+        if code == Code::Denied { Self::denied(Denial::Address, to) } else { Self::plain(code) }
     }
 
-    /// Somebody asks for what it may not have.
-    pub(super) fn denied(denial: Denial) -> Self {
-        Self { denial: Some(denial), ..Self::because(Code::Denied, denial.meaning()) }
+    /// Somebody asks for what it may not have: this.
+    pub(super) fn denied(denial: Denial, object: impl fmt::Display) -> Self {
+        let refused = Self::because(Code::Denied, denial.meaning());
+        Self { denial: Some(denial), object: object.to_string(), ..refused }
     }
 }
 

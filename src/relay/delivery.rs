@@ -84,7 +84,7 @@ impl Relay {
             _ => (None, Failure::Code(Code::BadDestination)),
         };
         if let Failure::Denied(denial) = failure {
-            self.note_denial(from, denial, run.frames, now);
+            self.note_denial(from, denial, &header.destination, run.frames, now);
         }
         for frame in Frames::new(run.bytes) {
             self.refuse(from, Header::read(frame).correlation, failure.code(), client, out);
@@ -265,7 +265,7 @@ impl Relay {
         }
         self.recipients = recipients;
         if denied > 0 {
-            self.note_denial(from, Denial::Address, denied, now);
+            self.note_denial(from, Denial::Address, &"in a list", denied, now);
         }
         if header.flags.has(Flags::RECEIPT) {
             let told = if planted::has(Bug::RefusedCounted) { queued + refused } else { queued };

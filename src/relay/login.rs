@@ -11,6 +11,8 @@
 //! What it does not do: the mathematics and the bookkeeping of failures are `auth`'s, and whether a name can be had is
 //! `takeover`'s.
 
+use std::fmt;
+
 use log::warn;
 
 use super::outbox::Outbox;
@@ -18,7 +20,7 @@ use super::peers::State;
 use super::session::Admission;
 use super::takeover::Claim;
 use super::{Refused, Relay};
-use crate::auth::scram::ServerExchange;
+use crate::auth::scram::{ScramError, ServerExchange};
 use crate::auth::{Binding, Mechanism};
 use crate::time::Time;
 use crate::wire::control::{Auth, Body, Hello};
@@ -32,7 +34,6 @@ pub(super) struct Login {
 }
 
 /// What is kept of its HELLO.
-#[derive(Debug)]
 pub(super) struct Kept {
     /// The payload.
     pub(super) hello: Box<[u8]>,
@@ -41,6 +42,13 @@ pub(super) struct Kept {
     mechanism: Mechanism,
     /// The list of users that held then: see [`super::access::Rights::changes`].
     pub(super) list: u32,
+}
+
+/// Without the HELLO, which can hold a token.
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Kept({})", self.mechanism.name())
+    }
 }
 
 #[derive(Debug)]
@@ -86,18 +94,22 @@ impl Relay {
         let name = hello.mechanism.ok_or(Refused::plain(Code::AuthRequired))?;
         let mechanism = Mechanism::named(name).filter(|known| self.offered(id, out).contains(known));
         let mechanism = mechanism.ok_or(Refused::plain(Code::BadMechanism))?;
-        self.check_attempts(id, now, out)?;
+        if mechanism.is_password() {
+            self.check_attempts(id, now, out)?;
+        }
         let (correlation, list) = (run.header().correlation, self.rights.changes);
         let kept = Kept { hello: run.payload().into(), correlation, mechanism, list };
         let data = hello.auth_data.unwrap_or_default();
         // Whom it says to be; a token says nobody.
         let (tried, user) = match mechanism {
             Mechanism::ScramSha256 | Mechanism::ScramSha256Plus => {
-                if let Some((exchange, challenge)) = self.begin_exchange(id, mechanism, data, out) {
-                    self.ask(id, Login { kept, stage: Stage::Asked(exchange) }, &challenge, now, out);
-                    return Ok(());
+                match self.begin_exchange(id, mechanism, data, out) {
+                    Ok((exchange, challenge)) => {
+                        self.ask(id, Login { kept, stage: Stage::Asked(exchange) }, &challenge, now, out);
+                    }
+                    Err(why) => self.conclude(id, kept, None, Err(why), now, out),
                 }
-                (None, None)
+                return Ok(());
             }
             Mechanism::Token => (None, self.bearer(data)),
             Mechanism::External => {
@@ -108,7 +120,8 @@ impl Relay {
                 (Some(name), user)
             }
         };
-        self.conclude(id, kept, tried.as_deref(), user.map(|user| Proof { user, answer: None }), now, out);
+        let proof = user.map(|user| Proof { user, answer: None }).ok_or(None);
+        self.conclude(id, kept, tried.as_deref(), proof, now, out);
         Ok(())
     }
 
@@ -139,12 +152,14 @@ impl Relay {
         mechanism: Mechanism,
         client_first: &[u8],
         out: &mut impl Outbox,
-    ) -> Option<(ServerExchange, String)> {
-        let users = self.rights.users()?;
-        let binding = out.channel_binding(id).map_or(Binding::None, Binding::Exporter);
+    ) -> Result<(ServerExchange, String), Option<ScramError>> {
+        let users = self.rights.users().ok_or(None)?;
+        let unbound = if self.settings.binds_channels { Binding::Withheld } else { Binding::None };
+        let binding = out.channel_binding(id).map_or(unbound, Binding::Exporter);
         let is_plus = mechanism == Mechanism::ScramSha256Plus;
         let lookup = |name: &str| users.verifier_or_mock(name).1;
-        ServerExchange::begin_with(client_first, is_plus, binding, lookup, &out.nonce()?).ok()
+        let nonce = out.nonce().ok_or(None)?;
+        ServerExchange::begin_with(client_first, is_plus, binding, lookup, &nonce).map_err(Some)
     }
 
     /// Says the relay's part of an exchange, and waits for the client's.
@@ -178,38 +193,44 @@ impl Relay {
             return self.fail_with(id, kept.correlation, &refused, now, out);
         }
         let user = exchange.user().to_owned();
-        let data = Auth::parse(run.payload()).ok().map(|auth| auth.data);
-        let proven = data.and_then(|data| exchange.finish(data).ok());
+        let data = Auth::parse(run.payload()).map_err(|_| ScramError::Malformed);
+        let proven = data.and_then(|auth| exchange.finish(auth.data)).map_err(Some);
         let proof = proven.map(|(user, answer)| Proof { user: user.into(), answer: Some(answer) });
         self.conclude(id, kept, Some(&user), proof, now, out);
     }
 
-    /// It is known whether somebody is who it says; `tried` is the name, if it gave one. The answer comes when it is time.
+    /// It is known whether somebody is who it says, or why not; `tried` is the name, if it gave one. The answer comes when it
+    /// is time.
     fn conclude(
         &mut self,
         id: Id,
         kept: Kept,
         tried: Option<&str>,
-        proof: Option<Proof>,
+        proof: Result<Proof, Option<ScramError>>,
         now: Time,
         out: &mut impl Outbox,
     ) {
         let (origin, mechanism) = (out.origin(id), kept.mechanism);
-        // Only passwords can be guessed: whoever has a token or a certificate does not wait because others guess, nor does
-        // its coming forgive them.
-        let is_password = matches!(mechanism, Mechanism::ScramSha256 | Mechanism::ScramSha256Plus);
-        let guessed = tried.filter(|_| is_password);
-        let (stage, delay) = if let Some(proof) = proof {
-            self.counters.authenticated[mechanism as usize] += 1;
-            let delay = self.rights.attempts.delay(guessed, now);
-            if let Some(user) = guessed {
-                self.rights.attempts.succeeded(user);
+        // Only passwords can be guessed: whoever has a token or a certificate neither waits nor is refused because others
+        // guess, has nobody refused by failing, and forgives nobody by coming.
+        let guessed = tried.filter(|_| mechanism.is_password());
+        let (stage, delay) = match proof {
+            Ok(proof) => {
+                self.counters.authenticated[mechanism as usize] += 1;
+                let delay = self.rights.attempts.delay(guessed, now);
+                if let Some(user) = guessed {
+                    self.rights.attempts.succeeded(user);
+                }
+                // It waits because others have failed, and must not have to go before it is welcomed because others come.
+                out.settle(id);
+                (Stage::Passed(proof), delay)
             }
-            (Stage::Passed(proof), delay)
-        } else {
-            self.counters.auth_failed[mechanism as usize] += 1;
-            self.log_failure(id, mechanism, tried, now, out);
-            (Stage::Failed, self.rights.attempts.failed(origin, guessed, now))
+            Err(why) => {
+                self.counters.auth_failed[mechanism as usize] += 1;
+                self.log_failure(id, mechanism, tried, why, now, out);
+                let origin = origin.filter(|_| mechanism.is_password());
+                (Stage::Failed, self.rights.attempts.failed(origin, guessed, now))
+            }
         };
         self.hold(id, Login { kept, stage }, now + delay, out);
         if delay.is_zero() {
@@ -217,13 +238,23 @@ impl Relay {
         }
     }
 
-    fn log_failure(&mut self, id: Id, mechanism: Mechanism, tried: Option<&str>, now: Time, out: &impl Outbox) {
+    /// What the client is told depends on nothing of this.
+    fn log_failure(
+        &mut self,
+        id: Id,
+        mechanism: Mechanism,
+        tried: Option<&str>,
+        why: Option<ScramError>,
+        now: Time,
+        out: &impl Outbox,
+    ) {
         self.note_held_back(now);
         if self.rights.log.admit(now) {
             let mut address = String::new();
             out.put_address(id, &mut address);
             let tried = tried.unwrap_or("nobody in particular");
-            warn!("{id} at {address} has not proved by {} to be {tried:?}", mechanism.name());
+            let why = why.map_or_else(String::new, |why| format!(": {why}"));
+            warn!("{id} at {address} has not proved by {} to be {tried:?}{why}", mechanism.name());
         }
     }
 

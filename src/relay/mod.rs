@@ -234,7 +234,7 @@ impl Relay {
             Ok(()) => {}
             Err(refused) => {
                 if let Some(denial) = refused.denial {
-                    self.note_denial(from, denial, 1, now);
+                    self.note_denial(from, denial, &refused.object, 1, now);
                 }
                 self.refuse_with(from, header.correlation, &refused, out);
             }
@@ -268,15 +268,17 @@ struct Refused {
     text: String,
     /// What was denied, if that is why.
     denial: Option<Denial>,
+    /// Which room, name or client that was, for the log.
+    object: String,
 }
 
 impl Refused {
     const fn plain(code: Code) -> Self {
-        Self { code, text: String::new(), denial: None }
+        Self { code, text: String::new(), denial: None, object: String::new() }
     }
 
     fn because(code: Code, text: impl Into<String>) -> Self {
-        Self { code, text: text.into(), denial: None }
+        Self { code, text: text.into(), denial: None, object: String::new() }
     }
 
     fn text(&self) -> &str {

@@ -84,7 +84,7 @@ impl Relay {
                 let access = self.access(from).filter(|access| !access.may_watch() && !access.may_address(name));
                 if access.is_some() && self.peers.get(from).is_none_or(|peer| peer.name() != name) {
                     // Whether there is somebody of this name or not.
-                    return Err(Refused::denied(Denial::Address));
+                    return Err(Refused::denied(Denial::Address, format_args!("{name:?}")));
                 }
                 self.peers.named(name)
             }
@@ -93,7 +93,7 @@ impl Relay {
                     && id != from
                     && self.rights.access(peer.badge).is_some_and(|access| !access.may_watch())
                 {
-                    self.check_address(peer.badge, id).map_err(Refused::of_address)?;
+                    self.check_address(peer.badge, id).map_err(|code| Refused::of_address(code, id))?;
                 }
                 self.peers.get(id).filter(|peer| !peer.card.is_empty() && peer.is_registered())
             }
@@ -132,7 +132,9 @@ impl Relay {
     /// Who is in a room its members may know; who is here, not everybody.
     fn check_watch(&self, from: Id, slot: u32) -> Result<(), Refused> {
         match self.access(from) {
-            Some(access) if slot == EVERYBODY && !access.may_watch() => Err(Refused::denied(Denial::Watch)),
+            Some(access) if slot == EVERYBODY && !access.may_watch() => {
+                Err(Refused::denied(Denial::Watch, "everybody"))
+            }
             _ => Ok(()),
         }
     }
@@ -199,7 +201,7 @@ impl Relay {
                 return Err(Refused::plain(Code::BadName));
             }
             if self.access(from).is_some_and(|access| !access.may_be_called(name)) {
-                return Err(Refused::denied(Denial::Name));
+                return Err(Refused::denied(Denial::Name, format_args!("{name:?}")));
             }
             if self.peers.named(name).is_some_and(|other| other.id != from) {
                 return Err(Refused::plain(Code::NameTaken));

@@ -246,6 +246,12 @@ impl Peer {
         if room == EVERYBODY { self.extra.as_ref()?.watching } else { self.membership(room)?.watching }
     }
 
+    /// Whether it watches a room, or is just being told who is in it.
+    pub(super) fn is_told_of(&self, room: u32) -> bool {
+        let listing = self.extra.as_ref().and_then(|extra| extra.listing);
+        self.watching(room).is_some() || listing.is_some_and(|listing| listing.room == room)
+    }
+
     /// Where its place among those who watch a room is noted.
     pub(super) fn watching_mut(&mut self, room: u32) -> Option<&mut Option<u32>> {
         if room == EVERYBODY {
@@ -270,12 +276,12 @@ impl Relay {
         }
         let access = self.access(from);
         if access.is_some_and(|access| !access.may_join(join.name)) {
-            return Err(Refused::denied(Denial::Join));
+            return Err(Refused::denied(Denial::Join, format_args!("{:?}", join.name)));
         }
         let may_create = access.is_none_or(|access| access.may_create(join.name));
         let slot = match self.rooms.named(join.name) {
             Some(slot) => slot,
-            None if !may_create => return Err(Refused::denied(Denial::Create)),
+            None if !may_create => return Err(Refused::denied(Denial::Create, format_args!("{:?}", join.name))),
             None if self.rooms.len() >= self.settings.rooms_max => {
                 return Err(Refused::because(Code::LimitReached, "there are as many rooms as there may be"));
             }

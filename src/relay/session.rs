@@ -221,7 +221,7 @@ impl Relay {
     pub(super) fn evict(&mut self, from: Id, payload: &[u8], now: Time, out: &mut impl Outbox) -> Result<(), Refused> {
         let Evict { client, text } = Evict::parse(payload)?;
         if !self.access(from).is_some_and(Access::may_administer) {
-            return Err(Refused::denied(Denial::Administer));
+            return Err(Refused::denied(Denial::Administer, client));
         }
         if client == from {
             return Err(Refused::because(Code::BadBody, "a client leaves with GOODBYE"));
@@ -261,7 +261,7 @@ impl Relay {
             mechanisms.iter_mut().zip(offered).for_each(|(place, mechanism)| *place = Some(mechanism.name()));
         }
         if let Some(denial) = refused.denial {
-            self.note_denial(id, denial, 1, now);
+            self.note_denial(id, denial, &refused.object, 1, now);
         }
         let reason = Reason { retry_ms, versions, mechanisms, ..Reason::new(code, refused.text()) };
         let header = Header::new(Type::Error).to(id).correlating(correlation);

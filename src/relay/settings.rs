@@ -32,6 +32,8 @@ pub struct Settings {
     pub hello_deadline: Duration,
     /// How long an exchange that authenticates may take, and how failed attempts are counted, delayed and refused.
     pub auth: AuthSettings,
+    /// Whether there are connections, if not all, that a password's proof can be bound to: those over TLS 1.3.
+    pub binds_channels: bool,
     /// What happens when a user connects twice under one name.
     pub takeover: Takeover,
     /// How long an old connection is given to show life before it gives way ([`Takeover::Reject`]): longer than any round
@@ -68,6 +70,7 @@ impl Default for Settings {
             queue_reserve_bytes: 256 * 1024,
             hello_deadline: Duration::from_secs(10),
             auth: AuthSettings::default(),
+            binds_channels: false,
             takeover: Takeover::Replace,
             takeover_probe: Duration::from_secs(3),
             keepalive: Duration::from_secs(30),

@@ -4,7 +4,7 @@
 //! Either the old connection goes at once, told so that it does not come back and push out the new one in turn; or it
 //! is asked for a sign of life first, and the new one waits for that.
 
-use log::info;
+use log::debug;
 
 use super::access::Badge;
 use super::counters::Denial;
@@ -51,7 +51,8 @@ impl Relay {
         let hello = Hello::parse(&kept.hello).map_err(|_| Refused::plain(Code::BadHello))?;
         let name = hello.profile.name.unwrap_or_default();
         if self.rights.access(badge).is_some_and(|access| !access.may_be_called(name)) {
-            return Err(Refused { denial: Some(Denial::Name), ..Refused::plain(Code::NameDenied) });
+            let object = format!("{name:?} for the user {:?}", proof.user);
+            return Err(Refused { denial: Some(Denial::Name), object, ..Refused::plain(Code::NameDenied) });
         }
         let probe = self.take_probe(newcomer);
         if let Some(holder) = self.peers.named(name).map(|holder| holder.id) {
@@ -62,10 +63,13 @@ impl Relay {
         if !holder.badge.is_of_same_user(badge) {
             return Err(Refused::plain(Code::HelloNameTaken));
         }
-        let (id, is_silent) = (holder.id, probe.as_ref().is_some_and(|probe| probe.is_unanswered_by(holder)));
+        // Whoever is in the midst of a frame, or is not read from, cannot answer, and is not silent either.
+        let is_silent =
+            probe.as_ref().is_some_and(|probe| probe.is_unanswered_by(holder)) && !out.is_receiving(holder.id);
+        let id = holder.id;
         match (self.settings.takeover, probe) {
             (Takeover::Replace, _) => {
-                info!("{newcomer} takes {name:?} over from {id}, of the same user");
+                debug!("{newcomer} takes {name:?} over from {id}, of the same user");
                 self.fail(id, Code::TakenOver, "", now, out);
             }
             (Takeover::Reject, None) => {

@@ -206,6 +206,10 @@ impl Server {
     /// Goes on with what takes more than a turn; says whether there is more of it.
     fn work_on(&mut self) -> bool {
         let Some(users) = &mut self.users else { return false };
+        // The list before it must have been gone through when another one comes.
+        if self.service.is_reviewing() {
+            return true;
+        }
         match users.read_on() {
             Some(Ok(list)) => {
                 info!("SIGHUP: the users have been read anew: {}", list.len());

@@ -16,13 +16,17 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{Error, InconsistentKeys, RootCertStore, ServerConfig};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
+use zeroize::Zeroizing;
 
 use crate::config::TlsFiles;
+use crate::files;
 use crate::reactor::BindingLog;
 
 /// The protocol's name where TLS agrees on one (ALPN): a browser that strays here is told that there is none for it.
 pub const ALPN: &[u8] = b"switchboard/1";
 
+/// The longest file of certificates or of a key: a thousand authorities have less.
+const PEM_BYTES_MAX: usize = 4 << 20;
 /// Days before the end of a certificate on which a start or a reload warns of it.
 const WARNING_DAYS: i64 = 14;
 
@@ -82,7 +86,7 @@ impl TlsKeys {
         let TlsFiles { certificate, key: key_path, .. } = &self.files;
         let chain = read_certificates(certificate)?;
         let ends_in_days = check_validity(certificate, &chain[0])?;
-        let key = PrivateKeyDer::from_pem_file(key_path).map_err(|error| match error {
+        let key = PrivateKeyDer::from_pem_slice(&read(key_path)?).map_err(|error| match error {
             PemError::NoItemsFound => fault(key_path, "it holds no private key (PEM)"),
             error => unreadable(key_path, error),
         })?;
@@ -101,11 +105,17 @@ impl TlsKeys {
         };
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
         config.alpn_protocols = vec![ALPN.to_vec()];
-        config.ticketer = Arc::clone(&self.ticketer);
         // Tickets do for both versions, and lie with the clients.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        // A client comes back once for each time that it was here.
-        config.send_tls13_tickets = 1;
+        if self.files.client_ca.is_some() {
+            // Whoever takes up a session is taken for who it was then, and the certificate is not looked at again: one that
+            // has ended, or whose authority is believed no more, would do for as long as its owner comes back.
+            config.send_tls13_tickets = 0;
+        } else {
+            config.ticketer = Arc::clone(&self.ticketer);
+            // A client comes back once for each time that it was here.
+            config.send_tls13_tickets = 1;
+        }
         config.require_ems = true;
         config.key_log = Arc::new(BindingLog);
         Ok(TlsLoaded { config: Arc::new(config), ends_in_days })
@@ -133,9 +143,19 @@ pub(super) fn certificate_name(der: &[u8]) -> Option<String> {
     }
 }
 
+/// What is in a file, wiped when it is no longer needed: it may be a key.
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    match files::read(path, PEM_BYTES_MAX) {
+        Ok((bytes, _)) if bytes.len() > PEM_BYTES_MAX => Err(fault(path, "it is too long for certificates or a key")),
+        Ok((bytes, _)) => Ok(Zeroizing::new(bytes)),
+        Err(error) => Err(fault(path, &format!("it cannot be read: {error}"))),
+    }
+}
+
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, KeyError> {
-    let found = CertificateDer::pem_file_iter(path).map_err(|error| unreadable(path, error))?;
-    let chain: Vec<_> = found.collect::<Result<_, _>>().map_err(|error| unreadable(path, error))?;
+    let bytes = read(path)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let chain = found.map_err(|error| unreadable(path, error))?;
     if chain.is_empty() {
         return Err(fault(path, "it holds no certificate (PEM)"));
     }

@@ -4,10 +4,10 @@
 //! anywhere in it leaves everything as it was.
 
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::auth::{FileError, Loader, Progress, Users};
+use crate::auth::{FILE_BYTES_MAX, FileError, Loader, Progress, Users};
+use crate::files;
 
 /// Lines that are read in one turn: a tenth of a millisecond.
 const LINES_TURN_MAX: usize = 64;
@@ -80,8 +80,8 @@ impl UsersFile {
     }
 
     fn open(&self) -> Result<Loader, UsersError> {
-        let bytes =
-            fs::read(&self.path).map_err(|error| UsersError::new(&self.path, format!("it cannot be read: {error}")))?;
+        let read = files::read(&self.path, FILE_BYTES_MAX);
+        let (bytes, _) = read.map_err(|error| UsersError::new(&self.path, format!("it cannot be read: {error}")))?;
         Loader::from_bytes(bytes).map_err(|error| self.error(&error))
     }
 

@@ -333,7 +333,7 @@ fn from_where_too_much_has_failed_nothing_more_is_looked_at() {
     let delays: Vec<u32> = (0..20)
         .map(|_| {
             let id = world.connect();
-            world.say(id, &by_token("ada", &token("ada")));
+            world.say(id, &by(Mechanism::ScramSha256, "ada", b"n,,n=ada,r=abcdefgh"));
             ending(&mut world, id, |_, reason| {
                 assert_eq!(reason.code(), Some(Code::TooManyAttempts));
                 reason.retry_ms.expect("when to come back")
@@ -342,15 +342,17 @@ fn from_where_too_much_has_failed_nothing_more_is_looked_at() {
         .collect();
     assert_eq!(world.counters().auth_failed, before, "not even the right one counts");
     assert!(delays.iter().any(|delay| *delay != delays[0]), "different for each: {delays:?}");
-    world.net.facts = elsewhere;
+    // Tokens cannot be guessed: who has one is not refused because others guess.
     let id = world.connect();
     world.say(id, &by_token("ada", &token("ada")));
+    assert!(world.welcomed(id).is_some());
+    world.net.facts = elsewhere;
+    let id = world.try_password("ada/1", "ada", &password("ada"));
     world.pass(LATE);
     assert!(world.welcomed(id).is_some(), "others are not to blame");
     world.net.facts = here;
     world.pass(Duration::from_millis(delays.iter().copied().max().expect("some").into()));
-    let id = world.connect();
-    world.say(id, &by_token("ada/2", &token("ada")));
+    let id = world.try_password("ada/2", "ada", &password("ada"));
     world.pass(LATE);
     assert!(world.welcomed(id).is_some(), "whoever has waited for as long as it was told is let in");
 }
@@ -378,6 +380,53 @@ fn a_proof_over_tls_is_bound_to_the_connection() {
     world.ask(id, 5, &by(Mechanism::ScramSha256, "ada/2", kept_from_it.first().as_bytes()));
     world.pass(LATE);
     assert_eq!(end_of(&mut world, id), (5, Code::AuthFailed), "it says that it could, and the relay can");
+}
+
+#[test]
+fn who_was_kept_from_binding_on_its_side_is_refused_on_a_connection_that_cannot_bind() {
+    for binds_channels in [false, true] {
+        let settings = Settings { binds_channels, ..Settings::default() };
+        let mut world = World::with_users(settings, users(&["ada"]));
+        // Somebody in between comes by a plain connection, or by TLS of an older version.
+        let exchange = ClientExchange::new("ada", &password("ada"), Binding::Withheld, [1; 18]);
+        let id = world.connect();
+        world.ask(id, 5, &by(Mechanism::ScramSha256, "ada", exchange.first().as_bytes()));
+        world.pass(LATE);
+        if binds_channels {
+            assert_eq!(end_of(&mut world, id), (5, Code::AuthFailed));
+        } else {
+            assert!(matches!(world.got(id)[..], [Got::Auth { .. }]), "behind something that ends TLS");
+        }
+    }
+}
+
+#[test]
+fn a_token_that_is_none_has_nobody_refused() {
+    let mut world = world_of(&["ada"]);
+    world.net.facts.origin = Some(Origin::v4([192, 0, 2, 7]));
+    for _ in 0..30 {
+        let id = world.connect();
+        world.say(id, &by_token("ada", "swb_no-such-token"));
+        world.pass(LATE);
+        assert_eq!(end_of(&mut world, id).1, Code::AuthFailed);
+    }
+    let id = world.try_password("ada", "ada", &password("ada"));
+    world.pass(LATE);
+    assert!(world.welcomed(id).is_some());
+}
+
+#[test]
+fn a_right_answer_that_comes_late_need_not_go_because_others_come() {
+    let mut world = world_of(&["ada"]);
+    for _ in 0..4 {
+        let id = world.try_password("ada", "ada", "not the word");
+        assert!(!world.net.wire(id).settled);
+        world.pass(LATE);
+    }
+    let id = world.try_password("ada", "ada", &password("ada"));
+    assert!(world.net.wire(id).settled, "it counts as a newcomer no more");
+    world.pass(LATE);
+    assert!(world.welcomed(id).is_some());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use switchboard::wire::{Code, Id};
 
 use super::frames::{Change, Got, send, stamped};
 use super::people::{listed, users, world_of};
-use super::world::World;
+use super::world::{World, small_queues};
 
 fn room(world: &mut World, id: Id, name: &str) -> Id {
     world.say(id, &Join { name });
@@ -88,6 +88,28 @@ fn whose_way_in_was_taken_away_is_closed() {
     for id in [ada, bob] {
         assert_eq!(world.got(id), [Got::error(0, Code::AccessChanged, None)]);
     }
+}
+
+#[test]
+fn another_way_in_takes_none_away() {
+    let mut world = world_of(&["ada"]);
+    let ada = world.user("ada");
+    let other = switchboard::auth::TokenDigest::of(b"another token");
+    world.set_users(Some(users(&[&format!("ada token:{other}")])));
+    assert_eq!((world.got(ada), world.is_closed(ada)), (vec![], false));
+}
+
+#[test]
+fn a_list_that_is_being_told_ends_with_the_right_to_it() {
+    let mut world = World::with_users(small_queues(), users(&["ada names=*", "bob"]));
+    for number in 0..200 {
+        world.user_as("ada", &format!("ada/{number}"));
+    }
+    let bob = world.user("bob");
+    world.say(bob, &Who::Everybody);
+    world.set_users(Some(users(&["ada names=*", "bob watch=no"])));
+    let got = world.got(bob);
+    assert!(matches!(got.last(), Some(Got::Error { code: Code::AccessChanged, .. })), "{got:?}");
 }
 
 #[test]

@@ -89,6 +89,17 @@ fn an_old_connection_that_shows_life_keeps_its_name() {
 }
 
 #[test]
+fn whoever_is_in_the_midst_of_a_frame_and_cannot_answer_keeps_its_name() {
+    let mut world = world(Takeover::Reject);
+    let old = world.user("ada");
+    let new = comes_again(&mut world);
+    world.net.wire(old).receiving = true;
+    world.pass(PROBE);
+    assert_eq!(world.got(new), [Got::error(5, Code::HelloNameTaken, None)]);
+    assert!(!world.is_closed(old));
+}
+
+#[test]
 fn a_ghost_gives_way_when_its_time_is_up() {
     let mut world = world(Takeover::Reject);
     let old = world.user("ada");

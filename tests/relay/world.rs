@@ -56,6 +56,8 @@ pub(crate) struct Wire {
     pub(crate) room: usize,
     pub(crate) notify: bool,
     pub(crate) paused: bool,
+    /// A frame of the client's has begun and not ended.
+    pub(crate) receiving: bool,
     /// The relay has closed it; what is queued is still written.
     pub(crate) closing: bool,
     /// The socket has failed, and the relay has not been told yet.
@@ -162,8 +164,8 @@ impl Outbox for Net {
         self.queued_bytes(to) > 0
     }
 
-    fn is_receiving(&self, _: Id) -> bool {
-        false
+    fn is_receiving(&self, from: Id) -> bool {
+        self.wires.get(&from).is_some_and(|wire| wire.receiving)
     }
 
     fn position(&self, to: Id) -> u64 {

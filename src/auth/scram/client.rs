@@ -41,7 +41,11 @@ impl ClientExchange {
 
     /// The same with the characters of the nonce, as the examples of the RFCs give them.
     pub(super) fn with_nonce(user: &str, password: &str, binding: Binding, nonce: String) -> Self {
-        let flag = if binding == Binding::None { Flag::Cannot } else { Flag::Bound };
+        let flag = match binding {
+            Binding::None => Flag::Cannot,
+            Binding::Withheld => Flag::CouldHave,
+            Binding::Exporter(_) => Flag::Bound,
+        };
         let bare = format!("n={},r={nonce}", escaped(&prepared(user)));
         let password = Zeroizing::new(password.to_owned());
         Self { password, salted: None, binding, flag, bare, nonce, expected: None }

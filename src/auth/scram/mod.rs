@@ -37,8 +37,11 @@ const EXPORTER: &str = "tls-exporter";
 /// What an end can bind a proof to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Binding {
-    /// Nothing: the channel is not TLS, or has nothing that is its own.
+    /// Nothing, here or anywhere: this end binds to no channel.
     None,
+    /// Nothing on this channel, though this end binds to others: a client says so over TLS that has nothing of its own,
+    /// and a server refuses who was made to believe that it could not bind.
+    Withheld,
     /// The 32 bytes of `tls-exporter`, which are this TLS connection's and no other's (RFC 9266).
     Exporter([u8; 32]),
 }
@@ -48,6 +51,7 @@ impl fmt::Debug for Binding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::None => "None",
+            Self::Withheld => "Withheld",
             Self::Exporter(_) => "Exporter",
         })
     }

@@ -35,7 +35,7 @@ impl ServerExchange {
     /// Takes the client's first message, and gives the server's first one.
     ///
     /// `plus` is whether the client has asked for SCRAM-SHA-256-PLUS. `binding` is what this end can bind to, which is
-    /// also whether PLUS is offered on this connection. `lookup` is asked once, for the user's name as it is compared
+    /// also whether PLUS is offered on this connection, or on another. `lookup` is asked once, for the user's name as it is compared
     /// (unescaped and prepared); for whom it does not know it must give a verifier that nobody can prove, in the same
     /// time ([`Users::verifier_or_mock`](super::super::Users::verifier_or_mock)). `nonce` must never be used again.
     ///
@@ -68,7 +68,8 @@ impl ServerExchange {
             (Flag::Bound, true, Binding::Exporter(_))
             | (Flag::Cannot, false, _)
             | (Flag::CouldHave, false, Binding::None) => {}
-            (Flag::CouldHave, false, Binding::Exporter(_)) => return Err(ScramError::Downgrade),
+            // The client has been told, by somebody, that this end does not bind.
+            (Flag::CouldHave, false, Binding::Exporter(_) | Binding::Withheld) => return Err(ScramError::Downgrade),
             _ => return Err(ScramError::Binding),
         }
         let user = prepared(&unescaped(first.user)?).into_owned();

@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use super::super::access::{Access, List};
-use super::super::crypto::{KEY_BYTES, sha256};
 use super::super::token::{TOKEN_PREFIX, TokenDigest};
 use super::super::verifier::{ITERATIONS_MAX, ITERATIONS_MIN, Verifier, prepared};
 use super::User;
@@ -90,7 +89,7 @@ impl Entry {
     pub(super) fn parse(name: &str, words: &[String]) -> Result<Self, String> {
         check_name(name)?;
         let user =
-            User { verifier: None, may_use_certificate: false, proofs: [0; KEY_BYTES], access: Access::usual(name) };
+            User { verifier: None, may_use_certificate: false, tokens: Box::default(), access: Access::usual(name) };
         let mut entry = Self { user, tokens: Vec::new() };
         let mut seen: Vec<&str> = Vec::new();
         for word in words {
@@ -107,19 +106,8 @@ impl Entry {
                 shown(name)
             ));
         }
-        entry.user.proofs = entry.proofs();
+        entry.user.tokens = entry.tokens.as_slice().into();
         Ok(entry)
-    }
-
-    /// A hash of all ways in, whatever their order in the line.
-    fn proofs(&self) -> [u8; KEY_BYTES] {
-        let mut tokens: Vec<_> = self.tokens.iter().map(|digest| *digest.bytes()).collect();
-        tokens.sort_unstable();
-        let verifier = self.user.verifier.as_ref().map(Verifier::to_string).unwrap_or_default();
-        let mut proofs = vec![u8::from(self.user.may_use_certificate)];
-        proofs.extend(tokens.as_flattened());
-        proofs.extend(verifier.bytes());
-        sha256(&proofs)
     }
 
     /// Reads one word, and gives what it is about.

@@ -58,8 +58,7 @@ impl UserKey {
 pub struct User {
     verifier: Option<Verifier>,
     may_use_certificate: bool,
-    /// A hash of all that the user can prove itself by.
-    proofs: [u8; KEY_BYTES],
+    tokens: Box<[TokenDigest]>,
     access: Access,
 }
 
@@ -82,10 +81,13 @@ impl User {
         self.may_use_certificate
     }
 
-    /// Whether the user, in another list perhaps, has the same ways in: whoever came in by one could do so again.
+    /// Whether the user still has all ways in that it had as `old`, in another list: whoever came in by one of them could do
+    /// so again.
     #[must_use]
-    pub fn has_same_proofs_as(&self, other: &Self) -> bool {
-        self.proofs == other.proofs
+    pub fn keeps_ways_in_of(&self, old: &Self) -> bool {
+        (old.verifier.is_none() || old.verifier == self.verifier)
+            && (!old.may_use_certificate || self.may_use_certificate)
+            && old.tokens.iter().all(|token| self.tokens.contains(token))
     }
 
     /// Whether there is a password.
@@ -112,7 +114,7 @@ pub struct Users {
 impl Users {
     fn with_capacity(most: usize) -> Self {
         let nobody =
-            User { verifier: None, may_use_certificate: false, proofs: [0; KEY_BYTES], access: Access::nothing() };
+            User { verifier: None, may_use_certificate: false, tokens: Box::default(), access: Access::nothing() };
         Self {
             list: Vec::with_capacity(most),
             names: HashTable::with_capacity(most),

@@ -3,7 +3,6 @@
 //! ```text
 //! mod.rs       what a client begins with, and what was agreed on in the end
 //! keys.rs      a key and a certificate for a server that is started for the purpose
-//! trust.rs     whose certificates are believed
 //! tickets.rs   sessions that may be taken up again
 //! ```
 //!
@@ -12,7 +11,6 @@
 
 mod keys;
 mod tickets;
-mod trust;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,8 +26,8 @@ use rustls::{CipherSuite, ClientConfig, ProtocolVersion, SupportedCipherSuite, S
 pub use self::keys::Keys;
 
 use self::tickets::Tickets;
-use self::trust::Trust;
 use super::report;
+use crate::client::trust;
 use crate::reactor::{TlsRole, TlsTerms};
 
 /// What a relay calls the protocol within TLS (ALPN).
@@ -52,11 +50,8 @@ impl Tls {
     pub fn to_host(host: &str, ca: Option<&Path>) -> Result<Self, String> {
         let provider = Arc::new(default_provider());
         let name = ServerName::try_from(host.to_owned()).map_err(|_| format!("no certificate can be for {host:?}"))?;
-        let trust = match ca {
-            Some(path) => Trust::of_file(path, &provider)?,
-            None => Trust::of_system(&provider)?,
-        };
-        Self::new(name, Arc::new(trust), provider, &[&TLS13, &TLS12])
+        let trust = trust::verifier(ca, &provider).map_err(|error| error.to_string())?;
+        Self::new(name, trust, provider, &[&TLS13, &TLS12])
     }
 
     /// For a server that has `keys`.
@@ -65,8 +60,8 @@ impl Tls {
     /// One line: what the library complains of.
     pub fn to_keys(keys: &Keys) -> Result<Self, String> {
         let provider = Arc::new(default_provider());
-        let trust = Trust::of(keys.certificate().clone(), &provider);
-        Self::new(keys.name(), Arc::new(trust), provider, &[&TLS13, &TLS12])
+        let trust = trust::verifier_of_one(keys.certificate().clone(), &provider);
+        Self::new(keys.name(), trust, provider, &[&TLS13, &TLS12])
     }
 
     /// The same with one version, one key exchange and one cipher suite, so that several servers do the same work: TLS 1.3,
@@ -80,8 +75,8 @@ impl Tls {
         let provider =
             CryptoProvider { cipher_suites: SUITES.to_vec(), kx_groups: GROUPS.to_vec(), ..default_provider() };
         let provider = Arc::new(provider);
-        let trust = Trust::of(keys.certificate().clone(), &provider);
-        Self::new(keys.name(), Arc::new(trust), provider, &[&TLS13])
+        let trust = trust::verifier_of_one(keys.certificate().clone(), &provider);
+        Self::new(keys.name(), trust, provider, &[&TLS13])
     }
 
     fn new(

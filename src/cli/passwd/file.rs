@@ -1,12 +1,13 @@
 //! The users file on the disk: read whole, and replaced whole, so that a relay that reads it never sees half of it.
 
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use crate::auth::{FILE_BYTES_MAX, Users, text_of};
 use crate::cli::{Trouble, output};
+use crate::files;
 
 /// Who may read a new file: it holds what passwords can be tried out on.
 const MODE: u32 = 0o600;
@@ -48,12 +49,7 @@ impl UsersFile {
             }
             Err(error) => return Err(cannot(error)),
         };
-        let metadata = fs::metadata(&path).map_err(cannot)?;
-        if !metadata.is_file() {
-            return Err(cannot(io::Error::other("it is no file")));
-        }
-        let mut bytes = Vec::new();
-        File::open(&path).map_err(cannot)?.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(cannot)?;
+        let (bytes, metadata) = files::read(&path, FILE_BYTES_MAX).map_err(cannot)?;
         let text = text_of(bytes).map_err(|error| Trouble::System(format!("{}: {error}", given.display())))?;
         Ok(Self { given: given.into(), path, text, old: Some(metadata), _lock: lock })
     }

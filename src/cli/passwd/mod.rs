@@ -69,7 +69,7 @@ pub(super) struct Arguments {
     /// Read the password from standard input, as its first line, instead of asking.
     #[arg(long, conflicts_with = "action")]
     stdin: bool,
-    /// How often the password is hashed, 4096 to 10000000. Clients do that when they connect, the relay does not: the
+    /// How often the password is hashed, 4096 to 2000000. Clients do that when they connect, the relay does not: the
     /// default takes them some tenths of a second, and whoever steals the file as long for each try.
     #[arg(long, value_name = "N", conflicts_with = "action", default_value_t = ITERATIONS_DEFAULT)]
     #[arg(value_parser = parse_iterations)]

@@ -11,6 +11,7 @@ use crate::client::Address;
 
 /// Why there is no connection over TLS.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum TlsError {
     /// A file that the options name is of no use; nobody was connected to.
     File {
@@ -177,7 +178,14 @@ impl fmt::Display for TlsError {
     }
 }
 
-impl std::error::Error for TlsError {}
+impl std::error::Error for TlsError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Network(error) => error.source(),
+            _ => None,
+        }
+    }
+}
 
 /// The library writes a name as `DnsName("example.org")` or `IpAddress(127.0.0.1)`.
 fn plain_name(text: &str) -> &str {

@@ -14,7 +14,7 @@ mod channel;
 mod error;
 #[cfg(test)]
 mod tests;
-mod trust;
+pub(crate) mod trust;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -88,8 +88,8 @@ impl Tls {
             }
         };
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
-        // Without it the secrets of TLS 1.2 are not bound to the handshake, and no authentication could be to them
-        // (RFC 7627, RFC 9266 section 4).
+        // Without it two handshakes of TLS 1.2 can be made to have the same secrets, and one end be taken for another
+        // (RFC 7627).
         config.require_ems = true;
         // A configuration serves one connection, so no ticket would ever be used.
         config.resumption = Resumption::disabled();

@@ -17,7 +17,7 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_sig
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
-use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{TlsError, read_certificates};
 
@@ -31,8 +31,20 @@ struct Verifier {
     algorithms: WebPkiSupportedAlgorithms,
 }
 
+/// What believes one certificate, and nobody that it has signed.
+pub(crate) fn verifier_of_one(
+    certificate: CertificateDer<'static>,
+    provider: &CryptoProvider,
+) -> Arc<dyn ServerCertVerifier> {
+    let algorithms = provider.signature_verification_algorithms;
+    Arc::new(Verifier { pinned: vec![certificate], authorities: None, algorithms })
+}
+
 /// What believes the certificates of `ca`, or without a file the system's authorities.
-pub(super) fn verifier(
+///
+/// # Errors
+/// The file or the system has none that can be believed.
+pub(crate) fn verifier(
     ca: Option<&Path>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
@@ -55,9 +67,8 @@ fn of_file(path: &Path) -> Result<(RootCertStore, Vec<CertificateDer<'static>>),
     let pinned = read_certificates(path)?;
     for certificate in &pinned {
         let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| bad("a certificate in it is damaged"))?;
-        // Version 1 cannot say what a certificate is for; the authorities that still have it are older than that.
-        let is_authority = parsed.is_ca() || parsed.version() == X509Version::V1;
-        if is_authority {
+        // Whatever does not say that it is an authority's is none: one of version 1 cannot say it, and any key can have one.
+        if parsed.is_ca() {
             roots.add(certificate.clone()).map_err(|_| bad("a certificate in it is damaged"))?;
         }
     }

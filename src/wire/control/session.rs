@@ -1,5 +1,7 @@
 //! Bodies of the session: HELLO, AUTH, WELCOME, ERROR, GOODBYE, PING and PONG.
 
+use std::fmt;
+
 use super::presence::Profile;
 use super::{Body, integers, put_optional};
 use crate::wire::body::{self, BodyError, Fields, Tag};
@@ -10,7 +12,7 @@ use crate::wire::{
 
 /// HELLO: `"SWBD" u8 version_min u8 version_max u16 zero`, then
 /// `NAME STATION? ENDPOINT* DETAILS? PAYLOAD_MAX? KEEPALIVE_MS? AGENT? MECHANISM? AUTH_DATA?`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Hello<'a> {
     /// The lowest version that the client speaks.
     pub version_min: u8,
@@ -28,6 +30,21 @@ pub struct Hello<'a> {
     pub mechanism: Option<&'a str>,
     /// Its first word to that end.
     pub auth_data: Option<&'a [u8]>,
+}
+
+/// Without the data of the mechanism, which may be a token.
+impl fmt::Debug for Hello<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hello")
+            .field("versions", &(self.version_min, self.version_max))
+            .field("profile", &self.profile)
+            .field("payload_bytes_max", &self.payload_bytes_max)
+            .field("keepalive_ms", &self.keepalive_ms)
+            .field("agent", &self.agent)
+            .field("mechanism", &self.mechanism)
+            .field("auth_data_bytes", &self.auth_data.map(<[u8]>::len))
+            .finish()
+    }
 }
 
 impl<'a> Hello<'a> {
@@ -106,10 +123,17 @@ fn put_auth_data(out: &mut Vec<u8>, data: Option<&[u8]>) {
 }
 
 /// AUTH: `AUTH_DATA`; the next part of what HELLO has begun, from either side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Auth<'a> {
     /// What it is depends on the mechanism.
     pub data: &'a [u8],
+}
+
+/// Without the data, which may be a secret.
+impl fmt::Debug for Auth<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Auth({} bytes)", self.data.len())
+    }
 }
 
 impl<'a> Body<'a> for Auth<'a> {
