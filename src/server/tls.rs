@@ -187,3 +187,34 @@ fn unreadable(path: &Path, error: PemError) -> KeyError {
 fn fault(path: &Path, what: &str) -> KeyError {
     KeyError { path: path.to_owned(), what: what.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    /// A configuration, for clients with certificates or without.
+    fn loaded(asks_for_certificates: bool) -> Arc<ServerConfig> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pair = KeyPair::generate().expect("a key");
+        let made = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name").self_signed(&pair);
+        let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+        std::fs::write(&certificate, made.expect("signed").pem()).expect("written");
+        std::fs::write(&key, pair.serialize_pem()).expect("written");
+        let client_ca = asks_for_certificates.then(|| certificate.clone());
+        let files = TlsFiles { certificate, key, client_ca, requires_client: false };
+        TlsKeys::new(files).expect("random numbers").load().expect("good files").config
+    }
+
+    #[test]
+    fn no_session_is_taken_up_again_where_a_certificate_says_who_somebody_is() {
+        let [with, without] = [true, false].map(loaded);
+        // Whoever takes up a session is not asked for its certificate again.
+        assert!(!with.ticketer.enabled() && with.send_tls13_tickets == 0);
+        assert!(without.ticketer.enabled() && without.send_tls13_tickets > 0);
+        for config in [with, without] {
+            assert!(!config.session_storage.can_cache());
+        }
+    }
+}
