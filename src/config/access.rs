@@ -6,7 +6,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 
-use super::parse::{BytesCeiling, Ceiling, parse_bytes_limit, parse_count, parse_limit, parse_net, parse_time};
+use super::parse::{
+    BytesCeiling, Ceiling, parse_bytes, parse_bytes_limit, parse_count, parse_limit, parse_net, parse_time,
+};
 use crate::auth::AuthSettings;
 use crate::reactor::{Gate, RateLimit};
 use crate::relay::Takeover;
@@ -146,10 +148,21 @@ pub struct Access {
     #[arg(long, value_name = "CIDR", value_parser = parse_net, help_heading = "Addresses")]
     pub proxy_from: Vec<IpNet>,
 
-    /// Connections that are not registered yet; one more, and the oldest of them has to go (CROWDED_OUT). Whoever says
-    /// HELLO at once is not among them for long
+    /// Bytes that may be kept of what somebody says who is not through its handshake. By default 16 KiB, ten times what
+    /// clients begin with; with --tls-client-ca 32 KiB, for chains of certificates. Times --unregistered-max it should leave
+    /// room in --buffered-total-max
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, help_heading = "TLS")]
+    pub handshake_max: Option<usize>,
+
+    /// Connections that are not registered yet; one more, and the oldest of them goes (CROWDED_OUT) that has not been
+    /// answered yet. Whoever says HELLO at once is not among them for long
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = parse_count, help_heading = "Connections")]
     pub unregistered_max: usize,
+
+    /// How long a connection that was answered, in its handshake or its login, cannot be the one that goes; when there are
+    /// only those, others wait in the backlog. Longer than a round trip, and than a client takes to hash a password
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_time, help_heading = "Connections")]
+    pub unregistered_grace: Duration,
 
     /// Frames that a client may send in a second; a second's worth may come at once. By default as many as the loop has
     /// time for, which it shares out evenly
@@ -166,11 +179,11 @@ pub struct Access {
 }
 
 impl Access {
-    /// Checks what only makes sense together.
+    /// Checks what only makes sense together. In a turn so many connections may be accepted.
     ///
     /// # Errors
     /// One line that says what to change.
-    pub(super) fn validate(&self, listens_for_tls: bool) -> Result<(), String> {
+    pub(super) fn validate(&self, listens_for_tls: bool, accepts_max: usize) -> Result<(), String> {
         match (&self.tls_cert, &self.tls_key) {
             (Some(_), None) => return Err("--tls-cert needs its private key: add --tls-key PATH".to_owned()),
             (None, Some(_)) => return Err("--tls-key needs its certificate: add --tls-cert PATH".to_owned()),
@@ -194,13 +207,20 @@ impl Access {
         if self.auth_delay > self.auth_delay_max {
             return Err("--auth-delay must not be above --auth-delay-max".to_owned());
         }
-        if self.unregistered_max < self.handshakes_turn_max {
+        let least = accepts_max.max(self.handshakes_turn_max);
+        if self.unregistered_max < least {
             return Err(format!(
-                "--unregistered-max {} must not be below --handshakes-turn-max {}: nobody would get in",
-                self.unregistered_max, self.handshakes_turn_max
+                "--unregistered-max {} must not be below {least}, which may come in one turn of the loop (--accepts-turn-max \
+                 for each listener): nobody would get in",
+                self.unregistered_max
             ));
         }
         Ok(())
+    }
+
+    /// Bytes of a handshake that may wait for their end.
+    pub(super) fn handshake_bytes_max(&self) -> usize {
+        self.handshake_max.unwrap_or(if self.tls_client_ca.is_some() { 32 * 1024 } else { 16 * 1024 })
     }
 
     /// Where the keys for TLS are, if it is spoken.

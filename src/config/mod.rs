@@ -206,7 +206,8 @@ impl Settings {
         if !(self.keepalive_min <= self.keepalive && self.keepalive <= self.keepalive_max) {
             return Err("--keepalive must lie between --keepalive-min and --keepalive-max".to_owned());
         }
-        self.access.validate(self.listen.iter().any(|listen| listen.tls))
+        let accepts_max = self.accepts_turn_max.saturating_mul(self.listen.len());
+        self.access.validate(self.listen.iter().any(|listen| listen.tls), accepts_max)
     }
 
     /// What the reactor is told; the number of connections is still to be held against the system's limits.
@@ -225,6 +226,8 @@ impl Settings {
             handshakes_turn_max: self.access.handshakes_turn_max,
             handshake_deadline: self.access.handshake_deadline,
             newcomers_max: self.access.unregistered_max,
+            handshake_bytes_max: self.access.handshake_bytes_max(),
+            newcomer_grace: self.access.unregistered_grace,
             connections_per_address_max: self.access.connections_per_address_max,
             accepts_per_second_max: self.access.accepts_per_second_max.0,
             accepts_per_address_per_second_max: self.access.accepts_per_address_per_second_max.0,

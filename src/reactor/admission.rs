@@ -14,6 +14,9 @@ use super::{CloseReason, ConnId, Engine, PeerAddr, Refusal, Service, Transport};
 use crate::planted::{self, Bug};
 use crate::time::{Tick, Time};
 
+/// How long it takes until it is looked again whether those who are half in have become fewer.
+const NEWCOMERS_PAUSE: Duration = Duration::from_millis(10);
+
 /// What became of a connection that was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admitted {
@@ -34,10 +37,12 @@ impl<T: Transport> Engine<T> {
         !self.connections.has_ending()
     }
 
-    /// How long nobody is to be accepted, because more have come in a second than may; `None` if somebody may.
+    /// How long nobody is to be accepted, because more have come in a second than may, or all who are new are half in;
+    /// `None` if somebody may.
     #[must_use]
-    pub fn accept_pause(&self, now: Time) -> Option<Duration> {
-        self.connections.gatekeeper.pause(&self.connections.limits, now)
+    pub fn accept_pause(&mut self, now: Time) -> Option<Duration> {
+        let pause = self.connections.gatekeeper.pause(&self.connections.limits, now);
+        pause.or_else(|| (!self.connections.may_come()).then_some(NEWCOMERS_PAUSE))
     }
 
     /// How many of those who come or go are dealt with in this turn, where `most` is the limit.

@@ -10,6 +10,7 @@ use super::connection::{CloseReason, ConnId, Connection, Phase, flag};
 use super::front::Fronts;
 use super::gate::{Gate, Gatekeeper};
 use super::input::{BufferPool, Lease};
+use super::newcomers::Newcomers;
 use super::queue::{BlockPool, MessageBytes, OutQueue};
 use super::rates::Buckets;
 use super::tls::Session;
@@ -43,9 +44,7 @@ pub struct Connections<T = Stream> {
     pub(super) heavy: VecDeque<ConnId>,
     /// To go on with their handshake, some in each turn.
     pub(super) entering: VecDeque<ConnId>,
-    /// Those that have not been settled, oldest first, and others that have been or are gone.
-    newcomers: VecDeque<ConnId>,
-    newcomer_count: usize,
+    pub(super) newcomers: Newcomers,
     /// To be read to their end, some in each turn.
     pub(super) ending: VecDeque<ConnId>,
     /// To be written at the end of the turn, once each.
@@ -73,9 +72,6 @@ pub struct Connections<T = Stream> {
     pub(super) message_bytes: MessageBytes,
 }
 
-/// Newcomers that were settled and are still on their list, before it is cleared of them.
-const NEWCOMERS_MIN: usize = 64;
-
 /// Emptied queues that are kept for the next use.
 const SPARE_QUEUES_MAX: usize = 1024;
 
@@ -95,8 +91,7 @@ impl<T: Transport> Connections<T> {
             ready: Vec::new(),
             heavy: VecDeque::new(),
             entering: VecDeque::new(),
-            newcomers: VecDeque::new(),
-            newcomer_count: 0,
+            newcomers: Newcomers::default(),
             ending: VecDeque::new(),
             dirty: Vec::new(),
             condemned: Vec::new(),
@@ -223,49 +218,6 @@ impl<T: Transport> Connections<T> {
         self.settle(conn);
     }
 
-    /// Takes a connection for one that belongs here: it is not among those any more of whom the oldest has to go when there
-    /// are too many.
-    pub fn settle(&mut self, conn: ConnId) {
-        if let Some(connection) = live(&mut self.slots, conn).filter(|c| c.has(flag::NEWCOMER)) {
-            connection.set(flag::NEWCOMER, false);
-            self.newcomer_count -= 1;
-        }
-    }
-
-    /// Has a connection count among those who have not been settled, where they are counted.
-    pub(super) fn note_newcomer(&mut self, conn: ConnId) {
-        if self.limits.newcomers_max < usize::MAX {
-            self.slots[conn.index()].set(flag::NEWCOMER, true);
-            self.newcomer_count += 1;
-            self.newcomers.push_back(conn);
-        }
-    }
-
-    pub(super) fn check_newcomers(&self) {
-        let count = self.slots.iter().filter(|(_, connection)| connection.has(flag::NEWCOMER)).count();
-        assert_eq!(count, self.newcomer_count, "those who have not been settled");
-    }
-
-    /// Of too many who have not been settled, the oldest that is still to be had.
-    pub(super) fn next_crowded_out(&mut self) -> Option<ConnId> {
-        while self.newcomer_count > self.limits.newcomers_max {
-            let conn = self.newcomers.pop_front()?;
-            let is_there =
-                |c: &Connection<T>| c.has(flag::NEWCOMER) && matches!(c.phase, Phase::Entering | Phase::Open);
-            if self.get(conn).is_some_and(is_there) {
-                return Some(conn);
-            }
-        }
-        // Most have been settled long since. Behind one that is slow they must not pile up.
-        if self.newcomers.len() > 2 * self.newcomer_count + NEWCOMERS_MIN {
-            let slots = &self.slots;
-            self.newcomers.retain(|conn| {
-                slots.get(conn.index()).is_some_and(|c| c.generation == conn.generation() && c.has(flag::NEWCOMER))
-            });
-        }
-        None
-    }
-
     /// Has [`super::Service::on_deadline`] called at `at`, or not at all; replaces what was set before.
     pub fn set_deadline(&mut self, conn: ConnId, at: Option<Time>) {
         let Some(connection) = self.get_mut(conn).filter(|c| matches!(c.phase, Phase::Open | Phase::Flushing)) else {
@@ -341,6 +293,7 @@ impl<T: Transport> Connections<T> {
     #[must_use]
     pub fn is_receiving(&self, conn: ConnId) -> bool {
         self.get(conn).is_some_and(|c| c.lease().is_some() || c.has(flag::THROTTLED))
+            || self.session(conn).is_some_and(|session| session.incoming_bytes() > 0)
     }
 
     /// Whether something can be sent to this connection.
@@ -457,9 +410,16 @@ impl<T: Transport> Connections<T> {
         &self.limits
     }
 
-    /// Closes all listeners; connections stay.
+    /// Closes all listeners; connections stay, but those that the service does not know yet, which would only keep it
+    /// waiting.
     pub fn stop_listening(&mut self) {
         self.listening = false;
+        let is_entering = |(_, c): &(usize, &Connection<T>)| c.phase == Phase::Entering;
+        let entering: Vec<ConnId> =
+            self.slots.iter().filter(is_entering).map(|(index, c)| ConnId::new(index, c.generation)).collect();
+        for conn in entering {
+            self.condemn(conn, CloseReason::Abandoned);
+        }
     }
 
     /// Takes a new connection into a slot.

@@ -113,9 +113,15 @@ impl<T: Transport> Engine<T> {
         self.connections.counters.turns += 1;
     }
 
-    /// The phases of a turn between the poll and accepting: read, expire, end of turn, flush, reap.
+    /// The phases of a turn between the poll and accepting: read, enter, expire, end of turn, flush, reap.
     pub fn turn<S: Service<T>>(&mut self, service: &mut S, now: Time) {
         self.read(service, now);
+        self.enter_some(service, now);
+        self.finish_turn(service, now);
+    }
+
+    /// The phases behind reading and entering.
+    pub fn finish_turn<S: Service<T>>(&mut self, service: &mut S, now: Time) {
         self.expire(service, now);
         service.on_turn_end(&mut self.connections, now);
         self.flush(service, now);
@@ -174,7 +180,6 @@ impl<T: Transport> Engine<T> {
             let Some(conn) = self.connections.ending.pop_front() else { break };
             self.read_ready(service, conn, now);
         }
-        self.enter_some(service, now);
     }
 
     /// Goes on with the first `count` of those whose budget was used up, one after the other, until they have used up one

@@ -24,22 +24,50 @@ use crate::time::{Tick, Time};
 /// The longest header of a proxy: 536 bytes must be taken (its specification, section 2.2), and what proxies append to
 /// say more of a connection has stayed far below this.
 const PROXY_HEADER_BYTES_MAX: usize = 4096;
+/// Reads for each step of a handshake that a turn has time for: a read takes a few microseconds, a step some hundred.
+const READS_PER_STEP: usize = 8;
 
 impl<T: Transport> Engine<T> {
-    /// Goes on with some of those who are not in yet.
-    pub(super) fn enter_some<S: Service<T>>(&mut self, service: &mut S, now: Time) {
+    /// Goes on with some of those who are not in yet. What counts is what costs something: a step of a handshake. Reading
+    /// a part of a message, or a proxy's header, is next to nothing, and whoever dribbles must not take the places of those
+    /// who shake hands.
+    pub fn enter_some<S: Service<T>>(&mut self, service: &mut S, now: Time) {
         let most =
             self.connections.limits.handshakes_turn_max * if planted::has(Bug::HandshakesAllAtOnce) { 8 } else { 1 };
-        for _ in 0..self.storm_budget(most) {
+        // One costs as much as several of those who only come and go, so a turn without other work makes no more.
+        let mut steps = self.storm_share.clamp(1, most);
+        for _ in 0..steps * READS_PER_STEP {
             let Some(conn) = self.connections.entering.pop_front() else { break };
+            let was_quiet = self.is_quiet(conn);
             self.read_ready(service, conn, now);
+            if !(was_quiet && self.is_quiet(conn)) {
+                steps -= 1;
+                if steps == 0 {
+                    break;
+                }
+            }
         }
     }
 
-    /// Whether handshakes that wait for their turn are so few that others may be begun.
+    /// Whether a connection is not in yet, and nothing waits to be said to it.
+    fn is_quiet(&self, conn: ConnId) -> bool {
+        self.connections.get(conn).is_some_and(|connection| connection.phase == Phase::Entering)
+            && self.connections.session(conn).is_none_or(|session| !session.has_outgoing())
+    }
+
+    /// Whether anybody waits for [`Engine::enter_some`].
     #[must_use]
-    pub fn may_shake_hands(&self) -> bool {
-        self.connections.entering.len() < self.connections.limits.handshakes_waiting_max
+    pub fn has_entering(&self) -> bool {
+        !self.connections.entering.is_empty()
+    }
+
+    /// Whether somebody who comes to a listener may be accepted: where something comes before the service, those who wait
+    /// for their turn with that must be few.
+    #[must_use]
+    pub fn may_enter(&self, listener: usize) -> bool {
+        let is_direct =
+            self.tls.get(listener).is_none_or(Option::is_none) && !self.connections.gatekeeper.gate.has_proxies();
+        is_direct || self.connections.entering.len() < self.connections.limits.handshakes_waiting_max
     }
 
     /// Goes on with a connection that the service does not know yet.

@@ -40,6 +40,8 @@ pub struct Reactor {
     next_warning: Time,
     /// When this turn began, or the last one.
     turned: Time,
+    /// How much of it was spent on handshakes.
+    entered: Duration,
     /// When it was last noted what this thread had computed, and what that was.
     noted: (Time, Duration),
 }
@@ -52,7 +54,8 @@ const STALL_MIN: Duration = Duration::from_secs(1);
 const NOTE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A connection that comes or goes takes 20 to 100 microseconds in all, with what it says and what others are told. One for
-/// each so many that the last turn took: a storm gets up to a fifth of the time of a busy loop, and never feeds itself.
+/// each so many that the last turn took, its handshakes left out: a storm gets up to a fifth of the time of a busy loop, and
+/// never feeds itself.
 const STORM_SHARE_US: usize = 512;
 
 /// Listeners and the program's own sources share the tokens of generation 0, which no connection has.
@@ -75,6 +78,7 @@ impl Reactor {
             sources: 0,
             next_warning: Time::ZERO,
             turned: Time::ZERO,
+            entered: Duration::ZERO,
             noted: (Time::ZERO, Duration::ZERO),
         })
     }
@@ -168,7 +172,17 @@ impl Reactor {
     /// The poll itself has failed.
     pub fn turn<S: Service>(&mut self, service: &mut S, wait: Option<Duration>) -> io::Result<()> {
         let now = self.poll(service, wait)?;
-        self.engine.turn(service, now);
+        self.engine.read(service, now);
+        // Handshakes can cost milliseconds each, if the key is long. The turn must not seem busy for that, or the storm's
+        // share of it would grow by the storm itself.
+        self.entered = if self.engine.has_entering() {
+            let began = self.clock.now();
+            self.engine.enter_some(service, now);
+            self.clock.now().since(began)
+        } else {
+            Duration::ZERO
+        };
+        self.engine.finish_turn(service, now);
         if !self.engine.connections.listening {
             self.listeners.clear();
         }
@@ -179,7 +193,8 @@ impl Reactor {
     fn poll<S: Service>(&mut self, service: &mut S, wait: Option<Duration>) -> io::Result<Time> {
         // Before the first turn the program did what it had to, for as long as it liked.
         let now = if self.turned == Time::ZERO { self.clock.now() } else { self.now(self.turned, Duration::ZERO) };
-        self.engine.storm_share = now.since(self.turned).as_micros() as usize / STORM_SHARE_US;
+        let busy = now.since(self.turned).saturating_sub(self.entered);
+        self.engine.storm_share = busy.as_micros() as usize / STORM_SHARE_US;
         let waits = [wait, self.engine.wait(now), self.listeners_wait(now)];
         let wait = waits.into_iter().flatten().min();
         if let Err(error) = self.poll.poll(&mut self.events, wait)
@@ -251,7 +266,7 @@ impl Reactor {
             }
             let mut budget = self.engine.storm_budget(self.engine.connections.limits.accepts_turn_max);
             while budget > 0 && self.listeners[number].pending && self.listeners[number].retry_at.is_none() {
-                if self.engine.tls.get(number).is_some_and(Option::is_some) && !self.engine.may_shake_hands() {
+                if !self.engine.may_enter(number) {
                     break;
                 }
                 if let Some(pause) = self.engine.accept_pause(now) {

@@ -37,6 +37,10 @@ impl Gate {
         contains(&self.proxies, peer)
     }
 
+    pub(super) const fn has_proxies(&self) -> bool {
+        !self.proxies.is_empty()
+    }
+
     pub(super) fn is_exempt(&self, peer: PeerAddr) -> bool {
         contains(&self.exempt, peer)
     }

@@ -22,19 +22,23 @@ pub struct Limits {
     /// longer turns they are more, in proportion, so that a storm gets its share of a busy relay too.
     pub storm_turn_min: usize,
     /// Reads of handshakes (TLS, or a proxy's header) in a turn, however long it takes: one can cost as much as a thousand
-    /// frames, which the connected must not wait for. In a short turn they are fewer: see `storm_turn_min`.
+    /// frames, which the connected must not wait for. In a short turn they are fewer, down to one.
     pub handshakes_turn_max: usize,
     /// Handshakes that may wait for their turn before listeners for TLS accept no more: whoever comes then waits in the
     /// system's backlog, where it costs nothing.
     pub handshakes_waiting_max: usize,
     /// Time to get through the handshake: a slow line makes it, an idle attacker is gone soon.
     pub handshake_deadline: Duration,
-    /// Bytes of a handshake's messages whose end has not come, in whatever pieces: room for a long chain of certificates.
-    /// Not less than a record, which is 17 KiB.
+    /// Bytes of a handshake's messages whose end has not come, in whatever pieces, of somebody who is not in yet. All who are
+    /// new together can hold so much, and it must leave room for the others: 16 KiB are ten times what clients begin with. A
+    /// chain of certificates, where clients show one, may need more.
     pub handshake_bytes_max: usize,
-    /// Connections that the service has not settled ([`super::Connections::settle`]); one more, and the oldest of them has to
-    /// go. By default there is no such limit: not every service settles anybody.
+    /// Connections that the service has not settled ([`super::Connections::settle`]); one more, and the oldest of them that
+    /// has not been answered has to go. By default there is no such limit: not every service settles anybody.
     pub newcomers_max: usize,
+    /// How long one of them that was answered is given before it can be the one that goes: longer than a round trip to
+    /// anywhere, and than hashing a password takes.
+    pub newcomer_grace: Duration,
     /// Connections from one address, or one IPv6 network of 64 bits. By default there is no such limit.
     pub connections_per_address_max: usize,
     /// Connections accepted in a second, from all addresses; others wait in the system's backlog.
@@ -91,8 +95,9 @@ impl Default for Limits {
             handshakes_turn_max: 16,
             handshakes_waiting_max: 64,
             handshake_deadline: Duration::from_secs(10),
-            handshake_bytes_max: 64 * 1024,
+            handshake_bytes_max: 16 * 1024,
             newcomers_max: usize::MAX,
+            newcomer_grace: Duration::from_secs(2),
             connections_per_address_max: usize::MAX,
             accepts_per_second_max: None,
             accepts_per_address_per_second_max: None,

@@ -35,6 +35,7 @@ mod gate;
 mod input;
 mod limits;
 mod listener;
+mod newcomers;
 mod queue;
 mod rates;
 mod sealed;

@@ -14,6 +14,9 @@ use super::{CloseReason, ConnId, Engine, Service, TlsFault, Transport};
 use crate::planted::{self, Bug};
 use crate::time::Time;
 
+/// The most that can be kept of somebody who is in: less than a whole record, which has 16 KiB and some bytes of its own.
+const RECORD_BYTES_HELD_MAX: usize = 18 * 1024;
+
 /// What was read from a socket whose bytes are not the service's yet.
 pub(super) enum Raw {
     /// So many bytes, behind what was kept; `drained` if nothing more is there.
@@ -174,7 +177,9 @@ impl<T: Transport> Engine<T> {
             self.opened.resize(count, 0);
         }
         let connections = &mut self.connections;
-        let (tick, most) = (connections.tick, connections.limits.handshake_bytes_max);
+        let is_entering = connections.slots[conn.index()].phase == Phase::Entering;
+        let most = if is_entering { connections.limits.handshake_bytes_max } else { RECORD_BYTES_HELD_MAX };
+        let tick = connections.tick;
         let session = connections.session_mut(conn)?;
         let kept = session.incoming_bytes();
         session.put_incoming(&mut self.cipher[..kept]);
@@ -187,7 +192,10 @@ impl<T: Transport> Engine<T> {
             connections.counters.opened_bytes += received.plain as u64;
         }
         connections.account_front(conn);
-        connections.relieve(0, 0);
+        if connections.session(conn).is_some_and(|session| session.incoming_bytes() > kept) {
+            // Only for what it has added: what others have been sealed is written, and nobody's fault.
+            connections.relieve(0, 0);
+        }
         if connections.slots[conn.index()].phase == Phase::Condemned {
             return None;
         }

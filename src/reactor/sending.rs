@@ -89,7 +89,8 @@ impl<T: Transport> Connections<T> {
         let open = |connections: &Self| connections.slots[conn.index()].phase == Phase::Open;
         // Nobody is ended for what others want to tell it unless it has let much of it wait. But what was begun cannot be
         // refused any more: somebody has to go then.
-        let is_begun = start > 0 || self.has_sealed(conn);
+        // Sealed bytes without a queue are this message's: it was just offered to the socket. Those of a queue are others'.
+        let is_begun = start > 0 || self.slots[conn.index()].queue().is_none() && self.has_sealed(conn);
         let least = if is_begun { 0 } else { self.limits.queue_bytes_max / 4 };
         let fits = !open(self) || self.relieve(outgoing.cost(start), least);
         if !open(self) {

@@ -91,6 +91,7 @@ pub(super) struct Session {
     sent: usize,
     /// The records in it that carry bytes of the queue.
     sealed: Vec<Sealed>,
+    has_answered: bool,
     is_established: bool,
     has_ended: bool,
     /// It has failed: nothing is asked of it any more.
@@ -122,6 +123,7 @@ impl Session {
             outgoing: Vec::new(),
             sent: 0,
             sealed: Vec::new(),
+            has_answered: false,
             is_established: false,
             has_ended: false,
             is_broken: false,
@@ -129,6 +131,11 @@ impl Session {
         // A client speaks first.
         session.receive(&mut [], &mut [], Tick::NEVER).map_err(|(_, error)| error)?;
         Ok(session)
+    }
+
+    /// Whether it has had an answer for its peer.
+    pub(super) const fn has_answered(&self) -> bool {
+        self.has_answered
     }
 
     /// Whether the peer has said that nothing follows.
@@ -230,6 +237,7 @@ impl Session {
         if !was_established {
             self.binding = binding::take().or(self.binding);
         }
+        self.has_answered |= !self.outgoing.is_empty();
         self.is_established |= opened.is_established;
         self.has_ended = opened.has_ended;
         let is_lost = planted::has(Bug::RecordRestLost) && opened.consumed > 0;

@@ -78,7 +78,7 @@ impl RelayService {
         let (relay, reactor) = (self.relay.counters(), io.counters());
         info!(
             "clients {}, connections {}, rooms {}; frames in {}, queued {}, skipped {}, lost with their recipient {}; \
-             bytes read {}, written {}, held now {}; connections accepted {}, of which {} never sent a byte; not let in {}; \
+             bytes read {}, written {}, held now {}; connections let in {}, ended without a byte {}; not let in {}; \
              handshakes {}, of which {} resumed",
             self.relay.clients(),
             io.len(),

@@ -25,14 +25,14 @@ pub(crate) fn port_scan(scene: &mut Scene) {
         drop(dial(scene.relay.tls_address(), source(plain as usize)));
         (plain, tls) = (plain + 1, tls + 1);
     }
-    let silent = before.total("of which");
+    let silent = before.total("without a byte");
     let counters = loop {
         let counters = scene.relay.counters();
-        if counters.total("of which") - silent >= plain + tls {
+        if counters.total("without a byte") - silent >= plain + tls {
             break counters;
         }
     };
-    assert_eq!(counters.total("of which") - silent, plain + tls);
+    assert_eq!(counters.total("without a byte") - silent, plain + tls);
     assert_eq!(counters.before("abandoned") - before.before("abandoned"), tls, "{counters:?}");
     assert_eq!(counters.closed("HUNG_UP") - before.closed("HUNG_UP"), plain, "{counters:?}");
     let log = scene.relay.log();

@@ -409,7 +409,7 @@ impl World {
             }
             self.retry_at[listener] = None;
             for _ in 0..self.engine.connections.limits().accepts_turn_max {
-                if self.backlogs[listener].is_empty() || listener == TLS && !self.engine.may_shake_hands() {
+                if self.backlogs[listener].is_empty() || !self.engine.may_enter(listener) {
                     break;
                 }
                 if let Some(pause) = self.engine.accept_pause(self.now) {

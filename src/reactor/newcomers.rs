@@ -1,0 +1,115 @@
+//! Those who have come in and are not settled: how many there may be, and who goes when one more comes.
+//!
+//! ```text
+//!   accepted ─► waiting ──── has been answered ────► answered ─► settled, or gone
+//!                  │ the oldest goes first               │ goes only after a grace; until then nobody is accepted
+//! ```
+//!
+//! Two rows, because two kinds look alike to a counter. Whoever has said nothing that was worth an answer costs nothing to
+//! make and goes first: a flood of silent connections crowds out itself. Whoever was answered waits for a round trip, or for
+//! its client to hash a password, and was paid for already; when there are only those, the others wait in the system's
+//! backlog, where they cost nothing, instead of taking the place of somebody who is half in.
+
+use std::collections::VecDeque;
+
+use super::connection::{Connection, Phase, flag};
+use super::connections::live;
+use super::tls::Session;
+use super::{ConnId, Connections, Transport};
+use crate::time::Tick;
+
+/// Entries of those who were settled, or are gone, that may lie in a row before it is cleared of them.
+const STALE_MIN: usize = 64;
+
+/// Connections that the service has not settled.
+#[derive(Debug, Default)]
+pub(super) struct Newcomers {
+    /// Oldest first, and among them others that were settled or are gone.
+    waiting: VecDeque<ConnId>,
+    /// Those that were found to have been answered, and when; likewise.
+    answered: VecDeque<(ConnId, Tick)>,
+    count: usize,
+}
+
+impl<T: Transport> Connections<T> {
+    /// Takes a connection for one that belongs here: it is not among those any more of whom one has to go when there are too
+    /// many.
+    pub fn settle(&mut self, conn: ConnId) {
+        if let Some(connection) = live(&mut self.slots, conn).filter(|c| c.has(flag::NEWCOMER)) {
+            connection.set(flag::NEWCOMER, false);
+            self.newcomers.count -= 1;
+        }
+    }
+
+    /// Has a connection count among those who have not been settled, where they are counted.
+    pub(super) fn note_newcomer(&mut self, conn: ConnId) {
+        if self.limits.newcomers_max < usize::MAX {
+            self.slots[conn.index()].set(flag::NEWCOMER, true);
+            self.newcomers.count += 1;
+            self.newcomers.waiting.push_back(conn);
+        }
+    }
+
+    /// Whether there is room for one more, or somebody who can go.
+    pub(super) fn may_come(&mut self) -> bool {
+        self.newcomers.count < self.limits.newcomers_max || self.next_to_go().is_some()
+    }
+
+    /// Of too many, the one that has to go.
+    pub(super) fn next_crowded_out(&mut self) -> Option<ConnId> {
+        if self.newcomers.count > self.limits.newcomers_max {
+            let conn = self.next_to_go()?;
+            // It stands at the front of one of them.
+            if self.newcomers.waiting.pop_front().is_none() {
+                self.newcomers.answered.pop_front();
+            }
+            return Some(conn);
+        }
+        // Most have been settled long since. Behind one that is slow they must not pile up.
+        let most = 2 * self.newcomers.count + STALE_MIN;
+        if self.newcomers.waiting.len() > most || self.newcomers.answered.len() > most {
+            let Newcomers { mut waiting, mut answered, count } = std::mem::take(&mut self.newcomers);
+            waiting.retain(|conn| self.is_newcomer(*conn));
+            answered.retain(|(conn, _)| self.is_newcomer(*conn));
+            self.newcomers = Newcomers { waiting, answered, count };
+        }
+        None
+    }
+
+    /// Who would go if one more came: it is left at the front of its row, or of the second one if the first is empty.
+    fn next_to_go(&mut self) -> Option<ConnId> {
+        while let Some(conn) = self.newcomers.waiting.front().copied() {
+            let is_here = self.is_newcomer(conn);
+            if is_here && !self.was_answered(conn) {
+                return Some(conn);
+            }
+            self.newcomers.waiting.pop_front();
+            if is_here {
+                self.newcomers.answered.push_back((conn, self.tick));
+            }
+        }
+        while let Some((conn, since)) = self.newcomers.answered.front().copied() {
+            if self.is_newcomer(conn) {
+                return (self.now.since(since.time()) >= self.limits.newcomer_grace).then_some(conn);
+            }
+            self.newcomers.answered.pop_front();
+        }
+        None
+    }
+
+    fn is_newcomer(&self, conn: ConnId) -> bool {
+        let is_there = |c: &Connection<T>| c.has(flag::NEWCOMER) && matches!(c.phase, Phase::Entering | Phase::Open);
+        self.get(conn).is_some_and(is_there)
+    }
+
+    /// Whether this side has said something to a connection: in its handshake, or behind that.
+    fn was_answered(&self, conn: ConnId) -> bool {
+        self.get(conn).is_some_and(|c| c.written > 0 || c.queue().is_some())
+            || self.session(conn).is_some_and(Session::has_answered)
+    }
+
+    pub(super) fn check_newcomers(&self) {
+        let count = self.slots.iter().filter(|(_, connection)| connection.has(flag::NEWCOMER)).count();
+        assert_eq!(count, self.newcomers.count, "those who have not been settled");
+    }
+}
