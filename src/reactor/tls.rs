@@ -294,8 +294,11 @@ impl Session {
             }
             match self.seal(chunks, written, total, records_max) {
                 Ok(count) => *sealed += count,
-                // It comes again.
-                Err(error) => return if written > 0 { Ok(written) } else { Err(error) },
+                // What is told of that carries nothing of the queue. The error comes again.
+                Err(error) => {
+                    let _ = self.flush(transport);
+                    return if written > 0 { Ok(written) } else { Err(error) };
+                }
             }
             records_max = RECORDS_MAX;
             if planted::has(Bug::SealedTakenForWritten) {
