@@ -82,6 +82,7 @@ impl<T: Transport> Transport for Sealing<'_, T> {
 
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.session.close(self.transport);
+        self.session.forget_outgoing();
         self.transport.shutdown_write()
     }
 }
@@ -180,7 +181,9 @@ impl<T: Transport> Connections<T> {
         if connection.has(flag::FRONTED)
             && let Some(mut way) = sealing(connection, conn, &mut self.fronts)
         {
-            return way.shutdown_write();
+            let done = way.shutdown_write();
+            self.account_front(conn);
+            return done;
         }
         connection.transport.shutdown_write()
     }

@@ -246,6 +246,11 @@ impl Session {
         }
     }
 
+    /// What the socket has not taken will not be written: nothing is, from now on.
+    pub(super) fn forget_outgoing(&mut self) {
+        self.outgoing = Unwritten::default();
+    }
+
     /// Writes what waits in `outgoing`; says how many bytes of the queue have been written with that. Stops where the
     /// socket takes no more, which is no error here: [`Session::has_outgoing`] tells.
     pub(super) fn flush<T: Transport>(&mut self, transport: &mut T) -> io::Result<usize> {

@@ -62,6 +62,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("login", targets::login::run),
     ("proxy", targets::proxy::run),
     ("reactor", targets::reactor::run),
+    ("records", targets::records::run),
     ("relay", targets::relay::run),
     ("scram", targets::scram::run),
     ("settings", targets::settings::run),
@@ -161,6 +162,11 @@ fn nobody_is_let_in_for_what_is_no_header_of_a_proxy_wherever_it_is_cut() {
 #[test]
 fn over_tls_nothing_is_told_too_early_lost_or_taken_for_what_it_is_not() {
     smoke("tls", 300, 600);
+}
+
+#[test]
+fn whoever_has_the_keys_and_seals_what_it_likes_is_shown_as_data_what_is_data_and_costs_little() {
+    smoke("records", 400, 400);
 }
 
 #[test]

@@ -7,6 +7,7 @@ pub(crate) mod decoder;
 pub(crate) mod login;
 pub(crate) mod proxy;
 pub(crate) mod reactor;
+pub(crate) mod records;
 pub(crate) mod relay;
 pub(crate) mod scram;
 pub(crate) mod settings;

@@ -17,7 +17,7 @@ use super::support::{Bench, Peer, Pipe, Script, Told, message, message_bytes, sm
 use crate::dice::Dice;
 
 #[path = "../../support/tls.rs"]
-mod keys;
+pub(super) mod keys;
 
 use keys::{Keys, connect};
 
