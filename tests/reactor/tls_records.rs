@@ -271,8 +271,11 @@ fn assert_faulty(bench: &mut Bench, conn: ConnId, peer: &Peer, forger: &mut Forg
     assert_eq!(bench.io().buffered_total_bytes(), 0);
 }
 
+/// Types and contents.
+type Records<'a> = &'a [(u8, &'a [u8])];
+
 /// Each of these records, of a type and with contents, ends a connection with the alert.
-fn assert_all_faulty(version: &'static SupportedProtocolVersion, faults: &[(&[(u8, &[u8])], u8)]) {
+fn assert_all_faulty(version: &'static SupportedProtocolVersion, faults: &[(Records<'_>, u8)]) {
     let keys = Keys::new();
     for (records, alert) in faults {
         println!("{records:?}");
