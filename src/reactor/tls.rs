@@ -79,6 +79,7 @@ impl fmt::Debug for Side {
 
 /// The TLS of one connection.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Session {
     side: Side,
     binding: Option<[u8; 32]>,
