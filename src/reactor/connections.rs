@@ -293,7 +293,7 @@ impl<T: Transport> Connections<T> {
     #[must_use]
     pub fn is_receiving(&self, conn: ConnId) -> bool {
         self.get(conn).is_some_and(|c| c.lease().is_some() || c.has(flag::THROTTLED))
-            || self.session(conn).is_some_and(|session| session.incoming_bytes() > 0)
+            || self.session(conn).is_some_and(Session::is_waiting)
     }
 
     /// Whether something can be sent to this connection.

@@ -35,9 +35,8 @@ pub struct Engine<T: Transport> {
     /// What services see.
     pub connections: Connections<T>,
     pub(super) scratch: Vec<u8>,
-    /// Ciphertext that has been read, and what it opens to; made when the first connection needs them.
+    /// Ciphertext that has been read, and is opened where it lies; made when the first connection needs it.
     pub(super) cipher: Vec<u8>,
-    pub(super) opened: Vec<u8>,
     /// How TLS is spoken on each listener, by number, where it is.
     pub(super) tls: Vec<Option<Arc<ServerConfig>>>,
     /// Swapped with the lists of [`Connections`], so that neither loses its memory.
@@ -67,7 +66,6 @@ impl<T: Transport> Engine<T> {
             connections: Connections::new(&limits, S::message_bytes),
             scratch: vec![0; limits.read_scratch_bytes],
             cipher: Vec::new(),
-            opened: Vec::new(),
             tls: Vec::new(),
             ready: Vec::new(),
             dirty: Vec::new(),

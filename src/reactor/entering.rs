@@ -172,11 +172,7 @@ impl<T: Transport> Engine<T> {
         connections.count_handshake(conn);
         let listener = connections.fronts.get(conn).map_or(0, |front| front.listener);
         self.introduce(service, conn, listener, now);
-        if received.plain > 0 && self.connections.may_read(conn) {
-            self.offer_plain(service, conn, received.plain, now);
-        } else if received.plain > 0 && self.connections.is_open(conn) {
-            self.connections.hold(conn, &self.opened[..received.plain], 0, true);
-        }
+        self.offer_plain(service, conn, received.plain, now);
         self.note_end(conn);
     }
 

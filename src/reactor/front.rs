@@ -6,7 +6,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 
 use super::connection::{Connection, Phase, flag};
-use super::tls::{Desk, Session, TlsRole};
+use super::tls::{Session, TlsRole};
 use super::{CloseReason, ConnId, Connections, Transport};
 
 /// What stands in front of one connection's service.
@@ -33,7 +33,8 @@ impl Front {
 #[derive(Debug, Default)]
 pub(super) struct Fronts {
     slots: Vec<Option<Box<Front>>>,
-    desk: Desk,
+    /// Records that were sealed.
+    sealed: u64,
 }
 
 impl Fronts {
@@ -67,7 +68,7 @@ impl Fronts {
 pub(super) struct Sealing<'a, T> {
     transport: &'a mut T,
     session: &'a mut Session,
-    desk: &'a mut Desk,
+    sealed: &'a mut u64,
 }
 
 impl<T: Transport> Transport for Sealing<'_, T> {
@@ -76,7 +77,7 @@ impl<T: Transport> Transport for Sealing<'_, T> {
     }
 
     fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.session.write(self.transport, buffers, self.desk)
+        self.session.write(self.transport, buffers, self.sealed)
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
@@ -91,9 +92,9 @@ pub(super) fn sealing<'a, T>(
     conn: ConnId,
     fronts: &'a mut Fronts,
 ) -> Option<Sealing<'a, T>> {
-    let Fronts { slots, desk } = fronts;
+    let Fronts { slots, sealed } = fronts;
     let session = slots.get_mut(conn.index())?.as_mut()?.tls.as_mut()?;
-    Some(Sealing { transport: &mut connection.transport, session, desk })
+    Some(Sealing { transport: &mut connection.transport, session, sealed })
 }
 
 impl<T: Transport> Connections<T> {
@@ -135,7 +136,7 @@ impl<T: Transport> Connections<T> {
             return Err(io::ErrorKind::NotConnected.into());
         };
         let written = way.write_vectored(&[IoSlice::new(bytes)]);
-        self.counters.records_sealed = self.fronts.desk.sealed;
+        self.counters.records_sealed = self.fronts.sealed;
         self.account_front(conn);
         written
     }
@@ -151,7 +152,7 @@ impl<T: Transport> Connections<T> {
             return Err(io::ErrorKind::NotConnected.into());
         };
         let written = queue.write_to(&mut way);
-        self.counters.records_sealed = self.fronts.desk.sealed;
+        self.counters.records_sealed = self.fronts.sealed;
         self.account_front(conn);
         written
     }

@@ -1,9 +1,10 @@
-//! Reading from connections that speak TLS: ciphertext in one shared buffer, what it opens to in another.
+//! Reading from connections that speak TLS: ciphertext in a shared buffer of its own, opened where it lies.
 //!
 //! What has been opened is offered to the service as if it had just been read, and nothing of it stays behind: whatever
 //! the service leaves waits in a lease like anybody's, and the beginning of a record waits with its session.
 
 use std::io::{self, IoSliceMut};
+use std::ops::Range;
 
 use log::debug;
 
@@ -14,8 +15,8 @@ use super::{CloseReason, ConnId, Engine, Service, TlsFault, Transport};
 use crate::planted::{self, Bug};
 use crate::time::Time;
 
-/// The most that can be kept of somebody who is in: less than a whole record, which has 16 KiB and some bytes of its own.
-const RECORD_BYTES_HELD_MAX: usize = 18 * 1024;
+/// Bytes of a handshake that this side has begun whose end has not come: a record, or the messages of a server.
+const ANSWER_BYTES_HELD_MAX: usize = 18 * 1024;
 
 /// What was read from a socket whose bytes are not the service's yet.
 pub(super) enum Raw {
@@ -108,15 +109,11 @@ impl<T: Transport> Engine<T> {
                     self.connections.count_handshake(conn);
                     service.on_established(&mut self.connections, conn, now);
                     if !self.connections.may_read(conn) {
-                        if received.plain > 0 && self.connections.is_open(conn) {
-                            self.connections.hold(conn, &self.opened[..received.plain], 0, true);
-                        }
+                        self.offer_plain(service, conn, received.plain, now);
                         return Reading::Over;
                     }
                 }
-                if received.plain > 0 {
-                    self.offer_plain(service, conn, received.plain, now);
-                }
+                self.offer_plain(service, conn, received.plain, now);
             }
         }
         if drained && !self.note_end(conn) { Reading::Over } else { Reading::Goes }
@@ -134,62 +131,59 @@ impl<T: Transport> Engine<T> {
         has_ended
     }
 
-    /// Shows the service the first `count` bytes of what ciphertext has opened to.
-    pub(super) fn offer_plain<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, count: usize, now: Time) {
-        // For as long as that takes they are what has just been read.
-        std::mem::swap(&mut self.scratch, &mut self.opened);
+    /// Shows the service what ciphertext has opened to, or keeps it if the service has just made a pause.
+    pub(super) fn offer_plain<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, plain: Range<usize>, now: Time) {
         let connections = &mut self.connections;
+        if plain.is_empty() || !connections.is_open(conn) {
+            return;
+        }
+        if !connections.may_read(conn) {
+            connections.hold(conn, &self.cipher[plain], 0, true);
+            return;
+        }
+        // For as long as that takes it is what has just been read.
+        std::mem::swap(&mut self.scratch, &mut self.cipher);
         if let Some(key) = connections.slots[conn.index()].lease() {
             let lease = &mut connections.leases[key];
-            let pulled = lease.pull(&self.scratch[..count], false, &mut connections.buffers);
+            let pulled = lease.pull(&self.scratch[plain.clone()], false, &mut connections.buffers);
             connections.account_lease(key);
             if connections.slots[conn.index()].phase == Phase::Open {
-                self.offer_lease(service, conn, pulled, count, now);
+                self.offer_lease(service, conn, plain.start + pulled, plain.end, now);
             }
         } else {
-            self.offer_scratch(service, conn, 0, count, now);
+            self.offer_scratch(service, conn, plain.start, plain.end, now);
         }
         if planted::has(Bug::PlainAfterPause) && !self.connections.may_read(conn) && self.connections.is_open(conn) {
             self.connections.release_lease(conn);
         }
-        std::mem::swap(&mut self.scratch, &mut self.opened);
+        std::mem::swap(&mut self.scratch, &mut self.cipher);
     }
 
     /// Shows the service the first bytes of a connection, which have come behind something else.
     pub(super) fn offer_opened<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, bytes: &[u8], now: Time) {
-        if bytes.is_empty() || !self.connections.is_open(conn) {
-            return;
-        }
-        if !self.connections.may_read(conn) {
-            self.connections.hold(conn, bytes, 0, true);
-            return;
-        }
-        self.opened.resize(self.opened.len().max(bytes.len()), 0);
-        self.opened[..bytes.len()].copy_from_slice(bytes);
+        self.cipher.resize(self.cipher.len().max(bytes.len()), 0);
+        self.cipher[..bytes.len()].copy_from_slice(bytes);
         self.connections.turn_work = 0;
-        self.offer_plain(service, conn, bytes.len(), now);
+        self.offer_plain(service, conn, 0..bytes.len(), now);
     }
 
     /// Opens the `count` bytes that lie in the memory for ciphertext, behind the beginning that was kept; `None` if that
     /// has ended the connection.
     pub(super) fn open_sealed(&mut self, conn: ConnId, count: usize) -> Option<Result<Received, TlsFault>> {
-        if self.opened.len() < count {
-            self.opened.resize(count, 0);
-        }
         let connections = &mut self.connections;
         let is_entering = connections.slots[conn.index()].phase == Phase::Entering;
-        let most = if is_entering { connections.limits.handshake_bytes_max } else { RECORD_BYTES_HELD_MAX };
+        let most = if is_entering { connections.limits.handshake_bytes_max } else { ANSWER_BYTES_HELD_MAX };
         let tick = connections.tick;
         let session = connections.session_mut(conn)?;
         let kept = session.incoming_bytes();
         session.put_incoming(&mut self.cipher[..kept]);
-        let received = session.receive(&mut self.cipher[..count], &mut self.opened[..count], tick);
-        let is_too_long = session.incoming_bytes() > most;
-        let has_outgoing = session.has_outgoing();
-        let is_waiting = session.incoming_bytes() > 0;
+        let received = session.receive(&mut self.cipher[..count], tick);
+        // Behind it the records keep to the limits of their own.
+        let is_too_long = !session.is_established() && session.incoming_bytes() > most;
+        let (has_outgoing, is_waiting) = (session.has_outgoing(), session.is_waiting());
         if let Ok(received) = &received {
             connections.counters.records_opened += received.records;
-            connections.counters.opened_bytes += received.plain as u64;
+            connections.counters.opened_bytes += received.plain.len() as u64;
         }
         connections.account_front(conn);
         if connections.session(conn).is_some_and(|session| session.incoming_bytes() > kept) {
@@ -206,7 +200,6 @@ impl<T: Transport> Engine<T> {
             connections.watch_session(conn);
         }
         if is_too_long {
-            // No record is, so it is a message of the handshake, in whatever pieces it comes.
             return Some(Err(TlsFault::Broken));
         }
         Some(received.map_err(|(fault, error)| {

@@ -117,6 +117,8 @@ impl TlsKeys {
             config.send_tls13_tickets = 1;
         }
         config.require_ems = true;
+        // rustls agrees with a client, and the reactor's own records are protected by the keys that come of it.
+        config.enable_secret_extraction = true;
         config.key_log = Arc::new(BindingLog);
         Ok(TlsLoaded { config: Arc::new(config), ends_in_days })
     }

@@ -632,12 +632,13 @@ fn whoever_must_show_a_certificate_and_has_none_is_told_so_and_nobody_else_notic
     roots.add(keys.certificate.clone()).expect("a root");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
-    let config = rustls::ServerConfig::builder_with_provider(provider)
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("versions")
         .with_client_cert_verifier(verifier.build().expect("a root"))
         .with_single_cert(vec![keys.certificate.clone()], keys.private())
         .expect("a pair");
+    config.enable_secret_extraction = true;
     for versions in [&[&rustls::version::TLS13], &[&rustls::version::TLS12]] {
         let mut bench = bench(small(), &keys);
         bench.engine.set_tls(LISTENER, Some(Arc::new(config.clone())));

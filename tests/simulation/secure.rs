@@ -54,6 +54,7 @@ impl Configs {
             .expect("a pair");
         server.ticketer = Ticketer::new().expect("random numbers");
         server.key_log = Arc::new(BindingLog);
+        server.enable_secret_extraction = true;
         let mut roots = RootCertStore::empty();
         roots.add(certificate).expect("a root");
         let client = |version| {

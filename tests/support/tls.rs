@@ -39,6 +39,7 @@ impl Keys {
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.ticketer = Ticketer::new().expect("random numbers");
         config.key_log = Arc::new(BindingLog);
+        config.enable_secret_extraction = true;
         config
     }
 
@@ -50,6 +51,7 @@ impl Keys {
             .expect("versions")
             .with_root_certificates(roots)
             .with_no_client_auth();
+        config.enable_secret_extraction = true;
         config.alpn_protocols = vec![ALPN.to_vec()];
         config
     }

@@ -94,6 +94,7 @@ impl Tls {
         let mut config = config.with_no_client_auth();
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
         config.resumption = Resumption::disabled();
+        config.enable_secret_extraction = true;
         Ok(Self { config: Arc::new(config), name, is_behind_line: false })
     }
 
