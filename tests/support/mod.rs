@@ -66,12 +66,20 @@ impl Relay {
 
     /// Reads the log until a line holds `text`, and returns that line.
     pub(crate) fn log_line(&mut self, text: &str) -> String {
+        self.log_lines(text).pop().unwrap_or_default()
+    }
+
+    /// Reads the log until a line holds `text`, and returns all lines up to that.
+    pub(crate) fn log_lines(&mut self, text: &str) -> Vec<String> {
         let stderr = self.stderr.as_mut().expect("piped");
+        let mut lines = Vec::new();
         loop {
             let mut line = String::new();
-            assert!(stderr.read_line(&mut line).expect("the log") > 0, "the log ended without {text:?}");
-            if line.contains(text) {
-                return line;
+            assert!(stderr.read_line(&mut line).expect("the log") > 0, "the log ended without {text:?}: {lines:?}");
+            let is_last = line.contains(text);
+            lines.push(line);
+            if is_last {
+                return lines;
             }
         }
     }

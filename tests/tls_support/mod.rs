@@ -100,11 +100,16 @@ impl Pair {
         PrivateKeyDer::try_from(self.key.serialize_der()).expect("a key")
     }
 
+    /// The key as a file has it (PEM).
+    pub(crate) fn key_text(&self) -> String {
+        self.key.serialize_pem()
+    }
+
     /// Leaves both in a folder as `NAME.pem` and `NAME-key.pem`.
     pub(crate) fn save(&self, folder: &Path, name: &str) -> (PathBuf, PathBuf) {
         let (certificate, key) = (folder.join(format!("{name}.pem")), folder.join(format!("{name}-key.pem")));
         std::fs::write(&certificate, self.certificate.pem()).expect("written");
-        std::fs::write(&key, self.key.serialize_pem()).expect("written");
+        std::fs::write(&key, self.key_text()).expect("written");
         (certificate, key)
     }
 }
