@@ -60,8 +60,6 @@ mod receiver;
 mod sender;
 mod socket;
 mod stream;
-#[cfg(test)]
-mod tests;
 mod tls;
 
 pub use address::{Address, AddressError};
