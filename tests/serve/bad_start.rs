@@ -1,5 +1,6 @@
 //! Starts that cannot work. Each ends with one line that says what to change, and with nothing else.
 
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
@@ -14,10 +15,17 @@ fn fails(arguments: &[impl AsRef<str>], code: i32) -> String {
     let arguments: Vec<&str> = arguments.iter().map(AsRef::as_ref).collect();
     let mut command = Command::new(env!("CARGO_BIN_EXE_switchboard"));
     command.arg("serve").args(&arguments).stdin(Stdio::null()).env("RUST_BACKTRACE", "1");
-    let output = command.output().expect("it runs");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    // One that starts after all says so, and would then run for ever.
+    let mut announced = String::new();
+    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut announced).expect("text");
+    if !announced.is_empty() {
+        child.kill().expect("it runs");
+    }
+    let output = child.wait_with_output().expect("it has ended");
+    assert_eq!(announced, "", "{arguments:?}: nothing on standard output");
     let said = String::from_utf8(output.stderr).expect("text");
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-    assert!(output.stdout.is_empty(), "{arguments:?}: nothing on standard output");
     let line = said.strip_prefix("switchboard: ").and_then(|rest| rest.strip_suffix('\n'));
     let line = line.unwrap_or_else(|| panic!("{arguments:?}: {said:?}"));
     assert!(!line.contains('\n'), "{arguments:?}: more than a line: {line}");
