@@ -53,7 +53,7 @@ impl Tls {
     /// For a server that has `keys`.
     ///
     /// # Errors
-    /// One line: what the library complains of.
+    /// One line: their certificate cannot be read any more, or what the library complains of.
     pub fn to_keys(keys: &Keys) -> Result<Self, String> {
         Self::new(keys.name(), Some(keys.certificate_file()), default_provider(), &[&TLS13, &TLS12])
     }
@@ -62,7 +62,7 @@ impl Tls {
     /// X25519 and AES-256-GCM, which rustls and OpenSSL agree on if they may choose.
     ///
     /// # Errors
-    /// One line: what the library complains of.
+    /// One line: their certificate cannot be read any more, or what the library complains of.
     pub fn to_keys_alike(keys: &Keys) -> Result<Self, String> {
         const SUITES: [SupportedCipherSuite; 1] = [cipher_suite::TLS13_AES_256_GCM_SHA384];
         const GROUPS: [&dyn SupportedKxGroup; 1] = [kx_group::X25519];
