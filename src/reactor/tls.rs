@@ -72,7 +72,6 @@ impl fmt::Debug for State {
 
 /// The TLS of one connection.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Session {
     state: State,
     /// What was agreed on, once it was.

@@ -78,7 +78,7 @@ fn limits_of_nothing_of_too_much_and_of_no_number_are_told_with_their_bounds() {
             (&["--connections-max", "99999999999"], "write a whole number from 1 to"),
             (&["--connections-per-address-max", "0"], "write a whole number from 1 to"),
             (&["--unregistered-max", "0"], "write a whole number from 1 to"),
-            (&["--unregistered-max", "1"], "--unregistered-max 1 must not be below --handshakes-turn-max 16"),
+            (&["--unregistered-max", "1"], "--unregistered-max 1 must not be below 128"),
             (&["--accepts-per-second-max", "0"], "from 1 to 1000000000, or none"),
             (&["--accepts-per-address-per-second-max", "4294967296"], "from 1 to 1000000000, or none"),
             (&["--frames-per-second-max", "many"], "from 1 to 1000000000, or none"),
