@@ -13,7 +13,7 @@ use std::io::{self, IoSlice};
 use super::Transport;
 
 /// Buffers handed to one write: as many records as are sealed for one, and some of the session's own.
-const SLICES_MAX: usize = 8;
+const SLICES_MAX: usize = 18;
 
 #[derive(Debug)]
 struct Record {
@@ -91,6 +91,9 @@ impl Unwritten {
     }
 
     fn write_once<T: Transport>(&self, transport: &mut T) -> io::Result<usize> {
+        if let ([record], []) = self.records.as_slices() {
+            return transport.write_vectored(&[IoSlice::new(&record.bytes[self.sent..])]);
+        }
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let mut count = 0;
         for (slice, record) in slices.iter_mut().zip(&self.records) {

@@ -11,6 +11,7 @@
 //! gate.rs      who gets in, and how much who is in may send
 //! tls.rs       TLS between sockets and service
 //! tls_client.rs TLS that this side begins
+//! tls_records.rs records behind the handshake, new keys, and what breaks the rules
 //! tls_fragments.rs messages of the handshake that come in part, or with others behind them
 //! sockets.rs   the same promises on sockets of the system, and what only they have
 //! ```
@@ -19,6 +20,8 @@ mod clock;
 mod closing;
 #[path = "../support/dice.rs"]
 mod dice;
+#[path = "../support/forger.rs"]
+mod forger;
 mod gate;
 mod operations;
 mod random;
@@ -28,6 +31,7 @@ mod support;
 mod tls;
 mod tls_client;
 mod tls_fragments;
+mod tls_records;
 #[path = "../support/tls.rs"]
 mod tls_support;
 mod turnover;

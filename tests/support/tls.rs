@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, KeyPair};
+use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, SupportedProtocolVersion};
@@ -30,7 +31,11 @@ impl Keys {
     }
 
     pub(crate) fn server(&self) -> ServerConfig {
-        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        self.server_with(Arc::new(default_provider()))
+    }
+
+    pub(crate) fn server_with(&self, provider: Arc<CryptoProvider>) -> ServerConfig {
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_no_client_auth()
