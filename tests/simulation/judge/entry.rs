@@ -256,10 +256,7 @@ impl Judge {
         };
         // The one that has just come is not known yet.
         assert!(self.entry.unsettled.len() >= self.limits.newcomers_max, "{conn:?} is crowded out of few");
-        let is_answered = |conn: &ConnId| {
-            peers.get(conn).is_some_and(|peer| peer.wire().written > 0)
-                || self.entry.entering.get(conn).is_some_and(|entering| entering.reads_before > 0)
-        };
+        let is_answered = |conn: &ConnId| self.may_be_answered(*conn, peers);
         if is_answered(&conn) {
             let came = self.entry.unsettled.values().find(|(other, _)| *other == conn).map(|(_, came)| *came);
             let age = came.map(|came| now.since(came) + Duration::from_micros(GRAIN_US));
@@ -270,6 +267,16 @@ impl Judge {
             assert_eq!(oldest, Some(conn), "who is crowded out");
         }
         self.entry.settle(conn);
+    }
+
+    /// Whether the relay may have said something to a connection: what it reads of a handshake is answered, though the
+    /// answer may have to wait.
+    fn may_be_answered(&self, conn: ConnId, peers: &BTreeMap<ConnId, Peer>) -> bool {
+        let is_entering = self.entry.entering.contains_key(&conn);
+        peers.get(&conn).is_some_and(|peer| {
+            let wire = peer.wire();
+            wire.written > 0 || is_entering && wire.read_calls > 0
+        })
     }
 
     /// It has been, and its client is told.
@@ -365,8 +372,8 @@ impl Judge {
                     let stays = |other: &ConnId| {
                         let record = self.records.get(&id_of(*other)).filter(|record| !record.is_gone);
                         let is_new = record.is_some_and(|record| record.state == State::Greeting);
-                        let is_unread = |entering: &Entering| entering.reads_before == 0;
-                        self.entry.entering.get(other).is_some_and(is_unread) || is_new
+                        let is_here = is_new || self.entry.entering.contains_key(other);
+                        is_here && !self.may_be_answered(*other, peers)
                     };
                     self.entry.unsettled.range(..mine).all(|(_, (other, _))| !stays(other))
                 };
