@@ -16,8 +16,11 @@ pub(crate) fn read(path: &Path, bytes_max: usize) -> io::Result<(Vec<u8>, Metada
     // Whoever opens a pipe otherwise waits until somebody writes.
     let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
     let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::Error::other("it is a folder; name the file in it"));
+    }
     if !metadata.is_file() {
-        return Err(io::Error::other("it is no file"));
+        return Err(io::Error::other("it is no file but a pipe or a device, and has to be read again"));
     }
     let mut bytes = Vec::new();
     File::take(file, bytes_max as u64 + 1).read_to_end(&mut bytes)?;

@@ -14,8 +14,8 @@ use switchboard::client::{Address, Client, Closed, ConnectError, Envelope, Event
 use switchboard::wire::control::{Body, Gap, Goodbye, Ping, Pong, Reason};
 use switchboard::wire::{Code, Header, Id, Type};
 use tls_support::{
-    Frames, Line, ME, OTHER, PATIENCE, Pair, Style, at, authority, client, expired, listen, listen_tls, of_tomorrow,
-    usual,
+    Frames, Line, ME, OTHER, PATIENCE, Pair, Style, at, authority, check_flooded, client, expired, flood, listen,
+    listen_tls, of_tomorrow, usual,
 };
 
 /// Options of a client that believes the certificates of this file.
@@ -349,35 +349,10 @@ fn take(connection: &mut ServerConnection, mut bytes: &[u8], plain: &mut Vec<u8>
 #[test]
 fn a_blocked_sender_does_not_keep_the_receiver_from_reading_and_owed_answers_follow() {
     let (client, handle) = welcomed(usize::MAX, |mut line| {
-        // Nothing is read here until the client has read all this, one PING among it.
-        line.say(Header::new(Type::Ping).correlating(9), &Ping { clock_us: Some(1) });
-        for _ in 0..400 {
-            line.say_payload(Header { source: OTHER, ..Header::new(Type::Send).to(ME) }, &vec![5; 60_000]);
-        }
-        let (mut frames, mut pongs) = (0, 0);
-        while frames < 400 || pongs < 1 {
-            let (header, payload) = line.frame();
-            match header.frame_type() {
-                Some(Type::Pong) => {
-                    assert_eq!(Pong::parse(&payload).expect("a PONG").ping_clock_us, Some(1));
-                    pongs += 1;
-                }
-                _ => frames += 1,
-            }
-        }
+        flood(&mut line);
         line.say_end();
     });
-    let (sender, mut receiver) = client.split();
-    let sending = thread::spawn(move || {
-        for _ in 0..400 {
-            sender.send(OTHER, Envelope::bytes(), &vec![6; 60_000]).expect("sent");
-        }
-    });
-    for _ in 0..400 {
-        assert!(matches!(receiver.recv(), Event::Message(_)));
-    }
-    assert!(matches!(receiver.recv(), Event::Closed(Closed::Ended)));
-    sending.join().expect("all sent");
+    check_flooded(client);
     handle.join().expect("the relay is content");
 }
 

@@ -223,9 +223,11 @@ fn what_makes_no_sense_exits_2_and_what_cannot_be_done_exits_1() {
         assert!(stderr(&output).contains(says), "{arguments:?}: {}", stderr(&output));
     }
     let folder = scene.folder.path().to_str().expect("UTF-8");
-    for (path, says) in
-        [(folder, "it is no file"), ("/nowhere/users", "cannot write /nowhere/users"), (&format!("{file}/x"), "cannot")]
-    {
+    for (path, says) in [
+        (folder, "it is a folder"),
+        ("/nowhere/users", "cannot write /nowhere/users"),
+        (&format!("{file}/x"), "cannot"),
+    ] {
         let output = run("ignored:1", &["passwd", "--token", path, "ada"], b"");
         assert_code(&output, 1);
         assert!(stderr(&output).contains(says) && stdout(&output).is_empty(), "{path}: {}", stderr(&output));

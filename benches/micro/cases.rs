@@ -255,7 +255,6 @@ fn turn_to_all(clients: usize, frames: usize) -> Round {
     })
 }
 
-/// A client connects, is registered, and is gone.
 /// Somebody begins to prove that it is `name`, and proves it with a password that nobody has.
 fn login(name: &str) -> Round {
     let iterations = NonZeroU32::new(4096).expect("some");
@@ -278,6 +277,7 @@ fn login(name: &str) -> Round {
     })
 }
 
+/// A client connects, is registered, and is gone.
 fn handshake() -> Round {
     let mut machine = Machine::relay(0);
     let pipe = Pipe::new();

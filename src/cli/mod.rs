@@ -86,11 +86,7 @@ pub fn command() -> Command {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help that nobody reads to its end is no fault.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-        }
+        Err(error) => return answer(&error),
     };
     let done = match cli {
         Cli::Serve(arguments) => serve::run(*arguments),
@@ -101,13 +97,48 @@ pub fn main() -> ExitCode {
         Cli::Bench(arguments) => bench::run(arguments),
         Cli::Passwd(arguments) => passwd::run(arguments),
     };
-    let (line, code) = match done {
-        Ok(()) | Err(Trouble::BrokenPipe) => return ExitCode::SUCCESS,
-        Err(Trouble::System(line)) => (line, 1),
-        Err(Trouble::Usage(line)) => (line, 2),
-    };
+    match done {
+        Ok(()) | Err(Trouble::BrokenPipe) => ExitCode::SUCCESS,
+        Err(Trouble::System(line)) => failed(&line, 1),
+        Err(Trouble::Usage(line)) => failed(&line, 2),
+    }
+}
+
+fn failed(line: &str, code: u8) -> ExitCode {
     output::complain(&format!("switchboard: {line}"));
     ExitCode::from(code)
+}
+
+/// What the arguments come to that are no call: help that was asked for, or in one line what is wrong with them.
+fn answer(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            // Help that nobody reads to its end is no fault.
+            let _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+        }
+        _ => failed(&usage_line(&error.to_string()), 2),
+    }
+}
+
+/// The parser's words about a mistake, which are paragraphs, in one line: all but the synopsis, which --help has too.
+fn usage_line(words: &str) -> String {
+    let lines = words.lines().map(str::trim);
+    let told = lines.take_while(|line| !line.starts_with("Usage: ") && !line.starts_with("For more information"));
+    let mut shown = String::new();
+    let mut between = "";
+    for line in told {
+        if line.is_empty() {
+            between = "; ";
+        } else {
+            shown.push_str(between);
+            shown.push_str(line.strip_prefix("error: ").unwrap_or(line));
+            between = " ";
+        }
+    }
+    shown + " (--help has the rest)"
 }
 
 /// The relay's address as an argument.
@@ -146,6 +177,22 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent_in_themselves() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn whatever_is_wrong_with_the_arguments_is_said_in_one_line() {
+        for (arguments, says) in [
+            (&["serve", "--no-such"][..], "unexpected argument '--no-such' found (--help has the rest)"),
+            (&["serve", "--user", "x"], "'--user' found; tip: a similar argument exists: '--users' (--help"),
+            (&["serve", "--rate-excess", "x"], "'--rate-excess <WHAT>' [possible values: pause, close] (--help"),
+            (&["serve", "--tls-client-required"], "were not provided: --tls-client-ca <PATH> (--help"),
+            (&["serf"], "unrecognized subcommand 'serf'; tip: a similar subcommand exists: 'serve' (--help"),
+            (&["serve", "--users"], "a value is required for '--users <PATH>' but none was supplied (--help"),
+        ] {
+            let all = ["switchboard"].iter().chain(arguments);
+            let line = usage_line(&Cli::try_parse_from(all).expect_err("it makes no sense").to_string());
+            assert!(line.contains(says) && !line.contains('\n') && !line.starts_with("error"), "{line}");
+        }
     }
 
     #[test]

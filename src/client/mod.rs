@@ -60,8 +60,6 @@ mod receiver;
 mod sender;
 mod socket;
 mod stream;
-#[cfg(test)]
-mod tests;
 mod tls;
 
 pub use address::{Address, AddressError};
@@ -73,7 +71,6 @@ pub use event::{Change, Closed, Delta, Event, Failure, JoinedRoom, Message, Peer
 pub use options::{CONNECT_TIMEOUT_DEFAULT, Options};
 pub use receiver::Receiver;
 pub use sender::{Envelope, SendError, Sender, Session};
-pub(crate) use tls::trust;
 pub use tls::{Identity, Tls, TlsError};
 
 /// A registered client with both halves of its connection.

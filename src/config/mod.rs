@@ -19,8 +19,8 @@ use crate::reactor::{Endpoint, Limits, SocketOptions};
 use crate::relay;
 use crate::wire::{HEADER_BYTES, PAYLOAD_BYTES_CEILING, PAYLOAD_BYTES_FLOOR};
 use parse::{
-    bytes, parse_bytes, parse_count, parse_keepalive, parse_listen, parse_rooms_per_client, parse_stats_interval,
-    parse_time, parse_unsent, parse_user_timeout,
+    bytes, parse_bytes, parse_count, parse_keepalive, parse_listen, parse_log_level, parse_rooms_per_client,
+    parse_stats_interval, parse_time, parse_unsent, parse_user_timeout,
 };
 
 /// Half of the reserve must hold an ERROR for each frame of a run, or each recipient of a SEND_MANY: 1,024
@@ -59,7 +59,7 @@ pub struct Settings {
     pub unsent_max: u32,
 
     /// What to log: off, error, warn, info, debug
-    #[arg(long, value_name = "LEVEL", default_value_t = LevelFilter::Info, help_heading = "Logging")]
+    #[arg(long, value_name = "LEVEL", default_value_t = LevelFilter::Info, value_parser = parse_log_level, help_heading = "Logging")]
     pub log_level: LevelFilter,
 
     /// Log to the end of this file instead of standard error
@@ -320,7 +320,7 @@ mod tests {
         ] {
             assert_eq!(parse_endpoint(text).map(|endpoint| endpoint.to_string()).as_deref(), Ok(shown));
         }
-        for bad in ["unix:", ":x", "127.0.0.1:99999", "nobody.invalid:1"] {
+        for bad in ["unix:", ":x", "127.0.0.1:99999", "nobody.invalid:1", "http://127.0.0.1:1"] {
             assert!(parse_endpoint(bad).is_err(), "{bad}");
         }
     }

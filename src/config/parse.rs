@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use ipnet::IpNet;
+use log::LevelFilter;
 
 use super::Listen;
 use crate::reactor::Endpoint;
@@ -92,6 +93,10 @@ pub(super) fn parse_count(text: &str) -> Result<usize, String> {
     }
 }
 
+pub(super) fn parse_log_level(text: &str) -> Result<LevelFilter, String> {
+    text.parse().map_err(|_| "write off, error, warn, info, debug or trace".to_owned())
+}
+
 /// Reads where to listen, and whether TLS is spoken there.
 pub(super) fn parse_listen(text: &str) -> Result<Listen, String> {
     match text.strip_prefix("tls://") {
@@ -149,6 +154,9 @@ pub struct BytesCeiling(pub Option<u64>);
 /// Reads where to listen. Names are looked up, and the first address counts.
 pub(super) fn parse_endpoint(text: &str) -> Result<Endpoint, String> {
     let help = "write HOST:PORT, HOST, :PORT, tls:// and one of these, or unix:PATH";
+    if let Some((scheme, _)) = text.split_once("://") {
+        return Err(format!("{scheme}:// is not spoken here: {help}"));
+    }
     if let Some(path) = text.strip_prefix("unix:") {
         return if path.is_empty() { Err(help.to_owned()) } else { Ok(Endpoint::Unix(PathBuf::from(path))) };
     }

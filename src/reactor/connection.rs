@@ -60,7 +60,8 @@ pub enum CloseReason {
     Reset,
     /// It could not be made: nobody listens there, or nobody answers.
     Unreachable,
-    /// Its peer closed it before it had got to the service: a port scan, a health check.
+    /// It ended before it had got to the service: its peer closed it, as port scans and health checks do, or nobody was to
+    /// come in any more.
     Abandoned,
     /// Its address may not come in, or not so often. Only of one for whom a proxy speaks: others do not get as far.
     Refused,

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!   accepted ─► waiting ──── has been answered ────► answered ─► settled, or gone
-//!                  │ the oldest goes first               │ goes only after a grace; until then nobody is accepted
+//!                  │ the oldest goes                     │ the oldest goes before any of the others, but only after a
+//!                                                        │ grace; while nobody else can go nobody is accepted
 //! ```
 //!
 //! Two rows, because two kinds look alike to a counter. Whoever has said nothing that was worth an answer costs nothing to
-//! make and goes first: a flood of silent connections crowds out itself. Whoever was answered waits for a round trip, or for
-//! its client to hash a password, and was paid for already; when there are only those, the others wait in the system's
-//! backlog, where they cost nothing, instead of taking the place of somebody who is half in.
+//! make: a flood of silent connections crowds out itself. Whoever was answered waits for a round trip, or for its client to
+//! hash a password, and was paid for already; when there are only those, the others wait in the system's backlog, where they
+//! cost nothing, instead of taking the place of somebody who is half in.
 
 use std::collections::VecDeque;
 
@@ -20,6 +21,11 @@ use crate::time::Tick;
 
 /// Entries of those who were settled, or are gone, that may lie in a row before it is cleared of them.
 const STALE_MIN: usize = 64;
+
+enum Row {
+    Waiting,
+    Answered,
+}
 
 /// Connections that the service has not settled.
 #[derive(Debug, Default)]
@@ -58,10 +64,10 @@ impl<T: Transport> Connections<T> {
     /// Of too many, the one that has to go.
     pub(super) fn next_crowded_out(&mut self) -> Option<ConnId> {
         if self.newcomers.count > self.limits.newcomers_max {
-            let conn = self.next_to_go()?;
-            // It stands at the front of one of them.
-            if self.newcomers.waiting.pop_front().is_none() {
-                self.newcomers.answered.pop_front();
+            let (row, conn) = self.next_to_go()?;
+            match row {
+                Row::Waiting => drop(self.newcomers.waiting.pop_front()),
+                Row::Answered => drop(self.newcomers.answered.pop_front()),
             }
             return Some(conn);
         }
@@ -76,12 +82,12 @@ impl<T: Transport> Connections<T> {
         None
     }
 
-    /// Who would go if one more came: it is left at the front of its row, or of the second one if the first is empty.
-    fn next_to_go(&mut self) -> Option<ConnId> {
+    /// Who would go if one more came, at the front of which row.
+    fn next_to_go(&mut self) -> Option<(Row, ConnId)> {
         while let Some(conn) = self.newcomers.waiting.front().copied() {
             let is_here = self.is_newcomer(conn);
             if is_here && !self.was_answered(conn) {
-                return Some(conn);
+                break;
             }
             self.newcomers.waiting.pop_front();
             if is_here {
@@ -90,11 +96,14 @@ impl<T: Transport> Connections<T> {
         }
         while let Some((conn, since)) = self.newcomers.answered.front().copied() {
             if self.is_newcomer(conn) {
-                return (self.now.since(since.time()) >= self.limits.newcomer_grace).then_some(conn);
+                if self.now.since(since.time()) >= self.limits.newcomer_grace {
+                    return Some((Row::Answered, conn));
+                }
+                break;
             }
             self.newcomers.answered.pop_front();
         }
-        None
+        self.newcomers.waiting.front().map(|conn| (Row::Waiting, *conn))
     }
 
     fn is_newcomer(&self, conn: ConnId) -> bool {

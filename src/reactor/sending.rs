@@ -173,23 +173,29 @@ impl<T: Transport> Connections<T> {
         if self.heaviest_bytes < least {
             return false;
         }
-        let queues = self.queues.iter().map(|(_, queue)| (queue.weight_bytes(), queue.owner));
-        let leases = self.leases.iter().map(|(_, lease)| (lease.accounted_bytes, lease.owner));
+        let queues = self.queues.iter().map(|(_, queue)| (queue.weight_bytes(), queue.owner, false));
+        let leases = self.leases.iter().map(|(_, lease)| (lease.accounted_bytes, lease.owner, lease.is_lent()));
         let slots = &self.slots;
         let owner = |index: usize| ConnId::new(index, slots.get(index).map_or(1, |connection| connection.generation));
-        let fronts = self.fronts.iter().map(|(index, front)| (front.accounted_bytes, owner(index)));
-        // A message that the service is just being shown is on its way out; its sender is not to blame for that.
-        let is_shown = |owner: ConnId| self.slots[owner.index()].lease().is_some_and(|key| self.leases[key].is_lent());
-        let is_alive = |(_, owner): &(usize, ConnId)| self.slots[owner.index()].phase != Phase::Condemned;
+        let fronts = self.fronts.iter().map(|(index, front)| (front.accounted_bytes, owner(index), false));
+        let is_alive = |(_, owner, _): &(_, ConnId, _)| self.slots[owner.index()].phase != Phase::Condemned;
         let mut heavy: Vec<_> = queues.chain(leases).chain(fronts).filter(is_alive).collect();
         heavy.sort_unstable_by(|a, b| b.cmp(a));
-        self.heaviest_bytes = heavy.first().map_or(0, |(weight, _)| *weight);
+        // With those that are spared: whatever the service leaves of them waits on.
+        self.heaviest_bytes = heavy.first().map_or(0, |(weight, ..)| *weight);
         let mut expected = 0;
-        heavy.retain(|(_, owner)| !is_shown(*owner));
-        for (weight, owner) in heavy {
+        for (weight, owner, is_shown) in heavy {
+            if is_shown {
+                // The service is just being shown it, so it is on its way out. Its sender is not to blame for that, but
+                // still for what it lets wait itself.
+                continue;
+            }
             let before = self.buffered_total_bytes();
             if weight < least || (before + more).saturating_sub(expected) <= most - most / 64 {
                 break;
+            }
+            if self.slots[owner.index()].phase == Phase::Condemned {
+                continue; // It has gone for something else that it held.
             }
             self.condemn(owner, CloseReason::MemoryPressure);
             expected += weight.saturating_sub(before - self.buffered_total_bytes());

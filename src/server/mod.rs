@@ -4,15 +4,16 @@
 //! relay, and of the relay's effects bytes and connections again. Nothing else knows both.
 
 mod addresses;
+mod files;
 mod frame_log;
 mod service;
 mod tls;
 mod users;
 
 pub use addresses::{Listening, reachable};
+pub use files::FileFault;
 pub use service::RelayService;
-pub use tls::{ALPN, KeyError, TlsKeys, TlsLoaded};
-pub use users::UsersError;
+pub use tls::{ALPN, TlsKeys, TlsLoaded};
 
 use std::fmt;
 use std::io;
@@ -42,18 +43,15 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
-    /// The keys for TLS cannot be used.
-    Keys(KeyError),
-    /// The users file cannot be used.
-    Users(UsersError),
+    /// The keys for TLS, or the users, cannot be used.
+    File(FileFault),
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (endpoint, error) = match self {
             Self::System(error) => return write!(f, "the system does not let the relay start: {error}"),
-            Self::Keys(error) => return error.fmt(f),
-            Self::Users(error) => return error.fmt(f),
+            Self::File(fault) => return fault.fmt(f),
             Self::Listen { endpoint, error } => (endpoint, error),
         };
         write!(f, "cannot listen on {endpoint}: ")?;
@@ -114,22 +112,16 @@ impl Server {
     /// # Errors
     /// The first endpoint that cannot be listened on, and why.
     pub fn bind(settings: &Settings) -> Result<Self, StartError> {
-        let keys = settings.access.tls_files().map(TlsKeys::new).transpose().map_err(StartError::Keys)?;
-        let loaded = keys.as_ref().map(TlsKeys::load).transpose().map_err(StartError::Keys)?;
+        let keys = settings.access.tls_files().map(TlsKeys::new).transpose().map_err(StartError::File)?;
+        let loaded = keys.as_ref().map(TlsKeys::load).transpose().map_err(StartError::File)?;
         let users = settings.access.users.as_deref().map(UsersFile::at);
-        let list = users.as_ref().map(UsersFile::read).transpose().map_err(StartError::Users)?;
+        let list = users.as_ref().map(UsersFile::read).transpose().map_err(StartError::File)?;
         let descriptors = raise_descriptor_limit();
         let mut limits = settings.reactor_limits();
         let available = descriptors.saturating_sub(RESERVED_DESCRIPTORS + settings.listen.len()).max(1);
         // Connections that linger have a descriptor too: an eighth is theirs, at least a few.
         limits.lingering_max = limits.lingering_max.min(available / 8).max(1);
         let room = available.saturating_sub(limits.lingering_max).max(1);
-        if settings.connections_max.is_some_and(|wish| wish > room) {
-            warn!(
-                "the limit on open files, {descriptors}, allows {room} connections and not {}: raise it (ulimit -n)",
-                settings.connections_max.unwrap_or_default()
-            );
-        }
         limits.connections_max = settings.connections_max.unwrap_or(room).min(room);
 
         let mut reactor = Reactor::new::<RelayService>(limits).map_err(StartError::System)?;
@@ -141,6 +133,12 @@ impl Server {
             let bound = reactor.listen(endpoint, settings.socket_options());
             let endpoint = bound.map_err(|error| StartError::Listen { endpoint: endpoint.clone(), error })?;
             listening.push(Listen { endpoint, tls: *tls });
+        }
+        // From here on it starts: whoever reads why it did not has that line and no other.
+        if let Some(wish) = settings.connections_max.filter(|wish| *wish > room) {
+            warn!(
+                "the limit on open files, {descriptors}, allows {room} connections and not {wish}: raise it (ulimit -n)"
+            );
         }
         let told = relay::Settings { connections_max: limits.connections_max, ..settings.relay() };
         let mut relay = Relay::new(told, fastrand::u64(..), reactor.clock().epoch());

@@ -4,50 +4,40 @@
 //! that runs has changed by then.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{Error, InconsistentKeys, RootCertStore, ServerConfig};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
+use x509_parser::time::ASN1Time;
 use zeroize::Zeroizing;
 
+use super::files::{FileFault, Named};
 use crate::config::TlsFiles;
-use crate::files;
 use crate::reactor::BindingLog;
 
 /// The protocol's name where TLS agrees on one (ALPN): a browser that strays here is told that there is none for it.
 pub const ALPN: &[u8] = b"switchboard/1";
 
-/// The longest file of certificates or of a key: a thousand authorities have less.
-const PEM_BYTES_MAX: usize = 4 << 20;
 /// Days before the end of a certificate on which a start or a reload warns of it.
 const WARNING_DAYS: i64 = 14;
 
-/// What is wrong with the files, in one line.
-#[derive(Debug)]
-pub struct KeyError {
-    path: PathBuf,
-    what: String,
-}
-
-impl fmt::Display for KeyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.what)
-    }
-}
-
-impl std::error::Error for KeyError {}
+/// The largest file: all authorities that a system knows have a quarter of that.
+const FILE_BYTES_MAX: usize = 1 << 20;
 
 /// Makes configurations for TLS that take up each other's sessions.
 pub struct TlsKeys {
-    files: TlsFiles,
+    certificate: Named,
+    key: Named,
+    client_ca: Option<Named>,
+    requires_client: bool,
     provider: Arc<CryptoProvider>,
     /// Tickets outlive a reload: whoever comes back after it need not begin anew.
     ticketer: Arc<dyn ProducesTickets>,
@@ -55,7 +45,7 @@ pub struct TlsKeys {
 
 impl fmt::Debug for TlsKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TlsKeys").field("files", &self.files).finish_non_exhaustive()
+        f.debug_struct("TlsKeys").field("certificate", &self.certificate).finish_non_exhaustive()
     }
 }
 
@@ -73,41 +63,39 @@ impl TlsKeys {
     ///
     /// # Errors
     /// The system has no random numbers.
-    pub fn new(files: TlsFiles) -> Result<Self, KeyError> {
-        let ticketer = Ticketer::new().map_err(|error| fault(&files.key, &format!("no session tickets: {error}")))?;
-        Ok(Self { files, provider: Arc::new(default_provider()), ticketer })
+    pub fn new(files: TlsFiles) -> Result<Self, FileFault> {
+        let key = Named::new("--tls-key", &files.key);
+        let ticketer = Ticketer::new().map_err(|error| key.fault(format_args!("no session tickets: {error}")))?;
+        Ok(Self {
+            certificate: Named::new("--tls-cert", &files.certificate),
+            key,
+            client_ca: files.client_ca.map(|path| Named::new("--tls-client-ca", &path)),
+            requires_client: files.requires_client,
+            provider: Arc::new(default_provider()),
+            ticketer,
+        })
     }
 
     /// Reads the files.
     ///
     /// # Errors
     /// One line that names the file and says what is wrong with it.
-    pub fn load(&self) -> Result<TlsLoaded, KeyError> {
-        let TlsFiles { certificate, key: key_path, .. } = &self.files;
-        let chain = read_certificates(certificate)?;
-        let ends_in_days = check_validity(certificate, &chain[0])?;
-        let key = PrivateKeyDer::from_pem_slice(&read(key_path)?).map_err(|error| match error {
-            PemError::NoItemsFound => fault(key_path, "it holds no private key (PEM)"),
-            error => unreadable(key_path, error),
-        })?;
-        let certified = CertifiedKey::from_der(chain, key, &self.provider).map_err(|error| match error {
-            Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                fault(key_path, &format!("it is not the key of the certificate {}", certificate.display()))
-            }
-            error => fault(key_path, &format!("it cannot be used: {error}")),
-        })?;
+    pub fn load(&self) -> Result<TlsLoaded, FileFault> {
+        let chain = read_certificates(&self.certificate)?;
+        let ends_in_days = check_validity(&self.certificate, &chain)?;
+        let certified = self.certified(chain)?;
         let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
-            .map_err(|error| fault(certificate, &error.to_string()))?;
-        let builder = match &self.files.client_ca {
+            .map_err(|error| self.certificate.fault(error))?;
+        let builder = match &self.client_ca {
             None => builder.with_no_client_auth(),
-            Some(path) => builder.with_client_cert_verifier(self.client_verifier(path)?),
+            Some(file) => builder.with_client_cert_verifier(self.client_verifier(file)?),
         };
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
         config.alpn_protocols = vec![ALPN.to_vec()];
         // Tickets do for both versions, and lie with the clients.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        if self.files.client_ca.is_some() {
+        if self.client_ca.is_some() {
             // Whoever takes up a session is taken for who it was then, and the certificate is not looked at again: one that
             // has ended, or whose authority is believed no more, would do for as long as its owner comes back.
             config.send_tls13_tickets = 0;
@@ -123,14 +111,30 @@ impl TlsKeys {
         Ok(TlsLoaded { config: Arc::new(config), ends_in_days })
     }
 
-    fn client_verifier(&self, path: &Path) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, KeyError> {
+    /// The certificate with its key, if it is its key.
+    fn certified(&self, chain: Vec<CertificateDer<'static>>) -> Result<CertifiedKey, FileFault> {
+        let text = Zeroizing::new(self.key.read(FILE_BYTES_MAX)?);
+        let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
+            PemError::NoItemsFound => self.key.fault("it holds no private key (PEM, without a passphrase)"),
+            error => no_pem(&self.key, error),
+        })?;
+        CertifiedKey::from_der(chain, key, &self.provider).map_err(|error| match error {
+            Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                let certificate = self.certificate.path.display();
+                self.key.fault(format_args!("it is not the key of the certificate {certificate}"))
+            }
+            _ => self.key.fault("the key is damaged, or of another kind than ECDSA, Ed25519 or RSA"),
+        })
+    }
+
+    fn client_verifier(&self, file: &Named) -> Result<Arc<dyn ClientCertVerifier>, FileFault> {
         let mut roots = RootCertStore::empty();
-        for certificate in read_certificates(path)? {
-            roots.add(certificate).map_err(|error| fault(path, &format!("an authority cannot be used: {error}")))?;
+        for certificate in read_certificates(file)? {
+            roots.add(certificate).map_err(|_| file.fault("a certificate in it cannot be an authority's"))?;
         }
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider));
-        let builder = if self.files.requires_client { builder } else { builder.allow_unauthenticated() };
-        builder.build().map_err(|error| fault(path, &error.to_string()))
+        let builder = if self.requires_client { builder } else { builder.allow_unauthenticated() };
+        builder.build().map_err(|error| file.fault(error))
     }
 }
 
@@ -145,49 +149,46 @@ pub(super) fn certificate_name(der: &[u8]) -> Option<String> {
     }
 }
 
-/// What is in a file, wiped when it is no longer needed: it may be a key.
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    match files::read(path, PEM_BYTES_MAX) {
-        Ok((bytes, _)) if bytes.len() > PEM_BYTES_MAX => Err(fault(path, "it is too long for certificates or a key")),
-        Ok((bytes, _)) => Ok(Zeroizing::new(bytes)),
-        Err(error) => Err(fault(path, &format!("it cannot be read: {error}"))),
-    }
-}
-
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, KeyError> {
-    let bytes = read(path)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let chain = found.map_err(|error| unreadable(path, error))?;
+fn read_certificates(file: &Named) -> Result<Vec<CertificateDer<'static>>, FileFault> {
+    let text = file.read(FILE_BYTES_MAX)?;
+    let chain: Vec<_> =
+        CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>().map_err(|error| no_pem(file, error))?;
     if chain.is_empty() {
-        return Err(fault(path, "it holds no certificate (PEM)"));
+        return Err(file.fault("it holds no certificate (PEM)"));
+    }
+    for (number, certificate) in (1..).zip(&chain) {
+        // A client would be the one to find out, at each handshake.
+        parsed(certificate).ok_or_else(|| file.fault(format_args!("certificate {number} in it is damaged")))?;
     }
     Ok(chain)
 }
 
+fn parsed<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
+    X509Certificate::from_der(der).ok().map(|(_, certificate)| certificate)
+}
+
 /// Whether a certificate holds today; says in how many days it ends, if they are few.
-fn check_validity(path: &Path, der: &CertificateDer<'_>) -> Result<Option<i64>, KeyError> {
-    let (_, certificate) = X509Certificate::from_der(der)
-        .map_err(|error| fault(path, &format!("the certificate cannot be read: {error}")))?;
+fn check_validity(file: &Named, chain: &[CertificateDer<'_>]) -> Result<Option<i64>, FileFault> {
+    // That there is one, and that it can be read, has been seen to.
+    let Some(certificate) = chain.first().and_then(parsed) else { return Ok(None) };
     let validity = certificate.validity();
     match validity.time_to_expiration() {
         Some(left) => Ok(Some(left.whole_days()).filter(|days| *days < WARNING_DAYS)),
-        None if x509_parser::time::ASN1Time::now() < validity.not_before => {
-            Err(fault(path, &format!("the certificate holds only from {} on", validity.not_before)))
+        None if ASN1Time::now() < validity.not_before => {
+            let from = validity.not_before;
+            Err(file.fault(format_args!("the certificate holds only from {from} on; is this machine's clock right?")))
         }
-        None => Err(fault(path, &format!("the certificate ended on {}", validity.not_after))),
+        None => Err(file.fault(format_args!("the certificate ended on {}: renew it", validity.not_after))),
     }
 }
 
-fn unreadable(path: &Path, error: PemError) -> KeyError {
+fn no_pem(file: &Named, error: PemError) -> FileFault {
     match error {
-        PemError::Io(error) => fault(path, &format!("it cannot be read: {error}")),
-        PemError::MissingSectionEnd { .. } => fault(path, "it breaks off in its midst: the line -----END is missing"),
-        error => fault(path, &format!("it is no PEM: {error}")),
+        PemError::MissingSectionEnd { .. } => file.fault("it breaks off in its midst: the line -----END is missing"),
+        PemError::Base64Decode(_) => file.fault("it is damaged: what stands between BEGIN and END is not base64"),
+        // What the library would add are bytes of the file.
+        _ => file.fault("it is no PEM, or a damaged one"),
     }
-}
-
-fn fault(path: &Path, what: &str) -> KeyError {
-    KeyError { path: path.to_owned(), what: what.to_owned() }
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@
 
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../support/tls.rs"]
+mod tls;
 
 mod account;
 mod bystanders;

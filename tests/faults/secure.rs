@@ -5,24 +5,22 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair};
 use rustix::process::Signal;
-use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
+use rustls::{ClientConfig, ClientConnection, StreamOwned, SupportedProtocolVersion};
 use switchboard::wire::control::{Body, Hello, Profile};
 use switchboard::wire::{HEADER_BYTES, Header, Id, Type};
 
-use crate::bystanders::Part;
-use crate::crowd::Crowd;
 use crate::relay::Start;
 use crate::scene::{Scene, Size};
+use crate::storms::lost_and_back;
 use crate::support::{HANG, dial};
+use crate::tls;
 
-const ALPN: &[u8] = b"switchboard/1";
 /// Clients of a storm that are in their handshake at once.
 const AT_ONCE: usize = 2000;
 /// Time between two reloads, where that is measured: an operator's are days apart.
@@ -40,7 +38,7 @@ fn key() -> PathBuf {
 /// Makes a new certificate and its key.
 fn make_keys() {
     let pair = KeyPair::generate().expect("a key");
-    let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    let params = CertificateParams::new(vec![tls::NAME.to_owned()]).expect("a name");
     let made = params.self_signed(&pair).expect("a certificate");
     std::fs::write(certificate(), made.pem()).expect("a file");
     std::fs::write(key(), pair.serialize_pem()).expect("a file");
@@ -63,15 +61,7 @@ pub(crate) fn impatient(_: Size) -> Start {
 
 /// A client's configuration that trusts the certificate in this file.
 pub(crate) fn config(certificate: &Path, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(certificate).expect("a certificate")).expect("a root");
-    let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_protocol_versions(versions)
-        .expect("versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    config
+    tls::trusting(CertificateDer::from_pem_file(certificate).expect("a certificate"), versions)
 }
 
 /// A client over TLS.
@@ -84,8 +74,7 @@ pub(crate) struct TlsClient {
 impl TlsClient {
     /// Says HELLO behind the beginning of the handshake, and waits for nothing.
     pub(crate) fn greet(address: SocketAddr, config: &Arc<ClientConfig>, name: &str, from: Ipv4Addr) -> Self {
-        let server = ServerName::try_from("localhost").expect("a name");
-        let mut tls = ClientConnection::new(Arc::clone(config), server).expect("a configuration");
+        let mut tls = tls::connect(Arc::clone(config));
         let mut hello = Vec::new();
         Hello::new(Profile::named(name)).write_frame(Header::new(Type::Hello), &mut hello);
         tls.writer().write_all(&hello).expect("memory");
@@ -143,27 +132,12 @@ impl TlsClient {
 
 /// All clients over TLS are lost at once and are back at once, each with a whole handshake.
 pub(crate) fn storm(scene: &mut Scene) {
-    let (storms, clients) = scene.size.of((1_u32, 100_u32), (2, 5000));
-    scene.bystanders.begin(Part::Unmeasured);
+    let (storms, clients) = scene.size.of((1, 100), (2, 5000));
     let tls = scene.relay.tls_address().to_string();
     let file = certificate();
-    let arguments = [&clients.to_string(), &tls, file.to_str().expect("text")];
-    let mut crowd = Crowd::start("tls-storm", scene.relay.address, &arguments);
-    assert_eq!(crowd.line(), "here");
-    let before = scene.relay.counters();
-    let mut lasted = Duration::ZERO;
-    for _ in 0..storms {
-        scene.bystanders.go_on(100);
-        scene.bystanders.begin(Part::Disturbed);
-        let began = Instant::now();
-        crowd.tell("again");
-        assert_eq!(crowd.line(), "here");
-        lasted += began.elapsed();
-        scene.bystanders.begin(Part::Unmeasured);
-    }
-    let handshakes = scene.relay.counters().total("handshakes") - before.total("handshakes");
-    assert_eq!(handshakes, u64::from(storms * clients), "each came once");
-    scene.note(format!("{storms} × {clients} lost and back over TLS; all registered after {:.1?}", lasted / storms));
+    let crowd = ("tls-storm", &[&*tls, file.to_str().expect("text")][..]);
+    let lasted = lost_and_back(scene, crowd, "handshakes", storms, clients);
+    scene.note(format!("{storms} × {clients} lost and back over TLS; all registered after {lasted:.1?}"));
 }
 
 /// Is the crowd of a storm over TLS.
@@ -270,8 +244,7 @@ pub(crate) fn abuse(scene: &mut Scene) {
         // A client library sends no second ClientHello in TLS 1.2; one from elsewhere is no record of this connection.
         let mut second = TlsClient::connect(address, &old, &format!("again-{again}"));
         let mut hello = Vec::new();
-        let server = ServerName::try_from("localhost").expect("a name");
-        let mut other = ClientConnection::new(Arc::clone(&old), server).expect("a configuration");
+        let mut other = tls::connect(Arc::clone(&old));
         other.write_tls(&mut hello).expect("memory");
         second.stream.sock.write_all(&hello).expect("open");
         while second.frame().is_ok() {}

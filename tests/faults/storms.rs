@@ -11,7 +11,7 @@ use crate::scene::Scene;
 use crate::support::RawClient;
 
 /// Storms in a full run: each is short.
-const STORMS: usize = 4;
+const STORMS: u32 = 4;
 
 /// All clients of a process are lost at once. Measured is the time until the last has been seen to go.
 pub(crate) fn mass_disconnect(scene: &mut Scene) {
@@ -30,16 +30,29 @@ pub(crate) fn mass_disconnect(scene: &mut Scene) {
         lasted += began.elapsed();
         scene.bystanders.begin(Part::Unmeasured);
     }
-    scene.note(format!("{storms} × {clients} lost at once; all seen to go after {:.0?}", lasted / storms as u32));
+    scene.note(format!("{storms} × {clients} lost at once; all seen to go after {:.0?}", lasted / storms));
 }
 
 /// All clients are lost at once and are back at once. Measured is the time until the last is registered again.
 pub(crate) fn reconnect_storm(scene: &mut Scene) {
     let (storms, clients) = scene.size.of((1, 300), (STORMS, 5000));
+    let lasted = lost_and_back(scene, ("storm", &[]), "accepted", storms, clients);
+    scene.note(format!("{storms} × {clients} lost and back; all registered after {lasted:.0?}"));
+}
+
+/// Has all `clients` of a crowd lost and back at once, again and again, beside bystanders that are measured meanwhile, and
+/// counted by the relay once for each time. Gives the mean time until the last is registered again.
+pub(crate) fn lost_and_back(
+    scene: &mut Scene,
+    (role, more): (&str, &[&str]),
+    counter: &str,
+    storms: u32,
+    clients: u32,
+) -> Duration {
     scene.bystanders.begin(Part::Unmeasured);
-    let mut crowd = Crowd::start("storm", scene.relay.address, &[&clients.to_string()]);
+    let mut crowd = Crowd::start(role, scene.relay.address, &[&[&*clients.to_string()], more].concat());
     assert_eq!(crowd.line(), "here");
-    let before = scene.relay.counters().total("accepted");
+    let before = scene.relay.counters().total(counter);
     let mut lasted = Duration::ZERO;
     for _ in 0..storms {
         scene.bystanders.go_on(100);
@@ -50,9 +63,9 @@ pub(crate) fn reconnect_storm(scene: &mut Scene) {
         lasted += began.elapsed();
         scene.bystanders.begin(Part::Unmeasured);
     }
-    let accepted = scene.relay.counters().total("accepted") - before;
-    assert_eq!(accepted, (storms * clients) as u64, "each came once");
-    scene.note(format!("{storms} × {clients} lost and back; all registered after {:.0?}", lasted / storms as u32));
+    let came = scene.relay.counters().total(counter) - before;
+    assert_eq!(came, u64::from(storms * clients), "each came once");
+    lasted / storms
 }
 
 /// Thousands come with the name of somebody who is here, or all with the same new name: one has it, at most.

@@ -160,6 +160,73 @@ fn of_too_many_who_were_not_settled_the_oldest_goes_and_the_settled_stay() {
 }
 
 #[test]
+fn who_is_half_in_is_not_crowded_out_by_the_silent_and_has_a_grace_before_others_like_it() {
+    let keys = Keys::new();
+    let grace = Duration::from_secs(2);
+    let mut bench = crate::tls::bench(Limits { newcomers_max: 2, newcomer_grace: grace, ..small() }, &keys);
+    let half_in = |bench: &mut Bench| {
+        let (conn, peer) = bench.admit(LISTENER, PeerAddr::UNIX);
+        let mut client = Client::new(keys.connect(), peer);
+        client.send();
+        bench.settle();
+        assert!(!client.peer.output().is_empty(), "it was answered");
+        (conn, client)
+    };
+    let (first, mut client) = half_in(&mut bench);
+    let (silent, _) = bench.admit(PLAIN, PeerAddr::UNIX);
+    assert_eq!(bench.engine.accept_pause(bench.now), None);
+    let (second, _) = half_in(&mut bench);
+    assert_eq!(bench.service.end_of(silent), Some(closed(CloseReason::CrowdedOut)), "though it came later");
+    // Nobody is accepted in whose place one of these would have to go.
+    assert!(bench.engine.accept_pause(bench.now).is_some());
+    bench.pass(grace / 2);
+    assert!(bench.engine.accept_pause(bench.now).is_some());
+    bench.pass(grace);
+    assert_eq!(bench.engine.accept_pause(bench.now), None);
+    let crowded_out = |bench: &Bench| bench.engine.counters().closed[CloseReason::CrowdedOut as usize];
+    assert_eq!(crowded_out(&bench), 1);
+    bench.admit(PLAIN, PeerAddr::UNIX);
+    bench.settle();
+    assert_eq!(crowded_out(&bench), 2);
+    assert!(bench.service.of(first).is_empty() && bench.service.of(second).is_empty());
+    client.take();
+    client.send();
+    bench.settle();
+    assert!(bench.service.of(first).is_empty(), "it was the older one that had to go");
+}
+
+#[test]
+fn half_said_handshakes_do_not_take_the_places_of_whole_ones() {
+    let keys = Keys::new();
+    let limits = Limits { handshakes_turn_max: 2, handshakes_waiting_max: 4, ..small() };
+    let mut bench = crate::tls::bench(limits, &keys);
+    for _ in 0..8 {
+        let (_, peer) = bench.admit(LISTENER, PeerAddr::UNIX);
+        peer.send(&[22, 3, 1]);
+    }
+    let (_, peer) = bench.admit(LISTENER, PeerAddr::UNIX);
+    let mut client = Client::new(keys.connect(), peer);
+    client.send();
+    bench.turn();
+    assert!(!client.peer.output().is_empty(), "it need not wait behind those who dribble");
+    assert!(bench.engine.may_enter(LISTENER));
+}
+
+#[test]
+fn whoever_is_not_in_yet_does_not_keep_a_service_that_ends() {
+    let keys = Keys::new();
+    let mut bench = crate::tls::bench(small(), &keys);
+    let (_, entering) = bench.admit(LISTENER, PeerAddr::UNIX);
+    let (open, _) = bench.admit(PLAIN, PeerAddr::UNIX);
+    bench.settle();
+    bench.io().stop_listening();
+    bench.settle();
+    assert!(entering.wire().closed, "nothing could be told it");
+    assert_eq!(bench.service.of(open), [Told::Open]);
+    assert_eq!(bench.io().len(), 1);
+}
+
+#[test]
 fn whoever_is_on_its_way_out_does_not_have_others_crowded_out() {
     let mut bench = Bench::new(Limits { newcomers_max: 2, ..small() }, Script::messages());
     let leaving = [bench.admit(PLAIN, PeerAddr::UNIX), bench.admit(PLAIN, PeerAddr::UNIX)];

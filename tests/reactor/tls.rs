@@ -469,6 +469,31 @@ fn a_record_that_could_not_be_ended_in_a_pause_has_its_time_behind_it() {
 }
 
 #[test]
+fn what_is_for_readers_that_are_stuck_is_refused_over_tls_too_and_ends_nobody() {
+    let keys = Keys::new();
+    let limits = Limits { buffered_total_bytes_max: 256 * 1024, queue_bytes_max: 128 * 1024, ..small() };
+    let mut bench = bench(limits, &keys);
+    let readers: Vec<_> = (0..20).map(|_| established(&mut bench, &keys)).collect();
+    for (_, client) in &readers {
+        client.peer.take(100);
+    }
+    let (mut refused, mut sent) = (0, 0);
+    for round in 0..20 {
+        for (conn, _) in &readers {
+            match send(&mut bench, *conn, &message(2000, round)) {
+                Ok(()) => sent += 1,
+                Err(SendError::Full) => refused += 1,
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        bench.settle();
+    }
+    assert!(refused > 300 && sent > 10, "{sent} sent, {refused} refused");
+    let ended: Vec<_> = readers.iter().filter_map(|(conn, _)| bench.service.end_of(*conn)).collect();
+    assert!(ended.is_empty(), "{ended:?}");
+}
+
+#[test]
 fn both_ends_have_the_same_channel_binding_and_no_other_connection_has_it() {
     let keys = Keys::new();
     let mut bench = bench(small(), &keys);

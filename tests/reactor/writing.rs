@@ -1,10 +1,12 @@
 //! What goes out: queues, their limits and their deadlines.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use switchboard::reactor::{CloseReason, ConnId, Lane, Limits, Outgoing, Progress, SendError};
 
-use crate::support::{Bench, Peer, Script, Told, closed, message, small};
+use crate::support::{Bench, Peer, Script, Told, closed, message, message_bytes, small};
 
 /// Bytes of a block of a queue.
 const BLOCK: usize = 4096;
@@ -361,6 +363,72 @@ fn unfinished_messages_count_in_the_budget_and_the_largest_goes_first() {
         assert_eq!(bench.service.messages_of(*conn), [message(length, 1)]);
     }
     assert_eq!(bench.io().buffered_total_bytes(), 0);
+}
+
+#[test]
+fn whoever_lets_the_most_wait_goes_for_it_although_it_is_just_being_heard() {
+    let limits = Limits { buffered_total_bytes_max: 40_000, queue_bytes_max: 60_000, ..small() };
+    // A service that tells everybody what they have said themselves.
+    let service = Script::with(|io, conn, data, _| {
+        let length = message_bytes(data);
+        if data.len() < 2 || data.len() < length {
+            return Progress { consumed: 0, wanted: if data.len() < 2 { 2 } else { length } };
+        }
+        let _ = io.send(conn, &mut Outgoing::to_one(&data[..length]), Lane::Answer);
+        Progress { consumed: length, wanted: 0 }
+    });
+    let mut bench = Bench::new(limits, service);
+    let (modest, _) = open_with_room(&mut bench, 0);
+    send(&mut bench, modest, &message(9000, 1)).expect("room");
+    let (talker, peer) = open_with_room(&mut bench, 0);
+    for _ in 0..40 {
+        // In two pieces, so that the beginning of each has to be kept until its end has come.
+        let said = message(2000, 2);
+        peer.send(&said[..1000]);
+        bench.settle();
+        peer.send(&said[1000..]);
+        bench.settle();
+    }
+    assert!(bench.service.end_of(modest).is_none(), "it holds less");
+    let ended = bench.service.end_of(talker);
+    assert!(matches!(ended, Some(Told::Close { reason: CloseReason::MemoryPressure, .. })));
+}
+
+#[test]
+fn a_beginning_that_was_spared_while_it_was_heard_goes_when_memory_is_short_again() {
+    let limits =
+        Limits { buffered_total_bytes_max: 40_000, queue_bytes_max: 60_000, input_bytes_max: 16_000, ..small() };
+    let stuck = Rc::new(RefCell::new(Vec::new()));
+    // A service that tells somebody of each piece that comes, and goes on waiting for the rest.
+    let service = Script::with({
+        let stuck = Rc::clone(&stuck);
+        move |io, _, data, told| {
+            if let Some(conn) = stuck.borrow().last().copied() {
+                let sent = io.send(conn, &mut Outgoing::to_one(&message(4000, 1)), Lane::Traffic);
+                told.push((conn, Told::Message(format!("{sent:?}").into_bytes())));
+            }
+            Progress { consumed: 0, wanted: message_bytes(data) }
+        }
+    });
+    let mut bench = Bench::new(limits, service);
+    let (begun, peer) = bench.open();
+    let said = message(16_000, 2);
+    peer.send(&said[..10]);
+    bench.settle();
+    for length in [12_000, 8000] {
+        let (conn, _) = open_with_room(&mut bench, 0);
+        send(&mut bench, conn, &message(length, 3)).expect("room");
+        bench.settle();
+    }
+    let (last, _) = open_with_room(&mut bench, 0);
+    stuck.borrow_mut().push(last);
+    peer.send(&said[10..20]);
+    bench.settle();
+    let full = Told::Message(format!("{:?}", Err::<(), _>(SendError::Full)).into_bytes());
+    assert_eq!(bench.service.of(last), [full], "nobody else holds so much that it has to go");
+    send(&mut bench, last, &message(4000, 1)).expect("room");
+    bench.settle();
+    assert_eq!(bench.service.end_of(begun), Some(closed(CloseReason::MemoryPressure)));
 }
 
 #[test]

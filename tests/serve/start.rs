@@ -1,45 +1,13 @@
-//! What an operator gets to see: a start that works, and starts that cannot.
+//! What an operator gets to see of a relay that starts and works.
 
 use std::io::Write;
-use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 use switchboard::wire::control::{Body, Hello, Profile};
 use switchboard::wire::{Header, Type};
 
 use crate::support::{RawClient, Relay};
-
-/// Runs `switchboard` with arguments that cannot work; returns its exit code and what it said.
-fn fails(arguments: &[&str]) -> (Option<i32>, String) {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_switchboard")).args(arguments).stdin(Stdio::null()).output().expect("it runs");
-    assert!(output.stdout.is_empty(), "nothing on standard output");
-    (output.status.code(), String::from_utf8(output.stderr).expect("text"))
-}
-
-#[test]
-fn a_start_that_cannot_work_says_in_one_line_what_to_change() {
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let taken = taken.local_addr().expect("an address").to_string();
-    let cases: &[(&[&str], i32, &str)] = &[
-        (&["serve", "--listen", &taken], 1, "in use already; stop the other process or choose another with --listen"),
-        (&["serve", "--listen", "192.0.2.1:7000"], 1, "this machine does not have this address"),
-        (&["serve", "--listen", "nonsense:port"], 2, "write HOST:PORT"),
-        (&["serve", "--payload-max", "1KiB"], 2, "--payload-max 1.0 KiB must lie between"),
-        (&["serve", "--keepalive", "0s"], 2, "at least 1s"),
-        (&["serve", "--no-such-flag"], 2, "unexpected argument '--no-such-flag'"),
-        (&["serve", "--log-file", "/no/such/folder/log", "--listen", "127.0.0.1:0"], 1, "cannot write --log-file"),
-        (&["serve", "--listen", "unix:/no/such/folder/socket"], 1, "cannot listen on unix:/no/such/folder/socket"),
-    ];
-    for (arguments, code, says) in cases {
-        let (got, line) = fails(arguments);
-        assert_eq!(got, Some(*code), "{arguments:?}: {line}");
-        assert!(line.contains(says), "{arguments:?}: {line}");
-        assert!(!line.contains("panicked"), "{line}");
-    }
-}
 
 #[test]
 fn a_wildcard_is_announced_as_addresses_that_can_be_reached() {
@@ -95,16 +63,6 @@ fn a_log_that_nobody_reads_does_not_stop_the_relay() {
         client.send(Header::new(Type::Send).to(client.id).correlating(number), &[0; 100]);
         assert_eq!(client.frame_of(Type::Send).0.correlation, number);
     }
-}
-
-#[test]
-fn a_log_file_that_is_a_named_pipe_without_a_reader_is_told_as_such() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let pipe = folder.path().join("log");
-    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
-    let (code, line) = fails(&["serve", "--listen", "127.0.0.1:0", "--log-file", &pipe.to_string_lossy()]);
-    assert_eq!(code, Some(1), "it neither waits for a reader nor goes on without one: {line}");
-    assert!(line.contains("it is a named pipe that nobody reads"), "{line}");
 }
 
 #[test]

@@ -435,6 +435,11 @@ impl Wire {
 }
 
 impl Pipe {
+    /// Whether a record of the far end's has begun and not ended.
+    pub(crate) fn has_begun_record(&self) -> bool {
+        self.0.borrow().record_since.is_some()
+    }
+
     /// Whether it has ever had no room.
     pub(crate) fn has_blocked(&self) -> bool {
         self.0.borrow().has_blocked

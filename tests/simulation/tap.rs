@@ -83,7 +83,7 @@ impl Service<Pipe> for Tap {
 
     fn on_crowded_out(&mut self, io: &mut Connections<Pipe>, conn: ConnId, now: Time) {
         self.judge.watch_outputs();
-        self.judge.crowded_out(conn, &self.peers.borrow(), &Facts(io));
+        self.judge.crowded_out(conn, &self.peers.borrow(), &Facts(io), now);
         self.service.on_crowded_out(io, conn, now);
         self.judge.told_to_go(conn, &Facts(io));
         self.compare();

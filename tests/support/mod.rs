@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Socket, Type as SocketType};
 use switchboard::wire::control::{Body, Hello, Profile, Welcome};
 use switchboard::wire::{HEADER_BYTES, Header, Id, Type};
@@ -66,12 +67,25 @@ impl Relay {
 
     /// Reads the log until a line holds `text`, and returns that line.
     pub(crate) fn log_line(&mut self, text: &str) -> String {
+        self.log_lines(text).pop().unwrap_or_default()
+    }
+
+    /// Reads the log until a line holds `text`, and returns all lines up to that.
+    pub(crate) fn log_lines(&mut self, text: &str) -> Vec<String> {
         let stderr = self.stderr.as_mut().expect("piped");
+        let mut lines = Vec::new();
         loop {
+            if stderr.buffer().is_empty() {
+                let hang = Timespec { tv_sec: HANG.as_secs().cast_signed(), tv_nsec: 0 };
+                let ready = poll(&mut [PollFd::new(stderr.get_ref(), PollFlags::IN)], Some(&hang));
+                assert_eq!(ready, Ok(1), "nothing more is logged, and there was no {text:?}: {lines:?}");
+            }
             let mut line = String::new();
-            assert!(stderr.read_line(&mut line).expect("the log") > 0, "the log ended without {text:?}");
-            if line.contains(text) {
-                return line;
+            assert!(stderr.read_line(&mut line).expect("the log") > 0, "the log ended without {text:?}: {lines:?}");
+            let is_last = line.contains(text);
+            lines.push(line);
+            if is_last {
+                return lines;
             }
         }
     }

@@ -49,21 +49,29 @@ impl Keys {
     }
 
     pub(crate) fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.certificate.clone()).expect("a root");
-        let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_protocol_versions(versions)
-            .expect("versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.enable_secret_extraction = true;
-        config.alpn_protocols = vec![ALPN.to_vec()];
-        config
+        trusting(self.certificate.clone(), versions)
     }
 
     pub(crate) fn connect(&self) -> ClientConnection {
         connect(self.client(rustls::ALL_VERSIONS))
     }
+}
+
+/// A client's configuration that trusts this certificate.
+pub(crate) fn trusting(
+    certificate: CertificateDer<'static>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).expect("a root");
+    let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(versions)
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.enable_secret_extraction = true;
+    config
 }
 
 pub(crate) fn connect(config: impl Into<Arc<ClientConfig>>) -> ClientConnection {

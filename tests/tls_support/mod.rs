@@ -1,4 +1,4 @@
-//! Certificates made for a test, and a relay of a few lines that speaks TLS and does exactly what the test says.
+//! Certificates made for a test, and a relay of a few lines, over TLS or not, that does exactly what the test says.
 #![allow(dead_code)] // Each test file uses a part of it.
 
 use std::io::{self, IoSlice, Read, Write};
@@ -15,8 +15,8 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
-use switchboard::client::Address;
-use switchboard::wire::control::{Body, Hello, Welcome};
+use switchboard::client::{Address, Client, Closed, Envelope, Event};
+use switchboard::wire::control::{Body, Hello, Ping, Pong, Welcome};
 use switchboard::wire::{HEADER_BYTES, Header, Id, LENGTH_BYTES, Type};
 
 /// The bound of every wait: long enough for the slowest machine, so no test that passes waits for it.
@@ -100,11 +100,16 @@ impl Pair {
         PrivateKeyDer::try_from(self.key.serialize_der()).expect("a key")
     }
 
+    /// The key as a file has it (PEM).
+    pub(crate) fn key_text(&self) -> String {
+        self.key.serialize_pem()
+    }
+
     /// Leaves both in a folder as `NAME.pem` and `NAME-key.pem`.
     pub(crate) fn save(&self, folder: &Path, name: &str) -> (PathBuf, PathBuf) {
         let (certificate, key) = (folder.join(format!("{name}.pem")), folder.join(format!("{name}-key.pem")));
         std::fs::write(&certificate, self.certificate.pem()).expect("written");
-        std::fs::write(&key, self.key.serialize_pem()).expect("written");
+        std::fs::write(&key, self.key_text()).expect("written");
         (certificate, key)
     }
 }
@@ -255,6 +260,44 @@ pub(crate) fn welcome() -> Welcome<'static> {
         payload.extend(value.to_be_bytes());
     }
     Welcome::parse(payload.leak()).expect("a WELCOME")
+}
+
+/// Frames in a flood, of a size that fills all buffers on their way.
+const FLOOD_FRAMES: u32 = 400;
+const FLOOD_PAYLOAD_BYTES: usize = 60_000;
+
+/// The relay's end of a flood both ways: it reads nothing until the client has read all this, one PING among it.
+pub(crate) fn flood(line: &mut impl Frames) {
+    line.say(Header::new(Type::Ping).correlating(9), &Ping { clock_us: Some(1) });
+    for _ in 0..FLOOD_FRAMES {
+        line.say_payload(Header { source: OTHER, ..Header::new(Type::Send).to(ME) }, &vec![5; FLOOD_PAYLOAD_BYTES]);
+    }
+    let (mut frames, mut pongs) = (0, 0);
+    while frames < FLOOD_FRAMES || pongs < 1 {
+        let (header, payload) = line.frame();
+        match header.frame_type() {
+            Some(Type::Pong) => {
+                assert_eq!(Pong::parse(&payload).expect("a PONG").ping_clock_us, Some(1));
+                pongs += 1;
+            }
+            _ => frames += 1,
+        }
+    }
+}
+
+/// The client's end: it sends as much as it gets, at the same time.
+pub(crate) fn check_flooded(client: Client) {
+    let (sender, mut receiver) = client.split();
+    let sending = thread::spawn(move || {
+        for _ in 0..FLOOD_FRAMES {
+            sender.send(OTHER, Envelope::bytes(), &vec![6; FLOOD_PAYLOAD_BYTES]).expect("sent");
+        }
+    });
+    for _ in 0..FLOOD_FRAMES {
+        assert!(matches!(receiver.recv(), Event::Message(_)));
+    }
+    assert!(matches!(receiver.recv(), Event::Closed(Closed::Ended)));
+    sending.join().expect("all sent");
 }
 
 /// Runs `relay` on the first connection to a port of its own, and gives the port.

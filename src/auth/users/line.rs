@@ -14,6 +14,8 @@ pub(super) const LINE_BYTES_MAX: usize = 16 * 1024;
 pub(super) const TOKENS_MAX: usize = 16;
 /// As much of a word as is repeated in an error.
 const SHOWN_CHARS: usize = 40;
+/// As long as what stands before an equals sign can be, mistyped as it may be.
+const KEY_BYTES_SHOWN: usize = 10;
 
 /// Where the words of a line are, quotes and all; a comment is none. A quote that is not closed ends with the line.
 pub(super) fn word_places(line: &str) -> Vec<Range<usize>> {
@@ -49,12 +51,13 @@ pub(super) fn words(line: &str) -> Result<Vec<String>, String> {
 }
 
 /// A word as an error repeats it: in quotes, with nothing that could steer a terminal, and not all of it; of a token, which
-/// can stand in a wrong place, only what all of them have.
+/// can stand in a wrong place, only what all of them have, and of a pair (`ada:password`, `secret=...`) only how it begins.
 pub(super) fn shown(word: &str) -> String {
     if word.starts_with(TOKEN_PREFIX) {
         return format!("{TOKEN_PREFIX:?}...");
     }
-    let start: String = word.chars().take(SHOWN_CHARS).collect();
+    let start = &word[..word.find([':', '=']).map_or(word.len(), |at| at + 1)];
+    let start: String = start.chars().take(SHOWN_CHARS).collect();
     format!("{start:?}{}", if start.len() < word.len() { "..." } else { "" })
 }
 
@@ -162,9 +165,12 @@ fn shown_key(key: &str) -> &str {
     KEYS.into_iter().map(|known| known.trim_end_matches('=')).find(|known| *known == key).unwrap_or_default()
 }
 
-/// What is not known is repeated only as far as its equals sign: it can be a secret that was put there by mistake.
+/// What is not known can be a password or a key that was put there by mistake. So it is repeated only as far as its equals
+/// sign, and only if that looks like one of the words that can stand there.
 fn unknown(word: &str) -> String {
-    let what = word.split_once('=').map_or_else(|| shown(word), |(key, _)| shown(&format!("{key}=")));
+    let key = word.split_once('=').filter(|(_, value)| !value.is_empty()).map(|(key, _)| key);
+    let key = key.filter(|key| key.len() <= KEY_BYTES_SHOWN && key.bytes().all(|byte| byte.is_ascii_lowercase()));
+    let what = key.map_or_else(|| "a word".to_owned(), |key| format!("\"{key}=\""));
     format!("{what} is not known; after the name stand SCRAM-SHA-256$..., token:..., certificate, {}", KEYS.join(", "))
 }
 

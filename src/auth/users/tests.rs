@@ -94,7 +94,12 @@ fn what_makes_no_sense_is_told_with_its_line_and_repeats_no_secret() {
         ("eve certificate join=a,,b", "join= has an empty pattern"),
         (r"eve certificate 'to=a\b'", "to= has a backslash"),
         ("eve certificate rooms=x", "\"rooms=\" is not known"),
-        ("eve certificate nonsense", "\"nonsense\" is not known"),
+        ("eve certificate nonsense", "a word is not known"),
+        ("eve hunter2", "a word is not known"),
+        ("eve aHVudGVyMg==", "a word is not known"),
+        ("eve hunter2=x", "a word is not known"),
+        ("eve:hunter2", "\"eve:\"... has no way in"),
+        ("%secret=hunter2", "cannot begin with %, as \"%secret=\"... does"),
         ("eve password=hunter2", "\"password=\" is not known"),
         (&format!("eve {zero}"), "iterations that is no number above 0"),
         (&format!("eve {few}"), "4095 iterations; clients take 4096 to 2000000"),
@@ -126,7 +131,10 @@ fn what_makes_no_sense_is_told_with_its_line_and_repeats_no_secret() {
         assert_eq!(error.line, 4, "{line}: {error}");
         assert!(error.what.contains(says), "{line}: {error}");
         assert!(
-            !error.what.contains("hunter2") && !error.what.contains("swb_B") && !error.what.contains("WG5d"),
+            !error.what.contains("hunter2")
+                && !error.what.contains("aHVud")
+                && !error.what.contains("swb_B")
+                && !error.what.contains("WG5d"),
             "{error}"
         );
         assert!(!error.what.contains(['\n', '\u{202e}']), "{error}");

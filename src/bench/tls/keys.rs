@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 
 /// It should be good at once, whatever the clocks say, and longer than any run takes.
 const BEFORE: Duration = Duration::from_hours(1);
@@ -21,7 +21,6 @@ const TRIES_MAX: u32 = 8;
 #[derive(Debug)]
 pub struct Keys {
     folder: PathBuf,
-    certificate: CertificateDer<'static>,
 }
 
 impl Keys {
@@ -40,7 +39,7 @@ impl Keys {
         let (certificate, key) = made().map_err(|error| format!("no certificate can be made: {error}"))?;
         let folder = folder().map_err(|error| format!("no temporary folder can be made: {error}"))?;
         // From here on it goes with this value.
-        let keys = Self { folder, certificate: certificate.der().clone() };
+        let keys = Self { folder };
         let cannot = |error: io::Error| format!("cannot write into {}: {error}", keys.folder.display());
         write(&keys.certificate_file(), &certificate.pem()).map_err(cannot)?;
         write(&keys.key_file(), &key.serialize_pem()).map_err(cannot)?;
@@ -57,10 +56,6 @@ impl Keys {
     #[must_use]
     pub fn key_file(&self) -> PathBuf {
         self.folder.join("key.pem")
-    }
-
-    pub(super) const fn certificate(&self) -> &CertificateDer<'static> {
-        &self.certificate
     }
 
     /// Whom the certificate is for.

@@ -6,17 +6,18 @@
 //! tickets.rs   sessions that may be taken up again
 //! ```
 //!
+//! Whose certificates are believed is the client library's business ([`client::Tls`]).
+//!
 //! Unless it is asked for, no session is taken up again, so that each handshake is a whole one: thousands of clients that
 //! come for the first time are what a server has to be fit for, and what a storm of them costs should be seen.
 
 mod keys;
 mod tickets;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::Resumption;
-use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider, kx_group};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::pki_types::ServerName;
@@ -27,11 +28,8 @@ pub use self::keys::Keys;
 
 use self::tickets::Tickets;
 use super::report;
-use crate::client::trust;
+use crate::client;
 use crate::reactor::{TlsRole, TlsTerms};
-
-/// What a relay calls the protocol within TLS (ALPN).
-const PROTOCOL: &[u8] = b"switchboard/1";
 
 /// How the clients of a run speak TLS.
 #[derive(Clone, Debug)]
@@ -48,52 +46,40 @@ impl Tls {
     /// # Errors
     /// One line: what is wrong with the file, the system's authorities or the host.
     pub fn to_host(host: &str, ca: Option<&Path>) -> Result<Self, String> {
-        let provider = Arc::new(default_provider());
         let name = ServerName::try_from(host.to_owned()).map_err(|_| format!("no certificate can be for {host:?}"))?;
-        let trust = trust::verifier(ca, &provider).map_err(|error| error.to_string())?;
-        Self::new(name, trust, provider, &[&TLS13, &TLS12])
+        Self::new(name, ca.map(Path::to_owned), default_provider(), &[&TLS13, &TLS12])
     }
 
     /// For a server that has `keys`.
     ///
     /// # Errors
-    /// One line: what the library complains of.
+    /// One line: their certificate cannot be read any more, or what the library complains of.
     pub fn to_keys(keys: &Keys) -> Result<Self, String> {
-        let provider = Arc::new(default_provider());
-        let trust = trust::verifier_of_one(keys.certificate().clone(), &provider);
-        Self::new(keys.name(), trust, provider, &[&TLS13, &TLS12])
+        Self::new(keys.name(), Some(keys.certificate_file()), default_provider(), &[&TLS13, &TLS12])
     }
 
     /// The same with one version, one key exchange and one cipher suite, so that several servers do the same work: TLS 1.3,
     /// X25519 and AES-256-GCM, which rustls and OpenSSL agree on if they may choose.
     ///
     /// # Errors
-    /// One line: what the library complains of.
+    /// One line: their certificate cannot be read any more, or what the library complains of.
     pub fn to_keys_alike(keys: &Keys) -> Result<Self, String> {
         const SUITES: [SupportedCipherSuite; 1] = [cipher_suite::TLS13_AES_256_GCM_SHA384];
         const GROUPS: [&dyn SupportedKxGroup; 1] = [kx_group::X25519];
         let provider =
             CryptoProvider { cipher_suites: SUITES.to_vec(), kx_groups: GROUPS.to_vec(), ..default_provider() };
-        let provider = Arc::new(provider);
-        let trust = trust::verifier_of_one(keys.certificate().clone(), &provider);
-        Self::new(keys.name(), trust, provider, &[&TLS13])
+        Self::new(keys.name(), Some(keys.certificate_file()), provider, &[&TLS13])
     }
 
     fn new(
         name: ServerName<'static>,
-        trust: Arc<dyn ServerCertVerifier>,
-        provider: Arc<CryptoProvider>,
+        ca: Option<PathBuf>,
+        provider: CryptoProvider,
         versions: &[&'static SupportedProtocolVersion],
     ) -> Result<Self, String> {
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions)
-            .map_err(|error| format!("TLS cannot be spoken: {error}"))?
-            // The library calls every verifier that is not its own dangerous; this one believes less than that one does.
-            .dangerous()
-            .with_custom_certificate_verifier(trust);
-        let mut config = config.with_no_client_auth();
-        config.alpn_protocols = vec![PROTOCOL.to_vec()];
-        config.resumption = Resumption::disabled();
+        let trust = client::Tls { ca, identity: None };
+        let mut config = trust.config(provider, versions).map_err(|error| error.to_string())?;
+        // The reactor frames the records behind the handshake itself.
         config.enable_secret_extraction = true;
         Ok(Self { config: Arc::new(config), name, is_behind_line: false })
     }

@@ -125,7 +125,9 @@ impl Files {
                 let _ = fs::remove_file(&target);
             }
             put(&target, bytes, mode).map_err(|error| {
-                written.iter().for_each(|target| drop(fs::remove_file(target)));
+                for target in &written {
+                    let _ = fs::remove_file(target);
+                }
                 match error.kind() {
                     io::ErrorKind::AlreadyExists if !force => already_there(path),
                     _ => Trouble::System(format!("cannot write {}: {error}", path.display())),

@@ -87,7 +87,14 @@ impl UsersFile {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         let folder = folder_of(&self.path);
         let beside = folder.join(format!(".{name}.{:x}", fastrand::u64(..)));
-        let written = self.write(&beside, text).and_then(|()| fs::rename(&beside, &self.path));
+        // Who does not know the lock, an editor say, may have changed it meanwhile.
+        let unless_changed = || match (fs::metadata(&self.path), &self.old) {
+            (Ok(now), Some(old)) if is_same(&now, old) => Ok(()),
+            (Err(error), None) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            _ => Err(io::Error::other("somebody else has changed it meanwhile: do it again")),
+        };
+        let written = self.write(&beside, text).and_then(|()| unless_changed());
+        let written = written.and_then(|()| fs::rename(&beside, &self.path));
         if let Err(error) = written {
             let _ = fs::remove_file(&beside);
             return Err(Trouble::System(format!("cannot write {}: {error}", self.given.display())));
@@ -119,6 +126,12 @@ impl UsersFile {
         ));
         if fchown(file, None, Some(old.gid())).is_ok() { mode } else { mode & !MODE_OF_GROUP }
     }
+}
+
+/// Whether nobody has written to a file in between.
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    let facts = |of: &Metadata| (of.dev(), of.ino(), of.size(), of.mtime(), of.mtime_nsec());
+    facts(one) == facts(other)
 }
 
 fn folder_of(path: &Path) -> &Path {

@@ -14,17 +14,17 @@ mod channel;
 mod error;
 #[cfg(test)]
 mod tests;
-pub(crate) mod trust;
+mod trust;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::ClientConfig;
 use rustls::client::Resumption;
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, SupportedProtocolVersion};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 pub(super) use self::channel::{Channel, Fault};
@@ -66,10 +66,25 @@ impl Tls {
     /// Reads the files, anew for each connection: certificates are renewed while clients run.
     pub(super) fn plan(&self, host: &str, port: u16) -> Result<Plan, TlsError> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::UnfitHost(host.to_owned()))?;
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let config = self.config(aws_lc_rs::default_provider(), &[&TLS13, &TLS12])?;
+        Ok(Plan { config: Arc::new(config), name, host: host.to_owned(), port })
+    }
+
+    /// How a client of this library speaks TLS, for whoever has sockets of its own: with the same checks of the relay's
+    /// certificate and name, in these versions, with what `provider` has. No session is taken up again unless
+    /// [`ClientConfig::resumption`] is set to something else.
+    ///
+    /// # Errors
+    /// A file, or the system's authorities, cannot be used; the provider has nothing for these versions.
+    pub fn config(
+        &self,
+        provider: CryptoProvider,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Result<ClientConfig, TlsError> {
+        let provider = Arc::new(provider);
         let verifier = trust::verifier(self.ca.as_deref(), &provider)?;
         let config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&TLS13, &TLS12])
+            .with_protocol_versions(versions)
             .map_err(|error| TlsError::Broken(error.to_string()))?
             // The library calls every verifier that is not its own dangerous; ours believes less than that one does.
             .dangerous()
@@ -91,9 +106,9 @@ impl Tls {
         // Without it two handshakes of TLS 1.2 can be made to have the same secrets, and one end be taken for another
         // (RFC 7627).
         config.require_ems = true;
-        // A configuration serves one connection, so no ticket would ever be used.
+        // A client reads the files for each connection, so no ticket of its configuration would ever be used.
         config.resumption = Resumption::disabled();
-        Ok(Plan { config: Arc::new(config), name, host: host.to_owned(), port })
+        Ok(config)
     }
 }
 

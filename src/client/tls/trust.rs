@@ -31,20 +31,8 @@ struct Verifier {
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-/// What believes one certificate, and nobody that it has signed.
-pub(crate) fn verifier_of_one(
-    certificate: CertificateDer<'static>,
-    provider: &CryptoProvider,
-) -> Arc<dyn ServerCertVerifier> {
-    let algorithms = provider.signature_verification_algorithms;
-    Arc::new(Verifier { pinned: vec![certificate], authorities: None, algorithms })
-}
-
 /// What believes the certificates of `ca`, or without a file the system's authorities.
-///
-/// # Errors
-/// The file or the system has none that can be believed.
-pub(crate) fn verifier(
+pub(super) fn verifier(
     ca: Option<&Path>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use switchboard::reactor::{CloseReason, ConnId, Counters, Limits, RateLimit, Refusal};
 use switchboard::time::Time;
@@ -29,9 +30,13 @@ pub(crate) struct Arrival {
 struct Entering {
     arrival: Arrival,
     since: Time,
-    /// Calls that read from it before this turn.
+    /// Calls that read from it before this turn, and bytes that were written to it.
     reads_before: u64,
+    written_before: u64,
 }
+
+/// Reads of somebody's handshake that a turn has time for, for each step of one that it may make.
+const READS_PER_STEP: usize = 8;
 
 #[derive(Debug, Default)]
 pub(super) struct Entry {
@@ -39,7 +44,7 @@ pub(super) struct Entry {
     /// Those that count for an address.
     counted: BTreeMap<ConnId, IpAddr>,
     /// Those that have not been settled, by when they came.
-    unsettled: BTreeMap<u64, ConnId>,
+    unsettled: BTreeMap<u64, (ConnId, Time)>,
     came: u64,
     levels: HashMap<IpAddr, Level>,
     level: Level,
@@ -47,6 +52,8 @@ pub(super) struct Entry {
     /// Ends of those of whom the service has never heard.
     pub(super) reasons: [u64; CloseReason::ALL.len()],
     steps: usize,
+    /// Reads in this turn of those who are still not in.
+    reads: usize,
     /// Connections that have ended, or never begun, since the turn has.
     ended: usize,
     /// Whose places have been given back in this turn.
@@ -141,7 +148,7 @@ impl Entry {
     }
 
     fn oldest(&self, is_there: impl Fn(&ConnId) -> bool) -> Option<ConnId> {
-        self.unsettled.values().find(|conn| is_there(conn)).copied()
+        self.unsettled.values().map(|(conn, _)| *conn).find(is_there)
     }
 
     pub(super) fn begin(&mut self) {
@@ -150,7 +157,7 @@ impl Entry {
     }
 
     pub(super) fn settle(&mut self, conn: ConnId) {
-        self.unsettled.retain(|_, other| *other != conn);
+        self.unsettled.retain(|_, (other, _)| *other != conn);
     }
 
     pub(super) fn forget(&mut self, conn: ConnId) {
@@ -198,11 +205,11 @@ impl Judge {
         }
         if self.limits.newcomers_max < usize::MAX {
             self.entry.came += 1;
-            self.entry.unsettled.insert(self.entry.came, conn);
+            self.entry.unsettled.insert(self.entry.came, (conn, now));
         }
         assert_eq!(is_known, !is_proxied && arrival.door.tls.is_none(), "whether the service knows {arrival:?}");
         if !is_known {
-            let entering = Entering { arrival: arrival.clone(), since: now, reads_before: 0 };
+            let entering = Entering { arrival: arrival.clone(), since: now, reads_before: 0, written_before: 0 };
             self.entry.entering.insert(conn, entering);
         }
         self.are_few(ip);
@@ -223,7 +230,7 @@ impl Judge {
             let Door { proxy, manner, .. } = entering.arrival.door;
             assert!(proxy.is_none_or(Speech::is_good), "{conn:?} is in, and its proxy has not said for whom it speaks");
             assert_eq!(manner, Manner::Orderly, "{conn:?} is in, and has not agreed on TLS");
-            self.entry.steps += (reads - entering.reads_before) as usize;
+            self.entry.steps += usize::from(reads > entering.reads_before);
             if proxy.is_some() {
                 self.entry.counted.insert(conn, from.ip());
                 self.are_few(from.ip());
@@ -241,7 +248,7 @@ impl Judge {
     }
 
     /// The service is told that a connection has to go for the many who are new.
-    pub(crate) fn crowded_out(&mut self, conn: ConnId, peers: &BTreeMap<ConnId, Peer>, facts: &Facts<'_>) {
+    pub(crate) fn crowded_out(&mut self, conn: ConnId, peers: &BTreeMap<ConnId, Peer>, facts: &Facts<'_>, now: Time) {
         assert_eq!(self.record(id_of(conn)).state, State::Greeting, "{conn:?} belongs here, and is crowded out");
         let is_there = |conn: &ConnId| {
             facts.is_open(id_of(*conn))
@@ -249,9 +256,27 @@ impl Judge {
         };
         // The one that has just come is not known yet.
         assert!(self.entry.unsettled.len() >= self.limits.newcomers_max, "{conn:?} is crowded out of few");
-        let oldest = self.entry.oldest(is_there);
-        assert_eq!(oldest, Some(conn), "who is crowded out");
+        let is_answered = |conn: &ConnId| self.may_be_answered(*conn, peers);
+        if is_answered(&conn) {
+            let came = self.entry.unsettled.values().find(|(other, _)| *other == conn).map(|(_, came)| *came);
+            let age = came.map(|came| now.since(came) + Duration::from_micros(GRAIN_US));
+            assert!(age >= Some(self.limits.newcomer_grace), "{conn:?} has been answered, and must go after {age:?}");
+        } else {
+            // Whoever may have been answered stays for a while although it is older.
+            let oldest = self.entry.oldest(|other| is_there(other) && (*other == conn || !is_answered(other)));
+            assert_eq!(oldest, Some(conn), "who is crowded out");
+        }
         self.entry.settle(conn);
+    }
+
+    /// Whether the relay may have said something to a connection: what it reads of a handshake is answered, though the
+    /// answer may have to wait.
+    fn may_be_answered(&self, conn: ConnId, peers: &BTreeMap<ConnId, Peer>) -> bool {
+        let is_entering = self.entry.entering.contains_key(&conn);
+        peers.get(&conn).is_some_and(|peer| {
+            let wire = peer.wire();
+            wire.written > 0 || is_entering && wire.read_calls > 0
+        })
     }
 
     /// It has been, and its client is told.
@@ -313,6 +338,9 @@ impl Judge {
         now: Time,
     ) -> bool {
         let Entering { arrival, since, .. } = entering;
+        if reason == CloseReason::Abandoned && self.stopping {
+            return true;
+        }
         let Some(peer) = peers.get(&conn) else { return true };
         let wire = peer.wire();
         let Door { tls, proxy, manner } = arrival.door;
@@ -337,16 +365,22 @@ impl Judge {
                 tls.is_some() && (matches!(manner, Manner::Noise | Manner::Plain) || has_spoilt)
             }
             CloseReason::CrowdedOut => {
-                let mine = self.entry.unsettled.iter().find(|(_, other)| **other == conn).map(|(number, _)| *number);
+                let mine =
+                    self.entry.unsettled.iter().find(|(_, (other, _))| *other == conn).map(|(number, _)| *number);
                 let is_oldest = |mine: u64| {
+                    // Whoever may have been answered stays for a while although it is older.
                     let stays = |other: &ConnId| {
                         let record = self.records.get(&id_of(*other)).filter(|record| !record.is_gone);
                         let is_new = record.is_some_and(|record| record.state == State::Greeting);
-                        self.entry.entering.contains_key(other) || is_new
+                        let is_here = is_new || self.entry.entering.contains_key(other);
+                        is_here && !self.may_be_answered(*other, peers)
                     };
-                    self.entry.unsettled.range(..mine).all(|(_, other)| !stays(other))
+                    self.entry.unsettled.range(..mine).all(|(_, (other, _))| !stays(other))
                 };
-                self.entry.unsettled.len() > self.limits.newcomers_max && mine.is_some_and(is_oldest)
+                let has_had_its_grace =
+                    now.since(*since) + Duration::from_micros(GRAIN_US) >= self.limits.newcomer_grace;
+                self.entry.unsettled.len() > self.limits.newcomers_max
+                    && mine.is_some_and(|mine| has_had_its_grace || is_oldest(mine))
             }
             CloseReason::MemoryPressure => self.is_tight(),
             _ => false,
@@ -360,13 +394,20 @@ impl Judge {
         for (conn, entering) in &mut entry.entering {
             let age = now.micros() - entering.since.micros();
             assert!(age <= deadline_us + 2 * GRAIN_US, "{conn:?} has not got in for {age} us, and is here");
-            let reads = peers.get(conn).map_or(0, |peer| peer.wire().read_calls);
-            entry.steps += (reads - entering.reads_before) as usize;
-            entering.reads_before = reads;
+            let (reads, written) = peers.get(conn).map_or((0, 0), |peer| {
+                let wire = peer.wire();
+                (wire.read_calls, wire.written)
+            });
+            // What is read and not answered is a part of something, and costs next to nothing.
+            entry.steps += usize::from(reads > entering.reads_before && written > entering.written_before);
+            entry.reads += (reads - entering.reads_before) as usize;
+            (entering.reads_before, entering.written_before) = (reads, written);
         }
         let (steps, most) = (std::mem::take(&mut entry.steps), self.limits.handshakes_turn_max);
         assert!(steps <= most, "{steps} steps of handshakes in a turn");
-        let is_there = |conn: &&ConnId| entry.entering.contains_key(conn) || facts.is_open(id_of(**conn));
+        let reads = std::mem::take(&mut entry.reads);
+        assert!(reads <= most * READS_PER_STEP, "{reads} reads of handshakes in a turn");
+        let is_there = |(conn, _): &&(ConnId, Time)| entry.entering.contains_key(conn) || facts.is_open(id_of(*conn));
         let newcomers = entry.unsettled.values().filter(is_there).count();
         assert!(newcomers <= self.limits.newcomers_max, "{newcomers} are here that were not settled");
     }

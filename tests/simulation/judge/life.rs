@@ -201,6 +201,9 @@ impl Judge {
                 record.life.throttled(now);
             }
             record.life.look(queued, stop_at, most / 2, now);
+            if facts.has_begun_record(*id) {
+                record.life.busy = now;
+            }
             if queued == 0 && self.registered.contains(id) && !(is_tight && facts.has_blocked(*id)) {
                 record.has_been_told(*id, &self.scopes);
             }

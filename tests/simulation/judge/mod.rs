@@ -296,6 +296,11 @@ impl Facts<'_> {
         self.0.transport(conn_of(id)).is_none_or(Pipe::has_blocked)
     }
 
+    /// Whether a record of its TLS has begun and not ended: whoever is saying something is not silent.
+    fn has_begun_record(&self, id: Id) -> bool {
+        self.0.transport(conn_of(id)).is_some_and(Pipe::has_begun_record)
+    }
+
     /// What waits for all.
     fn held(&self) -> usize {
         self.0.buffered_total_bytes()

@@ -1,82 +1,36 @@
 //! Both halves of a client against a relay of a few lines that does exactly what each test says.
 
+mod tls_support;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use super::*;
-use crate::wire::control::{self, Body, ErrorBody, Goodbye, Hello, Ping, Reason, Welcome};
-use crate::wire::{Code, HEADER_BYTES, Header, Id, LENGTH_BYTES, Type};
-
-/// Long enough for the slowest machine; no test that passes waits for it.
-const PATIENCE: Duration = Duration::from_secs(30);
-const ME: Id = Id::client(1, 1);
-const OTHER: Id = Id::client(2, 2);
-
-/// The relay's end of one connection.
-struct Line(TcpStream);
-
-impl Line {
-    fn read(&mut self) -> (Header, Vec<u8>) {
-        let mut frame = vec![0; HEADER_BYTES];
-        self.0.read_exact(&mut frame[..LENGTH_BYTES]).expect("a frame");
-        let length = u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]) as usize;
-        frame.resize(LENGTH_BYTES + length, 0);
-        self.0.read_exact(&mut frame[LENGTH_BYTES..]).expect("a whole frame");
-        (Header::read(&frame), frame.split_off(HEADER_BYTES))
-    }
-
-    fn write<'a>(&mut self, header: Header, body: &impl Body<'a>) {
-        let mut frame = Vec::new();
-        body.write_frame(header, &mut frame);
-        self.0.write_all(&frame).expect("sent");
-    }
-
-    fn write_payload(&mut self, header: Header, payload: &[u8]) {
-        let mut frame = Vec::new();
-        header.write_frame(&mut frame, |out| out.extend_from_slice(payload));
-        self.0.write_all(&frame).expect("sent");
-    }
-}
+use switchboard::client::{Address, Client, Closed, ConnectError, Envelope, Event, Options, SendError};
+use switchboard::wire::control::{self, Body, ErrorBody, Goodbye, Hello, Ping, Reason, Welcome};
+use switchboard::wire::{Code, Header, Id, Type};
+use tls_support::{Frames, ME, OTHER, PATIENCE, check_flooded, flood, listen};
 
 fn header() -> Header {
     Header::new(Type::Send)
 }
 
 fn welcome(keepalive_ms: u32) -> Welcome<'static> {
-    Welcome {
-        version: 1,
-        client: ME,
-        payload_bytes_max: 1 << 20,
-        keepalive_ms,
-        queue_bytes_max: 1 << 20,
-        clock_us: 5,
-        epoch_us: 6,
-        address: "127.0.0.1:1",
-        agent: "fake",
-        user: None,
-        auth_data: None,
-    }
+    Welcome { keepalive_ms, ..tls_support::welcome() }
 }
 
 /// Runs `relay` on the first connection to a port of its own, and gives the address.
-fn relay(run: impl FnOnce(Line) + Send + 'static) -> (Address, thread::JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("bound").to_string().parse().expect("an address");
-    let handle = thread::spawn(move || {
-        let (stream, _) = listener.accept().expect("a client");
-        stream.set_read_timeout(Some(PATIENCE)).expect("set");
-        run(Line(stream));
-    });
-    (address, handle)
+fn relay(run: impl FnOnce(TcpStream) + Send + 'static) -> (Address, thread::JoinHandle<()>) {
+    let (port, handle) = listen(run);
+    (Address::Tcp { host: "127.0.0.1".into(), port }, handle)
 }
 
 /// The same for a client that has been welcomed.
-fn welcomed(keepalive_ms: u32, run: impl FnOnce(Line) + Send + 'static) -> (Client, thread::JoinHandle<()>) {
+fn welcomed(keepalive_ms: u32, run: impl FnOnce(TcpStream) + Send + 'static) -> (Client, thread::JoinHandle<()>) {
     let (address, handle) = relay(move |mut line| {
-        let (hello, _) = line.read();
-        line.write(header().correlating(hello.correlation), &welcome(keepalive_ms));
+        let (hello, _) = line.frame();
+        line.say(header().correlating(hello.correlation), &welcome(keepalive_ms));
         run(line);
     });
     (Client::connect(&address, &Options::named("ada")).expect("welcomed"), handle)
@@ -85,11 +39,11 @@ fn welcomed(keepalive_ms: u32, run: impl FnOnce(Line) + Send + 'static) -> (Clie
 #[test]
 fn connecting_says_who_one_is_and_learns_what_holds() {
     let (address, handle) = relay(|mut line| {
-        let (first, payload) = line.read();
+        let (first, payload) = line.frame();
         assert_eq!(first.frame_type(), Some(Type::Hello));
         let hello = Hello::parse(&payload).expect("a HELLO");
         assert_eq!((hello.profile.name, hello.profile.station), (Some("ada"), Some("desk")));
-        line.write(header(), &welcome(0));
+        line.say(header(), &welcome(0));
     });
     let options = Options { station: "desk".into(), ..Options::named("ada") };
     let client = Client::connect(&address, &options).expect("welcomed");
@@ -102,8 +56,8 @@ fn connecting_says_who_one_is_and_learns_what_holds() {
 fn a_refusal_keeps_its_code_and_says_whether_to_come_back() {
     for (code, retry_ms, may_retry) in [(Code::HelloNameTaken, None, false), (Code::ShuttingDown, Some(700), true)] {
         let (address, _handle) = relay(move |mut line| {
-            line.read();
-            line.write(header(), &ErrorBody(Reason { retry_ms, ..Reason::new(code, "no") }));
+            line.frame();
+            line.say(header(), &ErrorBody(Reason { retry_ms, ..Reason::new(code, "no") }));
         });
         let error = Client::connect(&address, &Options::named("ada")).expect_err("refused");
         assert_eq!(error.may_retry(), may_retry);
@@ -115,8 +69,8 @@ fn a_refusal_keeps_its_code_and_says_whether_to_come_back() {
 #[test]
 fn what_is_no_relay_is_told_apart_from_one_that_is_away() {
     let (address, _handle) = relay(|mut line| {
-        let _ = line.0.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
-        line.read();
+        let _ = line.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        line.frame();
     });
     let error = Client::connect(&address, &Options::named("ada")).expect_err("no relay");
     assert!(matches!(error, ConnectError::NotARelay(_)) && !error.may_retry(), "{error}");
@@ -143,12 +97,12 @@ fn a_relay_that_says_nothing_is_given_up_in_time() {
 #[test]
 fn pings_are_answered_while_receiving_and_messages_keep_their_source() {
     let (mut client, handle) = welcomed(0, |mut line| {
-        line.write(header().correlating(9), &Ping { clock_us: Some(77) });
-        line.write(Header { source: OTHER, destination: ME, ..header().correlating(8) }, &Ping { clock_us: None });
+        line.say(header().correlating(9), &Ping { clock_us: Some(77) });
+        line.say(Header { source: OTHER, destination: ME, ..header().correlating(8) }, &Ping { clock_us: None });
         let from_other = Header { source: OTHER, destination: ME, ..header().correlating(4) };
-        line.write_payload(from_other, b"hi");
+        line.say_payload(from_other, b"hi");
         for (to, correlation, clock) in [(Id::RELAY, 9, Some(77)), (OTHER, 8, None)] {
-            let (pong, payload) = line.read();
+            let (pong, payload) = line.frame();
             assert_eq!((pong.frame_type(), pong.destination), (Some(Type::Pong), to));
             assert_eq!(pong.correlation, correlation);
             assert_eq!(control::Pong::parse(&payload).expect("a PONG").ping_clock_us, clock);
@@ -164,15 +118,15 @@ fn pings_are_answered_while_receiving_and_messages_keep_their_source() {
 #[test]
 fn a_silent_relay_is_asked_for_a_sign_of_life_and_given_up_after_twice_the_keepalive() {
     let (mut client, handle) = welcomed(400, |mut line| {
-        let (ping, payload) = line.read();
+        let (ping, payload) = line.frame();
         assert_eq!((ping.frame_type(), ping.destination), (Some(Type::Ping), Id::RELAY));
         let ping_clock_us = Ping::parse(&payload).expect("a PING").clock_us;
-        line.write(header().correlating(ping.correlation), &control::Pong { ping_clock_us, clock_us: Some(1) });
-        let (again, _) = line.read();
+        line.say(header().correlating(ping.correlation), &control::Pong { ping_clock_us, clock_us: Some(1) });
+        let (again, _) = line.frame();
         assert_eq!(again.frame_type(), Some(Type::Ping));
         // Said nothing to the second one: the client closes.
         let mut rest = Vec::new();
-        assert_eq!(line.0.read_to_end(&mut rest).expect("closed"), 0);
+        assert_eq!(line.read_to_end(&mut rest).expect("closed"), 0);
     });
     let Event::Closed(Closed::Silent { silence }) = client.receiver().recv() else { panic!("given up") };
     assert!(silence >= Duration::from_millis(800), "{silence:?}");
@@ -184,7 +138,7 @@ fn waiting_with_a_timeout_ends_without_an_event_and_loses_none() {
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let (mut client, _handle) = welcomed(0, move |mut line| {
         let _ = wait.recv();
-        line.write(header().correlating(3), &control::Gap { frames: 2, bytes: 99 });
+        line.say(header().correlating(3), &control::Gap { frames: 2, bytes: 99 });
     });
     assert!(client.receiver().recv_timeout(Duration::ZERO).is_none());
     assert!(client.receiver().recv_timeout(Duration::from_millis(5)).is_none());
@@ -195,9 +149,9 @@ fn waiting_with_a_timeout_ends_without_an_event_and_loses_none() {
 #[test]
 fn the_last_word_of_the_relay_is_the_reason_of_the_end() {
     let (mut client, _handle) = welcomed(0, |mut line| {
-        line.write(header(), &ErrorBody(Reason::new(Code::QueueFull, "full")));
+        line.say(header(), &ErrorBody(Reason::new(Code::QueueFull, "full")));
         let reason = Reason { retry_ms: Some(1500), ..Reason::new(Code::ShuttingDown, "going down") };
-        line.write(header(), &Goodbye(reason));
+        line.say(header(), &Goodbye(reason));
     });
     assert!(matches!(client.receiver().recv(), Event::Error(failure) if failure.code() == Some(Code::QueueFull)));
     assert!(matches!(client.receiver().recv(), Event::Goodbye(_)));
@@ -209,8 +163,8 @@ fn the_last_word_of_the_relay_is_the_reason_of_the_end() {
 #[test]
 fn a_frame_over_the_limit_ends_the_connection_before_it_is_received() {
     let (mut client, _handle) = welcomed(0, |mut line| {
-        line.0.write_all(&(70_000u32).to_be_bytes()).expect("sent");
-        let _ = line.0.read(&mut [0; 1]);
+        line.write_all(&(70_000u32).to_be_bytes()).expect("sent");
+        let _ = line.read(&mut [0; 1]);
     });
     assert!(matches!(client.receiver().recv(), Event::Closed(Closed::BadFrame(_))));
     let error = client.sender().send(Id::ALL, Envelope::text(), b"too late").expect_err("closed");
@@ -220,9 +174,9 @@ fn a_frame_over_the_limit_ends_the_connection_before_it_is_received() {
 #[test]
 fn a_body_of_the_relay_that_cannot_be_read_ends_the_connection() {
     let (mut client, handle) = welcomed(0, |mut line| {
-        line.write_payload(Header { correlation: 7, ..Header::new(Type::Receipt) }, b"x");
+        line.say_payload(Header { correlation: 7, ..Header::new(Type::Receipt) }, b"x");
         let mut rest = Vec::new();
-        assert_eq!(line.0.read_to_end(&mut rest).expect("closed"), 0);
+        assert_eq!(line.read_to_end(&mut rest).expect("closed"), 0);
     });
     let Event::Closed(closed) = client.receiver().recv() else { panic!("closed") };
     assert!(matches!(closed, Closed::BadBody { correlation: 7, .. }), "{closed:?}");
@@ -232,14 +186,14 @@ fn a_body_of_the_relay_that_cannot_be_read_ends_the_connection() {
 
 #[test]
 fn a_stream_that_ends_within_a_frame_is_broken_and_not_ended() {
-    let (mut client, _handle) = welcomed(0, |mut line| line.0.write_all(&[0, 0, 0, 24, 16]).expect("sent"));
+    let (mut client, _handle) = welcomed(0, |mut line| line.write_all(&[0, 0, 0, 24, 16]).expect("sent"));
     assert!(matches!(client.receiver().recv(), Event::Closed(Closed::Broken { .. })));
 }
 
 #[test]
 fn what_the_relay_would_refuse_is_never_sent() {
     let (client, handle) = welcomed(0, |mut line| {
-        let (only, payload) = line.read();
+        let (only, payload) = line.frame();
         assert_eq!((only.frame_type(), payload.len()), (Some(Type::Send), 65_536));
     });
     let sender = client.sender();
@@ -257,7 +211,7 @@ fn frames_of_many_threads_and_owed_answers_never_mix_even_when_the_relay_reads_s
     const THREADS: u32 = 4;
     const FRAMES: u32 = 200;
     let (client, handle) = welcomed(0, |mut line| {
-        let mut writer = line.0.try_clone().expect("a handle");
+        let mut writer = line.try_clone().expect("a handle");
         for n in 0..100 {
             let mut frame = Vec::new();
             Ping { clock_us: Some(n) }.write_frame(header(), &mut frame);
@@ -266,7 +220,7 @@ fn frames_of_many_threads_and_owed_answers_never_mix_even_when_the_relay_reads_s
         let mut next = vec![0; THREADS as usize];
         let (mut sent, mut pongs) = (0, 0);
         while sent < THREADS * FRAMES || pongs < 100 {
-            let (header, payload) = line.read();
+            let (header, payload) = line.frame();
             match header.frame_type() {
                 Some(Type::Pong) => {
                     let pong = control::Pong::parse(&payload).expect("a PONG");
@@ -304,32 +258,9 @@ fn frames_of_many_threads_and_owed_answers_never_mix_even_when_the_relay_reads_s
 }
 
 #[test]
-fn a_blocked_sender_does_not_keep_the_receiver_from_reading() {
-    let (client, handle) = welcomed(0, |mut line| {
-        // Nothing is read here until the client has read all this, one PING among it.
-        line.write(header(), &Ping { clock_us: Some(1) });
-        for _ in 0..400 {
-            line.write_payload(Header { source: OTHER, ..header().to(ME) }, &vec![5; 60_000]);
-        }
-        let (mut frames, mut pongs) = (0, 0);
-        while frames < 400 || pongs < 1 {
-            match line.read().0.frame_type() {
-                Some(Type::Pong) => pongs += 1,
-                _ => frames += 1,
-            }
-        }
-    });
-    let (sender, mut receiver) = client.split();
-    let sending = thread::spawn(move || {
-        for _ in 0..400 {
-            sender.send(OTHER, Envelope::bytes(), &vec![6; 60_000]).expect("sent");
-        }
-    });
-    for _ in 0..400 {
-        assert!(matches!(receiver.recv(), Event::Message(_)));
-    }
-    assert!(matches!(receiver.recv(), Event::Closed(_)));
-    sending.join().expect("all sent");
+fn a_blocked_sender_does_not_keep_the_receiver_from_reading_and_owed_answers_follow() {
+    let (client, handle) = welcomed(0, |mut line| flood(&mut line));
+    check_flooded(client);
     handle.join().expect("the relay is content");
 }
 
@@ -339,14 +270,14 @@ fn an_answer_that_fell_due_behind_a_blocked_sender_is_sent_when_the_sender_is_do
     let (seen, wait) = std::sync::mpsc::channel();
     let (client, handle) = welcomed(0, move |mut line| {
         // The sender is in the midst of its frames once their first has come.
-        assert_eq!(line.read().0.frame_type(), Some(Type::Send));
-        line.write(header().correlating(9), &Ping { clock_us: Some(1) });
-        line.write(header(), &control::Gap { frames: 1, bytes: 1 });
+        assert_eq!(line.frame().0.frame_type(), Some(Type::Send));
+        line.say(header().correlating(9), &Ping { clock_us: Some(1) });
+        line.say(header(), &control::Gap { frames: 1, bytes: 1 });
         wait.recv_timeout(PATIENCE).expect("the client has read the PING");
         for _ in 1..FRAMES {
-            assert_eq!(line.read().0.frame_type(), Some(Type::Send));
+            assert_eq!(line.frame().0.frame_type(), Some(Type::Send));
         }
-        assert_eq!(line.read().0.correlation, 9);
+        assert_eq!(line.frame().0.correlation, 9);
     });
     let (sender, mut receiver) = client.split();
     let mut frames = Vec::new();
@@ -367,9 +298,9 @@ fn a_relay_that_answered_while_nobody_looked_is_not_given_up() {
     let (go, wait) = std::sync::mpsc::channel();
     let (done, answered) = std::sync::mpsc::channel();
     let (mut client, handle) = welcomed(400, move |mut line| {
-        assert_eq!(line.read().0.frame_type(), Some(Type::Ping));
+        assert_eq!(line.frame().0.frame_type(), Some(Type::Ping));
         wait.recv_timeout(PATIENCE).expect("the client has stopped looking");
-        line.write(header(), &control::Gap { frames: 1, bytes: 1 });
+        line.say(header(), &control::Gap { frames: 1, bytes: 1 });
         done.send(()).expect("the client waits");
         let _ = wait.recv();
     });
@@ -388,7 +319,7 @@ fn the_end_of_the_connection_wakes_a_sender_that_waits_for_room() {
     let (client, handle) = welcomed(40, |line| {
         // Reads nothing, says nothing: the client gives it up, and its sender must not wait for ever.
         let mut byte = [0; 1];
-        let _ = line.0.peek(&mut byte);
+        let _ = line.peek(&mut byte);
         thread::park_timeout(PATIENCE);
     });
     let (sender, mut receiver) = client.split();
@@ -401,7 +332,7 @@ fn the_end_of_the_connection_wakes_a_sender_that_waits_for_room() {
 
 #[test]
 fn events_that_were_put_back_come_first_and_in_order() {
-    let (mut client, _handle) = welcomed(0, |mut line| line.write(header(), &control::Gap { frames: 3, bytes: 0 }));
+    let (mut client, _handle) = welcomed(0, |mut line| line.say(header(), &control::Gap { frames: 3, bytes: 0 }));
     let gap = |frames| Event::Gap { frames, bytes: 0 };
     client.receiver().put_back([gap(1), gap(2)].into_iter());
     for expected in 1..=3 {
