@@ -36,6 +36,8 @@ const RECORDS_FIRST: usize = 4;
 /// Records that are sealed for one write when it has taken those: long messages to a reader that keeps up are a tenth cheaper
 /// with this than with four.
 const RECORDS_MAX: usize = 16;
+/// What sealing adds to a record, in all suites.
+const PROTECTION_BYTES_MAX: usize = 32;
 /// Pieces of a queue that are sealed with one write: as many as a queue offers.
 const CHUNKS_MAX: usize = 64;
 /// Ciphertext that is read at once. More records in a read mean fewer records and messages that are cut by its end, each of
@@ -164,6 +166,12 @@ impl Session {
     /// How many bytes of the queue that is.
     pub(super) fn sealed_bytes(&self) -> usize {
         self.outgoing.plain_bytes()
+    }
+
+    /// Bytes that it keeps, and those that it will keep if `queued` bytes are sealed of which the socket takes none.
+    pub(super) fn held_bytes_at_most(&self, queued: usize) -> usize {
+        let unsealed = queued.min(RECORDS_MAX * RECORD_BYTES_MAX).saturating_sub(self.sealed_bytes());
+        self.held_bytes() + unsealed + unsealed.div_ceil(RECORD_BYTES_MAX) * PROTECTION_BYTES_MAX
     }
 
     /// Whether the session took up one from before.

@@ -119,11 +119,12 @@ impl World {
         let is_cut = |id: Id| peers.iter().any(|(conn, peer)| id_of(*conn) == id && peer.wire().is_cut);
         self.tap.judge.presence_is_true(is_cut);
         drop(peers);
-        // Those who say nothing, or never finish what they have begun, are given up.
-        self.pass(longest_silence);
+        // Those who say nothing, or never finish what they have begun, are given up; whoever has said more than it may is not
+        // silent before it has been heard.
         while self.tap.judge.is_anybody_throttled(self.now) {
             self.pass(Duration::from_secs(1));
         }
+        self.pass(longest_silence);
         self.settle();
         self.tap.judge.rest();
         self.greet_everybody();
