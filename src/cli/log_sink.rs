@@ -191,8 +191,8 @@ mod tests {
         let (sender, receiver) = mpsc::channel();
         std::thread::spawn(move || {
             let mut log = LogSink::new(terminal);
-            // A terminal holds some 20 KiB; this is more.
-            for number in 0..2_000 {
+            // A terminal holds some 20 KiB, and a busy system some more for it; this is more than both.
+            for number in 0..50_000 {
                 writeln!(log, "line {number} {}.", "x".repeat(50)).expect("never an error");
             }
             sender.send(log).expect("somebody waits");
@@ -205,7 +205,7 @@ mod tests {
         let reader = std::thread::spawn(move || {
             BufReader::new(File::from(master)).lines().map_while(Result::ok).collect::<Vec<_>>()
         });
-        let mut written = 2_000;
+        let mut written = 50_000;
         while log.dropped > 0 {
             let watchdog = Timespec { tv_sec: WATCHDOG.as_secs().cast_signed(), tv_nsec: 0 };
             let ready = poll(&mut [PollFd::new(&of_the_shell, PollFlags::OUT)], Some(&watchdog));

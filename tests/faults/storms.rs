@@ -36,7 +36,7 @@ pub(crate) fn mass_disconnect(scene: &mut Scene) {
 /// All clients are lost at once and are back at once. Measured is the time until the last is registered again.
 pub(crate) fn reconnect_storm(scene: &mut Scene) {
     let (storms, clients) = scene.size.of((1, 300), (STORMS, 5000));
-    let lasted = lost_and_back(scene, ("storm", &[]), "accepted", storms, clients);
+    let lasted = lost_and_back(scene, ("storm", &[]), "let in", storms, clients);
     scene.note(format!("{storms} × {clients} lost and back; all registered after {lasted:.0?}"));
 }
 

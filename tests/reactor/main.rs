@@ -10,6 +10,7 @@
 //! clock.rs     what the loop takes for a stop of the process, and what for work
 //! gate.rs      who gets in, and how much who is in may send
 //! tls.rs       TLS between sockets and service
+//! tls_handshake.rs agreeing on TLS
 //! tls_client.rs TLS that this side begins
 //! tls_records.rs records behind the handshake, new keys, and what breaks the rules
 //! tls_fragments.rs messages of the handshake that come in part, or with others behind them
@@ -31,6 +32,7 @@ mod support;
 mod tls;
 mod tls_client;
 mod tls_fragments;
+mod tls_handshake;
 mod tls_records;
 #[path = "../support/tls.rs"]
 mod tls_support;

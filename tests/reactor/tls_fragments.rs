@@ -1,52 +1,14 @@
-//! Messages of the handshake that come in part, or with others behind them in the same record. The library keeps where they
-//! lie in the memory that it is shown, and has to be shown the same memory again, whatever is done in between.
+//! Messages of the handshake that come in part, or with others behind them in the same record: during it, when the library keeps
+//! where they lie in the memory that it is shown, and has to be shown the same memory again; and behind it.
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use rustls::{ClientConnection, ConnectionTrafficSecrets};
-use switchboard::reactor::{CloseReason, ConnId, PeerAddr, TlsFault};
+use switchboard::reactor::{CloseReason, ConnId, Limits, PeerAddr, TlsFault};
 
+use crate::forger::{DATA, Forger, HANDSHAKE, KEY_UPDATE};
 use crate::support::{Bench, Peer, Told, closed, message, small};
 use crate::tls::{Client, LISTENER, bench, send, shake_hands};
-use crate::tls_support::{Keys, connect};
-
-/// Types of records.
-const HANDSHAKE: u8 = 22;
-const DATA: u8 = 23;
-/// The message that says that the sender has a new key (RFC 8446, section 4.6.3), and that the receiver need not have one.
-const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
-
-/// The sending half of a client whose handshake is over, which may say what no library would.
-struct Forger {
-    key: LessSafeKey,
-    iv: [u8; 12],
-    number: u64,
-}
-
-impl Forger {
-    fn new(tls: ClientConnection) -> Self {
-        let secrets = tls.dangerous_extract_secrets().expect("they were asked for");
-        let (number, ConnectionTrafficSecrets::Aes256Gcm { key, iv }) = secrets.tx else { panic!("another cipher") };
-        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key.as_ref()).expect("a key"));
-        Self { key, iv: iv.as_ref().try_into().expect("twelve bytes"), number }
-    }
-
-    /// A record of this type.
-    fn record(&mut self, kind: u8, bytes: &[u8]) -> Vec<u8> {
-        let mut nonce = self.iv;
-        for (byte, of_number) in nonce[4..].iter_mut().zip(self.number.to_be_bytes()) {
-            *byte ^= of_number;
-        }
-        self.number += 1;
-        let mut inner = [bytes, &[kind]].concat();
-        let length = u16::try_from(inner.len() + 16).expect("a short record").to_be_bytes();
-        let header = [DATA, 3, 3, length[0], length[1]];
-        let nonce = Nonce::assume_unique_for_key(nonce);
-        self.key.seal_in_place_append_tag(nonce, Aad::from(header), &mut inner).expect("sealed");
-        [&header[..], &inner].concat()
-    }
-}
+use crate::tls_support::Keys;
 
 #[test]
 fn a_message_behind_one_that_breaks_the_rules_is_not_looked_for_in_vain() {
@@ -66,15 +28,29 @@ fn a_message_behind_one_that_breaks_the_rules_is_not_looked_for_in_vain() {
     assert_eq!(peer.output().first(), Some(&21), "an alert");
 }
 
+#[test]
+fn a_message_in_a_thousand_pieces_is_not_kept_for_ever() {
+    let keys = Keys::new();
+    let mut bench = bench(Limits { handshake_bytes_max: 5000, ..small() }, &keys);
+    let (conn, peer) = bench.admit(LISTENER, PeerAddr::UNIX);
+    let piece = |bytes: &[u8]| [&[HANDSHAKE, 3, 1, 0, bytes.len() as u8][..], bytes].concat();
+    peer.send(&piece(&[1, 0, 0x40, 0]));
+    for _ in 0..1500 {
+        peer.send(&piece(&[0]));
+        bench.settle();
+        assert!(bench.io().buffered_total_bytes() < 12_000);
+    }
+    assert_eq!(bench.engine.counters().tls_faults[TlsFault::Broken as usize], 1);
+    assert_eq!(bench.service.of(conn), []);
+}
+
 /// A connection on which TLS has been agreed on, and its client's sending half.
 fn forged(bench: &mut Bench, keys: &Keys) -> (ConnId, Peer, Forger) {
-    let mut config = keys.client(rustls::ALL_VERSIONS);
-    config.enable_secret_extraction = true;
     let (conn, peer) = bench.admit(LISTENER, PeerAddr::UNIX);
-    let mut client = Client::new(connect(Arc::new(config)), peer.clone());
+    let mut client = Client::new(keys.connect(), peer.clone());
     shake_hands(bench, &mut client);
     assert_eq!(bench.service.of(conn), [Told::Open]);
-    (conn, peer, Forger::new(client.tls))
+    (conn, peer, Forger::of_client(client.tls))
 }
 
 #[test]
@@ -95,6 +71,30 @@ fn what_is_sent_while_a_message_of_the_handshake_has_come_in_part_arrives() {
         bench.settle();
         assert_eq!(bench.service.of(conn), [Told::Open], "nobody was ended for that");
     }
+}
+
+#[test]
+fn half_a_message_of_the_handshake_is_overdue_like_half_a_record() {
+    let keys = Keys::new();
+    for cut in 1..KEY_UPDATE.len() {
+        let mut bench = bench(Limits { input_deadline: Duration::from_secs(5), ..small() }, &keys);
+        let (conn, peer, mut forger) = forged(&mut bench, &keys);
+        peer.send(&forger.record(HANDSHAKE, &KEY_UPDATE[..cut]));
+        bench.pass(Duration::from_secs(6));
+        assert_eq!(bench.service.of(conn)[1..], [Told::Overdue, closed(CloseReason::InputOverdue)]);
+    }
+}
+
+#[test]
+fn a_message_of_the_handshake_that_is_said_in_small_pieces_has_the_time_of_one() {
+    let keys = Keys::new();
+    let mut bench = bench(Limits { input_deadline: Duration::from_secs(5), ..small() }, &keys);
+    let (conn, peer, mut forger) = forged(&mut bench, &keys);
+    for byte in &KEY_UPDATE[..4] {
+        peer.send(&forger.record(HANDSHAKE, &[*byte]));
+        bench.pass(Duration::from_secs(2));
+    }
+    assert_eq!(bench.service.of(conn)[1..], [Told::Overdue, closed(CloseReason::InputOverdue)]);
 }
 
 #[test]
