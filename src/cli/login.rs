@@ -32,7 +32,8 @@ pub(super) struct Login {
     /// with --user alone a terminal is asked for it.
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
-    /// A token, for machines, is the first line of this file; else it is that of the environment's SWITCHBOARD_TOKEN.
+    /// A token, for machines, is the first line of this file; else it is that of the environment's SWITCHBOARD_TOKEN. Say
+    /// --user as well: a token does not tell whose it is, and the client's name begins with that.
     #[arg(long, value_name = "FILE", conflicts_with = "password_file")]
     token_file: Option<PathBuf>,
     /// At a tls:// address: believe the certificates in this file (PEM) and not those of the system. The relay's own

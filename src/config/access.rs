@@ -55,7 +55,8 @@ pub struct Access {
     #[arg(long, value_name = "PATH", help_heading = "TLS")]
     pub tls_key: Option<PathBuf>,
 
-    /// Authorities, PEM: a client may show a certificate of theirs, and authenticate itself with that
+    /// Authorities, PEM: a client may show a certificate of theirs. With --users that says who it is, if the user's line has
+    /// the word `certificate`
     #[arg(long, value_name = "PATH", help_heading = "TLS")]
     pub tls_client_ca: Option<PathBuf>,
 

@@ -252,6 +252,9 @@ impl Relay {
         if self.rights.log.admit(now) {
             let mut address = String::new();
             out.put_address(id, &mut address);
+            // The client is not told this, the operator is.
+            let is_there = tried.is_none_or(|name| self.rights.users().is_some_and(|users| users.find(name).is_some()));
+            let why = if is_there { why.map(|why| why.to_string()) } else { Some("there is no such user".to_owned()) };
             let tried = tried.unwrap_or("nobody in particular");
             let why = why.map_or_else(String::new, |why| format!(": {why}"));
             warn!("{id} at {address} has not proved by {} to be {tried:?}{why}", mechanism.name());

@@ -148,6 +148,12 @@ impl Server {
         } else if let Some(listen) = listening.iter().find(|listen| is_open_to_others(&listen.endpoint)) {
             warn!("whoever can reach {} is let in: --users FILE asks for proof", listen.endpoint);
         }
+        if settings.access.users.is_none()
+            && settings.access.tls_client_ca.is_some()
+            && !settings.access.tls_client_required
+        {
+            warn!("--tls-client-ca lets nobody in or out by itself: add --users FILE, or --tls-client-required");
+        }
         let mut server = Self {
             service: RelayService::new(relay, settings.log_frames),
             reactor,

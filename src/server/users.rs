@@ -27,7 +27,7 @@ impl UsersFile {
     /// Reads it from beginning to end.
     pub(super) fn read(&self) -> Result<Users, FileFault> {
         match self.open()?.advance(usize::MAX) {
-            Progress::Ready(users) => Ok(users),
+            Progress::Ready(users) => self.some(users),
             Progress::Failed(error) => Err(self.error(&error)),
             Progress::More(_) => Err(self.file.fault("it has no end")),
         }
@@ -52,9 +52,17 @@ impl UsersFile {
                 self.loader = Some(loader);
                 None
             }
-            Progress::Ready(users) => Some(Ok(users)),
+            Progress::Ready(users) => Some(self.some(users)),
             Progress::Failed(error) => Some(Err(self.error(&error))),
         }
+    }
+
+    /// A list with nobody in it is what is left while a file is being written, or when that has failed.
+    fn some(&self, users: Users) -> Result<Users, FileFault> {
+        if users.is_empty() {
+            return Err(self.file.fault("nobody is in it, so nobody could come in: `switchboard passwd` adds users"));
+        }
+        Ok(users)
     }
 
     fn open(&self) -> Result<Loader, FileFault> {

@@ -138,6 +138,12 @@ impl Entry {
         }
         let (key, value) = word.split_once('=').ok_or_else(|| unknown(word))?;
         let list = || List::parse(value).map_err(|why| format!("{}= {why}", shown_key(key)));
+        let rooms = || {
+            if value.split(',').any(|room| room.starts_with('#')) {
+                return Err(format!("{}= has a room with a #: rooms are written without", shown_key(key)));
+            }
+            list()
+        };
         let is_yes = || match value {
             "yes" => Ok(true),
             "no" => Ok(false),
@@ -145,9 +151,9 @@ impl Entry {
         };
         match key {
             "names" => access.names = Some(list()?),
-            "join" => access.join = list()?,
-            "create" => access.create = list()?,
-            "send" => access.send = list()?,
+            "join" => access.join = rooms()?,
+            "create" => access.create = rooms()?,
+            "send" => access.send = rooms()?,
             "to" => access.to = list()?,
             "all" => access.all = is_yes()?,
             "watch" => access.watch = is_yes()?,

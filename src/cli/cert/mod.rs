@@ -210,10 +210,12 @@ fn next(purpose: &Purpose, files: &Files, signer: Option<&Files>) -> [String; 2]
                 format!("switchboard join tls://{} --ca {believed}", shell_word(&host)),
             ]
         }
-        Purpose::User(_) => [
+        Purpose::User(user) => [
+            // It is the users file that says what a certificate is good for.
             format!(
                 "switchboard serve --listen tls://127.0.0.1:9999 --tls-cert relay/cert.pem --tls-key relay/key.pem \
-                 --tls-client-ca {believed}"
+                 --tls-client-ca {believed} --users users   # and a line in users: {} certificate",
+                shell_word(user)
             ),
             format!("switchboard join tls://localhost --ca {believed} --cert {certificate} --key {key}"),
         ],

@@ -373,6 +373,8 @@ impl Chat {
         if let Target::Room(name) = &target
             && self.room(name).is_none()
         {
+            // What is typed next is for this room, and must not go to whomever the lines before it went to.
+            self.target = target;
             return;
         }
         let mut line = format!("* you now talk to {target}");

@@ -30,7 +30,7 @@ Names and values with spaces stand in quotes, and # begins a comment.
 
   %secret AAEC...   (made with the file: keep it)
   ada   SCRAM-SHA-256$...  names=ada,ada/*  admin=yes
-  bot   token:...          join=reports,news/*  create=-  send=reports  to=ada  all=no  watch=no
+  bot   token:...          join=reports  create=reports  send=reports  to=-  all=no  watch=no
   eve   certificate
 
 Ways in, at least one:
@@ -42,11 +42,14 @@ What a user may do; lists have commas, * stands for anything, a lone - for nothi
   names=LIST         names that its clients may have     [default: its own, own/*]
   join=LIST          rooms that it may join              [default: *]
   create=LIST        rooms that it may make by joining   [default: *]
-  send=LIST          rooms that it may send to           [default: *]
+  send=LIST          rooms that it may send to, of those [default: *]
   to=LIST            clients that it may address         [default: *]
   all=yes|no         whether it may send to all          [default: yes]
   watch=yes|no       whether it may know who is here     [default: yes]
   admin=yes|no       whether it may evict others         [default: no]
+
+Only members send to a room, so one in send= must be in join=, and in create= if nobody else is there.
+Rooms are written without #. To keep somebody out, take the line away and send the relay SIGHUP.
 
 Whoever may write the file can be anybody: keep it to the relay's own user.";
 
