@@ -536,6 +536,9 @@ impl<T: Transport> Connections<T> {
         if empty {
             self.release_queue(conn);
         }
+        if self.slots[conn.index()].has(flag::FRONTED) {
+            self.account_front(conn);
+        }
     }
 
     pub(super) fn release_queue(&mut self, conn: ConnId) {

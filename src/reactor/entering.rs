@@ -109,7 +109,12 @@ impl<T: Transport> Engine<T> {
     /// Looks at what a proxy has said so far of the peer for whom it speaks.
     fn hear_proxy<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, now: Time) {
         let connections = &mut self.connections;
-        connections.account_front(conn);
+        if connections.account_front(conn) {
+            connections.relieve(0, 0);
+        }
+        if connections.slots[conn.index()].phase == Phase::Condemned {
+            return;
+        }
         let Some(front) = connections.fronts.get_mut(conn) else { return };
         let Some(header) = &mut front.header else { return };
         let (length, peer) = match read_header(header) {

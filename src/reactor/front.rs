@@ -24,8 +24,12 @@ pub(super) struct Front {
 }
 
 impl Front {
-    pub(super) fn held_bytes(&self) -> usize {
-        self.header.as_ref().map_or(0, Vec::len) + self.tls.as_ref().map_or(0, Session::held_bytes)
+    /// Bytes that it keeps, or may have to if `queued` bytes wait for its connection: what the budget counts. A reader that
+    /// stops in the midst of a write leaves sealed what was to be written, and nobody can be asked any more then whether
+    /// there is memory for that.
+    pub(super) fn held_bytes_at_most(&self, queued: usize) -> usize {
+        let header = self.header.as_ref().map_or(0, Vec::len);
+        header + self.tls.as_ref().map_or(0, |session| session.held_bytes_at_most(queued))
     }
 }
 
@@ -218,18 +222,28 @@ impl<T: Transport> Connections<T> {
         self.session(conn).is_some_and(Session::has_sealed)
     }
 
-    /// Has the budget know how much a front keeps now.
-    pub(super) fn account_front(&mut self, conn: ConnId) {
-        if self.slots[conn.index()].phase == Phase::Condemned {
-            return; // It counts no more.
+    /// Has the budget know how much a front keeps now, or may have to; says whether that is more than before.
+    pub(super) fn account_front(&mut self, conn: ConnId) -> bool {
+        let connection = &self.slots[conn.index()];
+        if connection.phase == Phase::Condemned {
+            return false; // It counts no more.
         }
-        let Some(front) = self.fronts.get_mut(conn) else { return };
-        let held = front.held_bytes();
+        let queued = connection.queue().map_or(0, |key| self.queues[key].len());
+        let Some(front) = self.fronts.get_mut(conn) else { return false };
+        let held = front.held_bytes_at_most(queued);
         let before = std::mem::replace(&mut front.accounted_bytes, held);
         if held != before {
             self.buffered_total_bytes = self.buffered_total_bytes + held - before;
             self.heaviest_bytes = self.heaviest_bytes.max(held);
         }
+        held > before
+    }
+
+    /// How much more a front may have to keep if `more` bytes wait for its connection.
+    pub(super) fn sealing_cost(&self, conn: ConnId, more: usize) -> usize {
+        let Some(session) = self.session(conn) else { return 0 };
+        let queued = self.queued_bytes(conn);
+        session.held_bytes_at_most(queued + more) - session.held_bytes_at_most(queued)
     }
 
     /// Forgets the front of a connection, for which nothing waits there any more.

@@ -65,8 +65,8 @@ pub struct Limits {
     pub queue_bytes_max: usize,
     /// Bytes beyond that for what the service itself must say ([`super::Lane::Control`]).
     pub queue_reserve_bytes: usize,
-    /// Bytes that may wait for all connections together, in queues and in buffers for incomplete messages; past
-    /// it the connection that holds the most goes first.
+    /// Bytes that may wait for all connections together, in queues and in buffers for incomplete messages, and those that
+    /// sealing what waits takes on top; past it the connection that holds the most goes first.
     pub buffered_total_bytes_max: usize,
     /// From this length on a message for an empty queue is written at once instead of copied, whatever else the
     /// turn may bring: measured, a copy and its place in the cache cost more than a second write.

@@ -185,9 +185,7 @@ impl<T: Transport> Engine<T> {
             connections.counters.records_opened += received.records;
             connections.counters.opened_bytes += received.plain.len() as u64;
         }
-        connections.account_front(conn);
-        if connections.session(conn).is_some_and(|session| session.incoming_bytes() > kept) {
-            // Only for what it has added: what others have been sealed is written, and nobody's fault.
+        if connections.account_front(conn) {
             connections.relieve(0, 0);
         }
         if connections.slots[conn.index()].phase == Phase::Condemned {

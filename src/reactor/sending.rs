@@ -90,9 +90,12 @@ impl<T: Transport> Connections<T> {
         // Nobody is ended for what others want to tell it unless it has let much of it wait. But what was begun cannot be
         // refused any more: somebody has to go then.
         // Sealed bytes without a queue are this message's: it was just offered to the socket. Those of a queue are others'.
-        let is_begun = start > 0 || self.slots[conn.index()].queue().is_none() && self.has_sealed(conn);
+        let connection = &self.slots[conn.index()];
+        let is_fronted = connection.has(flag::FRONTED);
+        let is_begun = start > 0 || is_fronted && connection.queue().is_none() && self.has_sealed(conn);
         let least = if is_begun { 0 } else { self.limits.queue_bytes_max / 4 };
-        let fits = !open(self) || self.relieve(outgoing.cost(start), least);
+        let sealing = if is_fronted { self.sealing_cost(conn, outgoing.bytes().len() - start) } else { 0 };
+        let fits = !open(self) || self.relieve(outgoing.cost(start) + sealing, least);
         if !open(self) {
             // The write failed, or this queue was the largest.
             return self.hand_back(conn, outgoing, start);
@@ -113,7 +116,7 @@ impl<T: Transport> Connections<T> {
                 return Err(SendError::Full);
             }
             // Nobody else would learn that it is missing.
-            self.relieve(outgoing.cost(0), 0);
+            self.relieve(outgoing.cost(0) + sealing, 0);
             if !open(self) {
                 return Err(SendError::Gone);
             }
@@ -121,12 +124,15 @@ impl<T: Transport> Connections<T> {
         let found = self.slots[conn.index()].queue();
         let was_empty = found.is_none();
         let key = found.unwrap_or_else(|| self.lease_queue(conn));
-        let connection = &self.slots[conn.index()];
         let queue = &mut self.queues[key];
         let before = queue.held_bytes();
         queue.push(outgoing, start, self.tick, &mut self.blocks, &self.meter, self.message_bytes);
         self.buffered_total_bytes += queue.held_bytes() - before;
         self.heaviest_bytes = self.heaviest_bytes.max(queue.weight_bytes());
+        if is_fronted {
+            self.account_front(conn);
+        }
+        let connection = &self.slots[conn.index()];
         if !connection.has(flag::BLOCKED) {
             self.mark_dirty(conn);
         } else if was_empty {

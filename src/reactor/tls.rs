@@ -33,6 +33,8 @@ use crate::time::Tick;
 /// Records that are sealed for one write: a long message costs one system call for 64 KiB, and a reader that is stuck has
 /// no more than that sealed in vain.
 const RECORDS_MAX: usize = 4;
+/// What sealing adds to a record, in all suites.
+const PROTECTION_BYTES_MAX: usize = 32;
 /// Pieces of a queue that are sealed with one write: as many as a queue offers.
 const CHUNKS_MAX: usize = 64;
 /// Ciphertext that is read at once: what it opens to is still in the second-level cache when the service sees it.
@@ -161,6 +163,12 @@ impl Session {
     /// How many bytes of the queue that is.
     pub(super) fn sealed_bytes(&self) -> usize {
         self.outgoing.plain_bytes()
+    }
+
+    /// Bytes that it keeps, and those that it will keep if `queued` bytes are sealed of which the socket takes none.
+    pub(super) fn held_bytes_at_most(&self, queued: usize) -> usize {
+        let unsealed = queued.min(RECORDS_MAX * RECORD_BYTES_MAX).saturating_sub(self.sealed_bytes());
+        self.held_bytes() + unsealed + unsealed.div_ceil(RECORD_BYTES_MAX) * PROTECTION_BYTES_MAX
     }
 
     /// Whether the session took up one from before.

@@ -494,6 +494,41 @@ fn what_is_for_readers_that_are_stuck_is_refused_over_tls_too_and_ends_nobody() 
 }
 
 #[test]
+fn what_is_sealed_for_readers_that_stop_is_within_the_budget_and_ends_nobody() {
+    let keys = Keys::new();
+    let budget = 256 * 1024;
+    let limits = Limits { buffered_total_bytes_max: budget, queue_bytes_max: 64 * 1024, ..small() };
+    for room in [0, 100, 7000] {
+        let mut bench = bench(limits, &keys);
+        let readers: Vec<_> = (0..20).map(|_| established(&mut bench, &keys)).collect();
+        for (conn, _) in &readers {
+            // Whoever gets several in a turn has them gathered in the next one as well: nothing is sealed before its end.
+            for _ in 0..3 {
+                send(&mut bench, *conn, &message(10, 1)).expect("room");
+            }
+        }
+        bench.settle();
+        for (_, client) in &readers {
+            client.peer.take(room);
+        }
+        let mut sent = 0;
+        for round in 0..5 {
+            for (conn, _) in &readers {
+                sent += u32::from(send(&mut bench, *conn, &message(1900, round)).is_ok());
+            }
+        }
+        for _ in 0..3 {
+            bench.turn();
+            let held = bench.io().buffered_total_bytes();
+            assert!(held <= budget, "{held} bytes");
+        }
+        assert!(sent < 100, "as plain text all of it would have found room");
+        let ended: Vec<_> = readers.iter().filter_map(|(conn, _)| bench.service.end_of(*conn)).collect();
+        assert!(ended.is_empty(), "{ended:?}");
+    }
+}
+
+#[test]
 fn both_ends_have_the_same_channel_binding_and_no_other_connection_has_it() {
     let keys = Keys::new();
     let mut bench = bench(small(), &keys);

@@ -7,6 +7,9 @@ use super::{Facts, Judge};
 /// Blocks of a queue that are not full, at its front and at its end.
 const BLOCKS_BYTES: usize = 2 * 4096;
 
+/// What sealing a frame adds to it, whose bytes are then held twice.
+const SEALING_BYTES_MAX: usize = 256;
+
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     /// Somebody has been ended in this turn, or it is used up.
@@ -25,7 +28,8 @@ impl Judge {
         if !self.is_tight() || self.memory.has_run_out {
             return;
         }
-        let is_full = facts.held() + input_bytes > self.limits.buffered_total_bytes_max;
+        let wanted = 2 * input_bytes + SEALING_BYTES_MAX;
+        let is_full = facts.held() + wanted > self.limits.buffered_total_bytes_max;
         self.memory.has_run_out = is_full || self.registered.iter().any(|id| !facts.is_open(*id));
     }
 
