@@ -90,9 +90,11 @@ impl<T: Transport> Connections<T> {
         // Nobody is ended for what others want to tell it unless it has let much of it wait. But what was begun cannot be
         // refused any more: somebody has to go then.
         // Sealed bytes without a queue are this message's: it was just offered to the socket. Those of a queue are others'.
-        let is_begun = start > 0 || self.slots[conn.index()].queue().is_none() && self.has_sealed(conn);
+        let connection = &self.slots[conn.index()];
+        let is_fronted = connection.has(flag::FRONTED);
+        let is_begun = start > 0 || is_fronted && connection.queue().is_none() && self.has_sealed(conn);
         let least = if is_begun { 0 } else { self.limits.queue_bytes_max / 4 };
-        let sealing = self.sealing_cost(conn, outgoing.bytes().len() - start);
+        let sealing = if is_fronted { self.sealing_cost(conn, outgoing.bytes().len() - start) } else { 0 };
         let fits = !open(self) || self.relieve(outgoing.cost(start) + sealing, least);
         if !open(self) {
             // The write failed, or this queue was the largest.
@@ -127,7 +129,7 @@ impl<T: Transport> Connections<T> {
         queue.push(outgoing, start, self.tick, &mut self.blocks, &self.meter, self.message_bytes);
         self.buffered_total_bytes += queue.held_bytes() - before;
         self.heaviest_bytes = self.heaviest_bytes.max(queue.weight_bytes());
-        if self.slots[conn.index()].has(flag::FRONTED) {
+        if is_fronted {
             self.account_front(conn);
         }
         let connection = &self.slots[conn.index()];
