@@ -402,6 +402,30 @@ fn whoever_hangs_up_in_its_handshake_waits_its_turn_with_the_others() {
 }
 
 #[test]
+fn whoever_has_gone_in_its_handshake_takes_nobody_s_turn() {
+    let keys = Keys::new();
+    let mut bench = bench(Limits { handshakes_turn_max: 1, ..small() }, &keys);
+    for _ in 0..20 {
+        let (_, peer) = bench.admit(LISTENER, PeerAddr::UNIX);
+        let mut quitter = Client::new(keys.connect(), peer);
+        quitter.send();
+        // It would be read on to its end, which it does not live to: what it is answered cannot be written.
+        quitter.peer.end();
+        quitter.peer.wire().breaks_after = 0;
+    }
+    let (conn, peer) = bench.admit(LISTENER, PeerAddr::UNIX);
+    let mut client = Client::new(keys.connect(), peer);
+    let mut turns = 0;
+    while bench.service.of(conn).is_empty() {
+        client.send();
+        bench.turn();
+        client.take();
+        turns += 1;
+    }
+    assert!(turns <= 20 + 3, "{turns} turns for twenty handshakes that were begun, and one");
+}
+
+#[test]
 fn what_comes_with_the_end_of_a_handshake_is_shown_though_it_is_more_than_a_turn_s_work() {
     let keys = Keys::new();
     let mut bench = bench(Limits { turn_work_max: 2, ..small() }, &keys);
