@@ -296,6 +296,11 @@ impl<T: Transport> Connections<T> {
             || self.session(conn).is_some_and(Session::is_waiting)
     }
 
+    /// Whether this connection is still here, and has not been condemned.
+    pub(super) fn is_there(&self, conn: ConnId) -> bool {
+        self.get(conn).is_some_and(|c| c.phase != Phase::Condemned)
+    }
+
     /// Whether something can be sent to this connection.
     #[must_use]
     pub fn is_open(&self, conn: ConnId) -> bool {

@@ -36,15 +36,17 @@ impl<T: Transport> Engine<T> {
             self.connections.limits.handshakes_turn_max * if planted::has(Bug::HandshakesAllAtOnce) { 8 } else { 1 };
         // One costs as much as several of those who only come and go, so a turn without other work makes no more.
         let mut steps = self.storm_share.clamp(1, most);
-        for _ in 0..steps * READS_PER_STEP {
-            let Some(conn) = self.connections.entering.pop_front() else { break };
-            let was_quiet = self.is_quiet(conn);
+        let mut reads = steps * READS_PER_STEP;
+        while steps > 0
+            && reads > 0
+            && let Some(conn) = self.connections.entering.pop_front()
+        {
+            let (is_there, was_quiet) = (self.connections.is_there(conn), self.is_quiet(conn));
             self.read_ready(service, conn, now);
-            if !(was_quiet && self.is_quiet(conn)) {
-                steps -= 1;
-                if steps == 0 {
-                    break;
-                }
+            // Whoever has gone meanwhile takes nobody's turn.
+            if is_there {
+                reads -= 1;
+                steps -= usize::from(!(was_quiet && self.is_quiet(conn)));
             }
         }
     }

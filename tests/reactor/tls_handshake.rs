@@ -246,3 +246,27 @@ fn whoever_must_show_a_certificate_and_has_none_is_told_so_and_nobody_else_notic
         assert_eq!(bench.service.of(conn), []);
     }
 }
+
+#[test]
+fn whoever_has_gone_in_its_handshake_takes_nobody_s_turn() {
+    let keys = Keys::new();
+    let mut bench = bench(Limits { handshakes_turn_max: 1, ..small() }, &keys);
+    for _ in 0..20 {
+        let (_, peer) = bench.admit(LISTENER, PeerAddr::UNIX);
+        let mut quitter = Client::new(keys.connect(), peer);
+        quitter.send();
+        // It would be read on to its end, which it does not live to: what it is answered cannot be written.
+        quitter.peer.end();
+        quitter.peer.wire().breaks_after = 0;
+    }
+    let (conn, peer) = bench.admit(LISTENER, PeerAddr::UNIX);
+    let mut client = Client::new(keys.connect(), peer);
+    let mut turns = 0;
+    while bench.service.of(conn).is_empty() {
+        client.send();
+        bench.turn();
+        client.take();
+        turns += 1;
+    }
+    assert!(turns <= 20 + 3, "{turns} turns for twenty handshakes that were begun, and one");
+}
