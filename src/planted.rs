@@ -103,11 +103,29 @@ pub enum Bug {
     AnswerTimed,
     /// Relay: a client that is paused because it does not read its answers stays paused.
     PauseKept,
+    /// Relay: who has not proved who it is is told so at once.
+    FailureToldAtOnce,
+    /// Relay: failures to prove a password do not count for their address.
+    FailuresUncounted,
+    /// Relay: what was proved against a list of users counts although there is another by now.
+    OldProofBelieved,
+    /// Relay: whoever wants a name takes it over from another user as well.
+    AnybodysName,
+    /// Relay: a connection that shows no life keeps the name that its user wants for another one.
+    GhostKept,
+    /// Relay: nobody looks whether a user may send to all.
+    AllUnchecked,
+    /// Relay: nobody looks whether a user may address those in the list of a SEND_MANY.
+    ListUnchecked,
+    /// Relay: the last of those who are held against a new list of users is passed over.
+    ReviewCutShort,
+    /// Relay: who may not send to its rooms any more by a new list of users still may.
+    RightKept,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 55] = [
         Self::StaleGeneration,
         Self::ReadyEntryLost,
         Self::FlushForgotten,
@@ -154,6 +172,15 @@ impl Bug {
         Self::LimitIgnored,
         Self::AnswerTimed,
         Self::PauseKept,
+        Self::FailureToldAtOnce,
+        Self::FailuresUncounted,
+        Self::OldProofBelieved,
+        Self::AnybodysName,
+        Self::GhostKept,
+        Self::AllUnchecked,
+        Self::ListUnchecked,
+        Self::ReviewCutShort,
+        Self::RightKept,
     ];
 }
 

@@ -16,6 +16,7 @@ use super::peers::Peer;
 use super::rooms::EVERYBODY;
 use super::{Refused, Relay};
 use crate::auth::{Access, Attempts, User, UserKey, Users};
+use crate::planted::{self, Bug};
 use crate::throttle::Throttle;
 use crate::time::Time;
 use crate::wire::{Code, Id};
@@ -180,7 +181,8 @@ impl Relay {
     /// for it in each turn, and does not wait for anything else while there are.
     pub fn review(&mut self, now: Time, out: &mut impl Outbox) -> bool {
         let Some(start) = self.rights.review else { return false };
-        let ids: Vec<Id> = self.peers.in_slots(start, REVIEWS_TURN_MAX).map(|peer| peer.id).collect();
+        let mut ids: Vec<Id> = self.peers.in_slots(start, REVIEWS_TURN_MAX).map(|peer| peer.id).collect();
+        ids.truncate(ids.len() - usize::from(!ids.is_empty() && planted::has(Bug::ReviewCutShort)));
         for id in ids {
             self.review_one(id, now, out);
         }
@@ -209,7 +211,8 @@ impl Relay {
         let access = self.rights.access(badge);
         for membership in peer.extra.iter_mut().flat_map(|extra| &mut extra.memberships) {
             let name = self.rooms.get(membership.room).map_or("", |room| &room.name);
-            membership.may_send = access.is_none_or(|access| access.may_send(name));
+            let is_kept = planted::has(Bug::RightKept) && membership.may_send;
+            membership.may_send = is_kept || access.is_none_or(|access| access.may_send(name));
         }
     }
 

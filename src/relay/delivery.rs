@@ -66,7 +66,7 @@ impl Relay {
                 Ok(()) => return self.route_to_one(from, header, &run, out),
                 Err(code) => (Some(header.destination), Failure::of_address(code)),
             },
-            IdKind::All if to_many && badge.may_send_to_all() => {
+            IdKind::All if to_many && (badge.may_send_to_all() || planted::has(Bug::AllUnchecked)) => {
                 return self.fan_out(from, header, &run, EVERYBODY, out);
             }
             IdKind::All if to_many => (None, Failure::Denied(Denial::All)),
@@ -240,7 +240,8 @@ impl Relay {
         let except = header.flags.has(Flags::NO_ECHO).then_some(from);
         let (mut queued, mut refused, mut denied) = (0, 0, 0);
         for to in recipients.iter().filter(|to| Some(**to) != except) {
-            let allowed = if badge.addresses_only_some() { self.check_address(badge, *to) } else { Ok(()) };
+            let is_checked = badge.addresses_only_some() && !planted::has(Bug::ListUnchecked);
+            let allowed = if is_checked { self.check_address(badge, *to) } else { Ok(()) };
             let result = match self.peers.registered(*to) {
                 _ if allowed.is_err() => allowed,
                 None => Err(Code::NoSuchClient),

@@ -12,6 +12,7 @@
 //! `takeover`'s.
 
 use std::fmt;
+use std::time::Duration;
 
 use log::warn;
 
@@ -22,6 +23,7 @@ use super::takeover::Claim;
 use super::{Refused, Relay};
 use crate::auth::scram::{ScramError, ServerExchange};
 use crate::auth::{Binding, Mechanism};
+use crate::planted::{self, Bug};
 use crate::time::Time;
 use crate::wire::control::{Auth, Body, Hello};
 use crate::wire::{Code, Header, Id, Run, Type};
@@ -228,8 +230,9 @@ impl Relay {
             Err(why) => {
                 self.counters.auth_failed[mechanism as usize] += 1;
                 self.log_failure(id, mechanism, tried, why, now, out);
-                let origin = origin.filter(|_| mechanism.is_password());
-                (Stage::Failed, self.rights.attempts.failed(origin, guessed, now))
+                let counts = mechanism.is_password() && !planted::has(Bug::FailuresUncounted);
+                let late = self.rights.attempts.failed(origin.filter(|_| counts), guessed, now);
+                (Stage::Failed, if planted::has(Bug::FailureToldAtOnce) { Duration::ZERO } else { late })
             }
         };
         self.hold(id, Login { kept, stage }, now + delay, out);

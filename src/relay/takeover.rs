@@ -13,6 +13,7 @@ use super::outbox::Outbox;
 use super::peers::{Peer, State};
 use super::settings::Takeover;
 use super::{Refused, Relay};
+use crate::planted::{self, Bug};
 use crate::time::Time;
 use crate::wire::control::{Body, Hello, Ping};
 use crate::wire::{Code, Header, Id, Type};
@@ -46,7 +47,8 @@ impl Relay {
         out: &mut impl Outbox,
     ) -> Result<Claim, Refused> {
         // What was proved against a list that does not hold any more may not be true by the new one.
-        let badge = self.rights.badge(&proof.user).filter(|_| kept.list == self.rights.changes);
+        let is_current = kept.list == self.rights.changes || planted::has(Bug::OldProofBelieved);
+        let badge = self.rights.badge(&proof.user).filter(|_| is_current);
         let badge = badge.ok_or(Refused::plain(Code::AccessChanged))?;
         let hello = Hello::parse(&kept.hello).map_err(|_| Refused::plain(Code::BadHello))?;
         let name = hello.profile.name.unwrap_or_default();
@@ -60,12 +62,13 @@ impl Relay {
             self.review_one(holder, now, out);
         }
         let Some(holder) = self.peers.named(name) else { return Ok(Claim::Granted(badge)) };
-        if !holder.badge.is_of_same_user(badge) {
+        if !holder.badge.is_of_same_user(badge) && !planted::has(Bug::AnybodysName) {
             return Err(Refused::plain(Code::HelloNameTaken));
         }
         // Whoever is in the midst of a frame, or is not read from, cannot answer, and is not silent either.
         let is_silent =
             probe.as_ref().is_some_and(|probe| probe.is_unanswered_by(holder)) && !out.is_receiving(holder.id);
+        let gives_way = is_silent && !planted::has(Bug::GhostKept);
         let id = holder.id;
         match (self.settings.takeover, probe) {
             (Takeover::Replace, _) => {
@@ -76,7 +79,7 @@ impl Relay {
                 self.probe(id, newcomer, now, out);
                 return Ok(Claim::Probing);
             }
-            (Takeover::Reject, Some(_)) if is_silent => self.fail(id, Code::IdleTimeout, "", now, out),
+            (Takeover::Reject, Some(_)) if gives_way => self.fail(id, Code::IdleTimeout, "", now, out),
             (Takeover::Reject, Some(_)) => return Err(Refused::plain(Code::HelloNameTaken)),
         }
         Ok(Claim::Granted(badge))

@@ -63,13 +63,14 @@ impl RelayService {
     }
 
     /// Has another list of users hold from now on; those who are connected are held against it in the turns that follow.
-    pub(super) fn set_users<T: Transport>(&mut self, io: &mut Connections<T>, users: Users, now: Time) {
+    pub fn set_users<T: Transport>(&mut self, io: &mut Connections<T>, users: Users, now: Time) {
         let mut link = Link { io, log_frames: self.log_frames };
         self.relay.set_users(Some(Box::new(users)), now, &mut link);
     }
 
     /// Whether the next turn must not wait: there are clients to be held against a new list of users.
-    pub(super) const fn is_reviewing(&self) -> bool {
+    #[must_use]
+    pub const fn is_reviewing(&self) -> bool {
         self.relay.is_reviewing()
     }
 

@@ -3,11 +3,12 @@
 
 use switchboard::reactor::ConnId;
 use switchboard::time::Time;
-use switchboard::wire::control::{Body, Joined, Watch, Welcome};
+use switchboard::wire::control::{Auth, Body, Joined, Watch, Welcome};
 use switchboard::wire::{Code, Flags, Frames, HEADER_BYTES, Header, Id, Type};
 
 use super::frames::{frame, frame_of};
 use super::network::Peer;
+use super::people::{Login, Proving};
 use super::plan::Reader;
 
 /// The kind of a frame whose recipient confirms it with an ACK.
@@ -36,6 +37,9 @@ pub(crate) struct Link {
     pub(crate) is_done: bool,
     /// It has begun a frame, and nothing that it sends is one any more.
     pub(crate) is_spoilt: bool,
+    /// It has to prove who it is, and what it sends until it has.
+    pub(crate) proving: Option<Proving>,
+    pub(crate) held: Vec<u8>,
 }
 
 /// What a client learns that others use: which id a room has.
@@ -53,6 +57,8 @@ impl Link {
             watches: Vec::new(),
             is_done: false,
             is_spoilt: false,
+            proving: None,
+            held: Vec::new(),
         }
     }
 
@@ -104,8 +110,29 @@ impl Link {
         match header.frame_type() {
             Some(Type::Welcome) => {
                 self.id = Some(header.destination);
-                self.payload_bytes_max =
-                    Welcome::parse(payload).map_or(0, |welcome| welcome.payload_bytes_max as usize);
+                let welcome = Welcome::parse(payload).expect("a good WELCOME");
+                self.payload_bytes_max = welcome.payload_bytes_max as usize;
+                if let Some(proving) = self.proving.take() {
+                    proving.check(&welcome);
+                    let held = std::mem::take(&mut self.held);
+                    if !held.is_empty() {
+                        self.peer.send(now, &held);
+                    }
+                }
+            }
+            Some(Type::Auth) => {
+                let question = Auth::parse(payload).expect("a good AUTH").data;
+                let Some(proving) = &mut self.proving else { return };
+                *next += 1;
+                if proving.login == Login::Impatient {
+                    let word = Header { source: Id::RELAY, ..Header::new(Type::Send).to(Id::ALL).correlating(*next) };
+                    self.peer.send(now, &frame(word, b"this is no answer"));
+                    return;
+                }
+                let binding = self.peer.with_tls(now, |secure| secure.binding()).flatten();
+                if let Some(answer) = proving.answer(question, binding) {
+                    self.peer.send(now, &frame_of(*next, Flags::NONE, &Auth { data: &answer }));
+                }
             }
             Some(Type::Ping) => {
                 let pong = Header { type_number: Type::Pong.number(), source: Id::RELAY, ..answer };
@@ -136,9 +163,14 @@ impl Link {
         }
     }
 
-    /// Sends bytes, if it may still send.
+    /// Sends bytes, if it may still send: at once, or when it has proved who it is.
     pub(crate) fn send(&mut self, now: Time, bytes: &[u8]) {
-        if !self.is_done && !self.is_spoilt {
+        if self.is_done || self.is_spoilt {
+            return;
+        }
+        if self.proving.as_ref().is_some_and(Proving::is_asked_first) {
+            self.held.extend_from_slice(bytes);
+        } else {
             self.peer.send(now, bytes);
         }
     }

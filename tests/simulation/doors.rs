@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use switchboard::reactor::{Gate, Limits, RateLimit};
 
 use super::network::Line;
+use super::people::Login;
 use super::plan::{Action, Greeting, Reader, Step, Target};
 use super::secure::Version;
 
@@ -38,6 +39,8 @@ pub(crate) struct Door {
     pub(crate) tls: Option<Version>,
     pub(crate) proxy: Option<Speech>,
     pub(crate) manner: Manner,
+    /// How it says who it is, once it is asked.
+    pub(crate) login: Login,
 }
 
 /// What stands in front of a connection from a proxy.
@@ -91,7 +94,7 @@ pub(crate) enum Trick {
 }
 
 impl Door {
-    pub(crate) const PLAIN: Self = Self { tls: None, proxy: None, manner: Manner::Orderly };
+    pub(crate) const PLAIN: Self = Self { tls: None, proxy: None, manner: Manner::Orderly, login: Login::Password };
 
     pub(crate) const fn listener(self) -> usize {
         if self.tls.is_some() { TLS } else { 0 }
@@ -258,7 +261,7 @@ impl Doors {
             4 => Manner::Gone,
             _ => Manner::Orderly,
         };
-        Door { tls, proxy, manner }
+        Door { tls, proxy, manner, login: Login::Password }
     }
 
     /// Who is let in.

@@ -1,12 +1,13 @@
 //! What a step does.
 
-use switchboard::wire::control::{Hello, Join, Leave, Ping, Profile, Unwatch, Update, Watch, Who};
+use switchboard::wire::control::{Evict, Hello, Join, Leave, Ping, Profile, Unwatch, Update, Watch, Who};
 use switchboard::wire::{Flags, HEADER_BYTES, Header, Id, Type};
 
 use super::client::Link;
 use super::doors::{Door, Manner, Trick};
 use super::frames::{frame, frame_of, send_many};
 use super::judge::Facts;
+use super::people::Proving;
 use super::plan::{Action, Ask, Greeting, Reader, Spoil, Step, Target};
 use super::world::World;
 
@@ -17,7 +18,7 @@ impl World {
             Action::Connect { hello, payload_bytes_max, keepalive_ms, line, door, reader } => {
                 if !self.is_connected(client) {
                     self.dial(client, *line, *door, *reader, step);
-                    self.greet(client, *hello, *payload_bytes_max, *keepalive_ms);
+                    self.greet(client, *hello, *payload_bytes_max, *keepalive_ms, *door);
                     self.leave_early(client, *door);
                 }
             }
@@ -25,7 +26,7 @@ impl World {
                 for client in (client..self.clients.len()).take(*count) {
                     if !self.is_connected(client) {
                         self.dial(client, *line, *door, Reader::Prompt, step);
-                        self.greet(client, Greeting::Good, Some(u32::MAX), Some(20_000));
+                        self.greet(client, Greeting::Good, Some(u32::MAX), Some(20_000), *door);
                         self.leave_early(client, *door);
                     }
                 }
@@ -85,6 +86,8 @@ impl World {
                 }
             }
             Action::Pass(duration) => self.pass(*duration),
+            Action::Reload(list) if self.people.ask() && !self.is_stopping => self.reload(*list),
+            Action::Reload(_) => {}
             Action::ShutDown if !self.is_stopping => {
                 self.is_stopping = true;
                 self.tap.judge.watch_outputs();
@@ -93,6 +96,16 @@ impl World {
             }
             Action::ShutDown => {}
         }
+    }
+
+    /// Another list of users holds from now on.
+    fn reload(&mut self, list: usize) {
+        self.list = list;
+        self.tap.judge.watch_outputs();
+        self.tap.service.set_users(&mut self.engine.connections, *self.people.users(list), self.now);
+        // What was left to do for the list before it is done at once.
+        self.tap.judge.review(&Facts(&self.engine.connections));
+        self.tap.judge.reloaded(list);
     }
 
     /// Some hang up in the midst of the handshake.
@@ -134,6 +147,9 @@ impl World {
                 }
             }
             link.is_spoilt = !matches!(trick, Trick::Refresh(_));
+            if link.is_spoilt {
+                link.held.clear();
+            }
         });
     }
 
@@ -153,7 +169,14 @@ impl World {
         self.with(client, |link| link.send(now, bytes));
     }
 
-    fn greet(&mut self, client: usize, greeting: Greeting, payload_bytes_max: Option<u32>, keepalive_ms: Option<u32>) {
+    fn greet(
+        &mut self,
+        client: usize,
+        greeting: Greeting,
+        payload_bytes_max: Option<u32>,
+        keepalive_ms: Option<u32>,
+        door: Door,
+    ) {
         let correlation = self.next();
         let owner = if let Greeting::As(other) = greeting { other } else { client };
         let name = match greeting {
@@ -161,7 +184,12 @@ impl World {
             Greeting::LongName => "n".repeat(65),
             _ => client_name(owner),
         };
-        let hello = Hello { payload_bytes_max, keepalive_ms, ..Hello::new(Profile::named(&name)) };
+        let proving = self.proving(client, door, correlation);
+        let first = proving.as_ref().map(|proving| proving.first(self.token_of(client))).unwrap_or_default();
+        let mechanism = proving.as_ref().and_then(|proving| proving.login.mechanism(door.tls));
+        let auth_data = mechanism.map(|_| &*first);
+        let hello =
+            Hello { payload_bytes_max, keepalive_ms, mechanism, auth_data, ..Hello::new(Profile::named(&name)) };
         let bytes = match greeting {
             Greeting::Good | Greeting::As(_) | Greeting::BadName | Greeting::LongName => {
                 frame_of(correlation, Flags::NONE, &hello)
@@ -179,6 +207,18 @@ impl World {
             Greeting::None => Vec::new(),
         };
         self.say(client, &bytes);
+        self.with(client, |link| link.proving = proving);
+    }
+
+    /// A client's end of its login, at a relay that asks who somebody is.
+    fn proving(&self, client: usize, door: Door, number: u32) -> Option<Proving> {
+        self.people.ask().then(|| Proving::new(door.login, self.people.user_of(client), door.tls, number))
+    }
+
+    /// The number of the token that a client's user has.
+    fn token_of(&self, client: usize) -> u8 {
+        let user = self.people.user_of(client);
+        self.people.lists[self.list][user].map_or(0, |rights| rights.token)
     }
 
     /// A frame of a client that is within its limit.
@@ -267,6 +307,10 @@ impl World {
             Ask::Unknown => {
                 let header = Header { type_number: 0x7f, ..Header::new(Type::Send).flagged(flags) };
                 frame(header.correlating(correlation), &[1, 2, 3])
+            }
+            Ask::Evict(target) => {
+                let Some(client) = self.id_of(target) else { return };
+                frame_of(correlation, flags, &Evict { client, text: "enough" })
             }
             Ask::BadBody => frame(Header::new(Type::Join).flagged(flags).correlating(correlation), &[0x10, 0, 0]),
         };

@@ -10,6 +10,7 @@ use switchboard::relay::Settings;
 
 use super::doors::{Door, Doors, Trick};
 use super::network::Line;
+use super::people::People;
 
 /// A run, whole.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) restless_poll: bool,
     /// How clients come in.
     pub(crate) doors: Doors,
+    /// Who they are.
+    pub(crate) people: People,
 }
 
 /// One thing that one client, the network or time does, and how many turns the loop makes after it.
@@ -93,6 +96,8 @@ pub(crate) enum Action {
     },
     /// Time passes.
     Pass(Duration),
+    /// Another list of users holds from now on.
+    Reload(usize),
     ShutDown,
 }
 
@@ -149,6 +154,7 @@ pub(crate) enum Ask {
     Error,
     BadBody,
     BadPing,
+    Evict(Target),
 }
 
 /// How a stream of frames comes to its end.
@@ -202,7 +208,7 @@ impl Plan {
             9..=60 => random.usize(6..20),
             _ => random.usize(2..7),
         };
-        let (mut limits, settings) = limits(random, crowd);
+        let (mut limits, mut settings) = limits(random, crowd);
         let mut weights = [0; 16];
         for weight in &mut weights {
             *weight = if random.u8(..3) == 0 { 0 } else { random.u32(1..10) };
@@ -248,7 +254,8 @@ impl Plan {
             steps.push(Step { number, client, action, turns });
         }
         let doors = Doors::from_seed(seed, crowd, &mut limits, &mut steps);
-        Self { seed, limits, settings, clients: crowd, steps, restless_poll, doors }
+        let people = People::from_seed(seed, crowd, &mut settings, &mut steps);
+        Self { seed, limits, settings, clients: crowd, steps, restless_poll, doors, people }
     }
 }
 
@@ -270,7 +277,9 @@ impl Plan {
         let keepalive =
             wished.max().unwrap_or_default().clamp(self.settings.keepalive_min, self.settings.keepalive_max);
         let deadlines = self.limits.input_deadline + self.limits.write_deadline + self.settings.hello_deadline;
-        keepalive * 3 + deadlines + self.limits.linger + self.limits.handshake_deadline
+        let auth = &self.settings.auth;
+        let login = auth.exchange_deadline + auth.delay_max + self.settings.takeover_probe;
+        keepalive * 3 + deadlines + self.limits.linger + self.limits.handshake_deadline + login
     }
 }
 

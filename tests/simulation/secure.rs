@@ -15,7 +15,7 @@ use std::sync::Arc;
 use rcgen::{CertificateParams, KeyPair, SerialNumber};
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, Error, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, ClientConnection, Error, ProtocolVersion, RootCertStore, ServerConfig};
 use switchboard::reactor::BindingLog;
 
 /// So many new keys one after the other, and nothing between them, rustls takes for an attack.
@@ -124,6 +124,12 @@ impl Secure {
     /// Whether both ends may send.
     pub(crate) fn is_established(&self) -> bool {
         !self.tls.is_handshaking() && !self.is_silent
+    }
+
+    /// What a password's proof is bound to (RFC 9266), in TLS 1.3.
+    pub(crate) fn binding(&self) -> Option<[u8; 32]> {
+        self.tls.protocol_version().filter(|version| *version == ProtocolVersion::TLSv1_3)?;
+        self.tls.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", None).ok()
     }
 
     /// Whether the client has said that nothing follows, and what the relay can open says so.

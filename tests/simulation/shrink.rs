@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::doors::Door;
 use super::network::Line;
+use super::people::People;
 use super::plan::{Action, Plan, Reader, Step};
 use super::run::{Failure, run};
 
@@ -61,6 +62,7 @@ impl Shrinker {
     fn simplify(&mut self) {
         let calm = Plan { restless_poll: false, ..self.plan.clone() };
         self.keeps(calm);
+        self.keeps(Plan { people: People::default(), ..self.plan.clone() });
         let used = self.plan.steps.iter().map(|step| step.client + 1).max().unwrap_or(1);
         self.keeps(Plan { clients: used, ..self.plan.clone() });
         for place in 0..self.plan.steps.len() {

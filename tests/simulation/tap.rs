@@ -57,6 +57,7 @@ impl Service<Pipe> for Tap {
         self.judge.watch_outputs();
         self.judge.is_shown(id_of(conn), &Facts(io));
         self.judge.may_send_more(id_of(conn), now);
+        let pings = self.service.relay().counters().pings;
         let mut shown = std::mem::take(&mut self.shown);
         shown.clear();
         shown.extend_from_slice(data);
@@ -73,6 +74,7 @@ impl Service<Pipe> for Tap {
         }
         let has_rest = progress.consumed < shown.len();
         self.judge.shown(id_of(conn), &shown[..progress.consumed], has_rest, &Facts(io), now);
+        self.judge.probed(self.service.relay().counters().pings - pings);
         self.shown = shown;
         if self.judge.belongs(id_of(conn)) {
             self.judge.settled(conn);
@@ -112,10 +114,12 @@ impl Service<Pipe> for Tap {
         self.judge.watch_outputs();
         let (clients, pings) = (self.service.clients(), self.service.relay().counters().pings);
         let queued = io.queued_bytes(conn);
+        let holder = self.judge.probed_by(id_of(conn));
+        let may_answer = holder.is_some_and(|holder| Facts(io).is_receiving(holder));
         self.service.on_deadline(io, conn, now);
         let has_ended = self.service.clients() < clients;
-        let is_asked = self.service.relay().counters().pings > pings;
-        self.judge.deadline(id_of(conn), has_ended, is_asked, queued, &Facts(io), now);
+        let pings = self.service.relay().counters().pings - pings;
+        self.judge.deadline(id_of(conn), has_ended, pings, queued, may_answer, &Facts(io), now);
         self.compare();
     }
 
@@ -146,8 +150,10 @@ impl Service<Pipe> for Tap {
 
     fn on_turn_end(&mut self, io: &mut Connections<Pipe>, now: Time) {
         self.judge.watch_outputs();
-        self.judge.turn_ends();
         self.service.on_turn_end(io, now);
+        self.judge.review(&Facts(io));
+        self.judge.turn_ends();
+        self.compare();
     }
 
     fn refusal(&mut self, why: Refusal) -> &[u8] {

@@ -20,6 +20,7 @@ use super::endings::Endings;
 use super::frames::{frame, frame_of};
 use super::judge::{Arrival, EPOCH, Facts, Judge, Tally, id_of};
 use super::network::{Line, Log, Peer, Pipe};
+use super::people::People;
 use super::plan::{Plan, Reader, Step};
 use super::secure::{Configs, Secure};
 use super::tap::Tap;
@@ -36,6 +37,9 @@ pub(crate) struct World {
     backlogs: [VecDeque<(Peer, Pipe, Arrival)>; 2],
     retry_at: [Option<Time>; 2],
     doors: Doors,
+    pub(super) people: People,
+    /// The list of users that holds.
+    pub(super) list: usize,
     configs: Option<Configs>,
     /// Connections whose clients have forgotten them, until the relay has too.
     orphans: Vec<Link>,
@@ -60,8 +64,11 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(plan: &Plan) -> Self {
         let log = Rc::new(RefCell::new(Log::default()));
-        let relay = Relay::new(plan.settings.clone(), plan.seed, EPOCH);
-        let judge = Judge::new(plan.limits, plan.settings.clone(), Rc::clone(&log));
+        let mut relay = Relay::new(plan.settings.clone(), plan.seed, EPOCH);
+        if plan.people.ask() {
+            relay = relay.with_users(plan.people.users(0));
+        }
+        let judge = Judge::new(plan.limits, plan.settings.clone(), plan.people.clone(), Rc::clone(&log));
         let mut engine = Engine::new::<Tap>(plan.limits);
         engine.connections.set_gate(plan.doors.gate(plan.clients));
         let configs = plan.is_over_tls().then(Configs::new);
@@ -74,6 +81,8 @@ impl World {
             backlogs: Default::default(),
             retry_at: [None; 2],
             doors: plan.doors.clone(),
+            people: plan.people.clone(),
+            list: 0,
             configs,
             orphans: Vec::new(),
             graveyard: Vec::new(),
@@ -134,7 +143,10 @@ impl World {
             if let Some(id) = self.clients[client].link.as_ref().and_then(|link| link.id)
                 && self.tap.judge.is_here(id)
             {
-                assert!(self.tap.judge.knows_everybody(id), "{id} has asked who is here, and does not know it");
+                assert!(
+                    self.tap.judge.knows_everybody(id) || !self.tap.judge.may_watch(id),
+                    "{id} has asked who is here, and does not know it"
+                );
             }
         }
         self.see_off();
@@ -186,7 +198,8 @@ impl World {
             let is_moving = |link: &mut Link| {
                 link.peer.is_announcing() || link.peer.next_arrival().is_some() || link.next_read(now).is_some()
             };
-            let is_busy = self.engine.has_work() || !self.late.is_empty() || self.may_accept();
+            let is_reviewing = self.tap.service.is_reviewing();
+            let is_busy = is_reviewing || self.engine.has_work() || !self.late.is_empty() || self.may_accept();
             let is_waiting = self.backlogs.iter().any(|backlog| !backlog.is_empty());
             if !is_busy && !is_waiting && !self.links().any(is_moving) {
                 return self.check_rest();
@@ -309,6 +322,7 @@ impl World {
     /// One turn of the loop, after as much time as it would have slept.
     pub(super) fn turn(&mut self) {
         let is_busy = self.engine.has_work()
+            || self.tap.service.is_reviewing()
             || !self.late.is_empty()
             || self.may_accept()
             || self.links().any(|link| link.peer.is_announcing());

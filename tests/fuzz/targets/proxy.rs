@@ -43,13 +43,13 @@ fn read_v1(bytes: &[u8]) -> Reading {
     let Some(end) = end.filter(|end| end + 2 <= 107) else {
         return if bytes.len() < 107 { Reading::Unfinished } else { Reading::Bad };
     };
+    // What stands behind that word is to be ignored, text or not.
+    match bytes[6..end].strip_prefix(b"UNKNOWN") {
+        Some([]) => return Reading::Good(end + 2, None),
+        Some(_) => return Reading::Odd(end + 2, None),
+        None => {}
+    }
     let Ok(line) = std::str::from_utf8(&bytes[6..end]) else { return Reading::Bad };
-    if line == "UNKNOWN" {
-        return Reading::Good(end + 2, None);
-    }
-    if line.starts_with("UNKNOWN") {
-        return Reading::Odd(end + 2, None);
-    }
     let words: Vec<&str> = line.split(' ').collect();
     let [family, from, to, port, to_port] = words[..] else { return Reading::Bad };
     let (Ok(from_ip), Ok(to_ip)) = (from.parse::<IpAddr>(), to.parse::<IpAddr>()) else { return Reading::Bad };

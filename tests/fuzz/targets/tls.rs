@@ -49,7 +49,11 @@ struct Client {
     is_spoilt: bool,
     /// What the engine writes cannot be read any more: it has given up.
     is_deaf: bool,
+    /// New keys since it was sent something: each is answered by one, and its library takes no more than so many in a row.
+    refreshes: u8,
 }
+
+const REFRESHES_MAX: u8 = 32;
 
 impl Client {
     /// What it has to send, cut by the dice, with bytes changed and others put in between as they say.
@@ -96,7 +100,10 @@ impl Client {
             loop {
                 match self.tls.reader().read(&mut buffer) {
                     Ok(0) => break,
-                    Ok(count) => self.got.extend_from_slice(&buffer[..count]),
+                    Ok(count) => {
+                        self.got.extend_from_slice(&buffer[..count]);
+                        self.refreshes = 0;
+                    }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                     Err(error) => panic!("{error}"),
                 }
@@ -128,7 +135,8 @@ pub(crate) fn run(input: &[u8]) {
     let conn = found.expect("a slot");
     bench.watch(conn, &peer);
     let tls = connect(Arc::clone(&clients[usize::from(dice.u8(..4) == 0)]));
-    let mut client = Client { tls, peer, seen: 0, got: Vec::new(), said: Vec::new(), is_spoilt: false, is_deaf: false };
+    let (got, said) = (Vec::new(), Vec::new());
+    let mut client = Client { tls, peer, seen: 0, got, said, is_spoilt: false, is_deaf: false, refreshes: 0 };
     let mut accepted: Vec<Vec<u8>> = Vec::new();
     for _ in 0..60 {
         if dice.is_empty() {
@@ -171,7 +179,8 @@ fn act(bench: &mut Bench, conn: ConnId, client: &mut Client, accepted: &mut Vec<
         }
         9 => client.peer.take(dice.usize(..20_000)),
         10 => client.peer.take(usize::MAX),
-        11 => {
+        11 if client.refreshes < REFRESHES_MAX => {
+            client.refreshes += 1;
             let _ = client.tls.refresh_traffic_keys();
             client.is_spoilt |= client.tls.is_handshaking();
             client.send(bench, dice);

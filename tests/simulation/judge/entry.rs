@@ -35,6 +35,15 @@ struct Entering {
     written_before: u64,
 }
 
+impl Entering {
+    /// Whether it has been read from and answered in this turn. What is read and not answered is a part of something, and
+    /// costs next to nothing.
+    fn has_gone_on(&self, peer: &Peer) -> bool {
+        let wire = peer.wire();
+        wire.read_calls > self.reads_before && wire.written > self.written_before
+    }
+}
+
 /// Reads of somebody's handshake that a turn has time for, for each step of one that it may make.
 const READS_PER_STEP: usize = 8;
 
@@ -224,6 +233,7 @@ impl Judge {
     /// The service is told of a connection; `reads` calls have read from it.
     pub(crate) fn introduced(&mut self, conn: ConnId, from: SocketAddr, arrival: &Arrival, reads: u64) {
         assert_eq!(from, arrival.known_as, "where {conn:?} comes from");
+        self.identify(id_of(conn), arrival.door, from.ip());
         let is_for_another = arrival.door.proxy.is_none_or(Speech::names_somebody);
         assert!(!arrival.is_denied || !is_for_another, "{conn:?} may not come in");
         if let Some(entering) = self.entry.entering.remove(&conn) {
@@ -310,7 +320,15 @@ impl Judge {
             if count == 0 {
                 continue;
             }
-            let may = |(conn, entering): &&(ConnId, Entering)| self.may_end(*conn, entering, reason, peers, now);
+            let may = |(conn, entering): &&(ConnId, Entering)| {
+                // Of those who have ended together one may have had the place for a moment.
+                let ip = entering.arrival.known_as.ip();
+                let with_it = |(other, of_it): &&(ConnId, Entering)| {
+                    other != conn && of_it.arrival.door.proxy.is_some() && of_it.arrival.known_as.ip() == ip
+                };
+                let others = ended.iter().filter(with_it).count();
+                self.may_end(*conn, entering, reason, others, peers, now)
+            };
             let lawful = ended.iter().filter(may).count() as u64;
             assert!(
                 count <= lawful,
@@ -321,8 +339,7 @@ impl Judge {
         }
         assert_eq!(left, 0, "as many have ended before they were in as are counted: {ended:?}");
         for (conn, entering) in ended {
-            let reads = peers.get(&conn).map_or(0, |peer| peer.wire().read_calls);
-            self.entry.steps += usize::from(reads > entering.reads_before);
+            self.entry.steps += usize::from(peers.get(&conn).is_some_and(|peer| entering.has_gone_on(peer)));
             self.entry.ended += 1;
             self.entry.forget(conn);
         }
@@ -334,6 +351,7 @@ impl Judge {
         conn: ConnId,
         entering: &Entering,
         reason: CloseReason,
+        ended_with_it: usize,
         peers: &BTreeMap<ConnId, Peer>,
         now: Time,
     ) -> bool {
@@ -343,7 +361,7 @@ impl Judge {
         }
         let Some(peer) = peers.get(&conn) else { return true };
         let wire = peer.wire();
-        let Door { tls, proxy, manner } = arrival.door;
+        let Door { tls, proxy, manner, .. } = arrival.door;
         match reason {
             CloseReason::Reset => wire.is_reset,
             CloseReason::Abandoned => wire.ended,
@@ -351,8 +369,8 @@ impl Judge {
                 let ip = arrival.known_as.ip();
                 let most = self.limits.connections_per_address_max;
                 let is_for_another = proxy.is_some_and(Speech::names_somebody);
-                let others =
-                    self.entry.coming(ip, Some(conn)) + self.entry.left.iter().filter(|left| **left == ip).count();
+                let left = self.entry.left.iter().filter(|left| **left == ip).count();
+                let others = self.entry.coming(ip, Some(conn)) + left + ended_with_it;
                 let is_crowded = self.entry.places(ip) + others >= most;
                 proxy.is_some() && (is_for_another && arrival.is_denied || is_crowded)
             }
@@ -394,12 +412,11 @@ impl Judge {
         for (conn, entering) in &mut entry.entering {
             let age = now.micros() - entering.since.micros();
             assert!(age <= deadline_us + 2 * GRAIN_US, "{conn:?} has not got in for {age} us, and is here");
+            entry.steps += usize::from(peers.get(conn).is_some_and(|peer| entering.has_gone_on(peer)));
             let (reads, written) = peers.get(conn).map_or((0, 0), |peer| {
                 let wire = peer.wire();
                 (wire.read_calls, wire.written)
             });
-            // What is read and not answered is a part of something, and costs next to nothing.
-            entry.steps += usize::from(reads > entering.reads_before && written > entering.written_before);
             entry.reads += (reads - entering.reads_before) as usize;
             (entering.reads_before, entering.written_before) = (reads, written);
         }

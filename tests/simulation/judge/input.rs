@@ -7,6 +7,7 @@ use switchboard::wire::control::{self, Body, Hello, Join, Leave, Ping, Profile, 
 use switchboard::wire::{BodyError, Code, Flags, Frames, HEADER_BYTES, Header, Id, IdKind, Tag, Type, is_valid_name};
 
 use crate::frames::{Change, Seen};
+use crate::people::has_room;
 
 use super::{Answer, Due, Facts, Fan, Fate, Judge, Outcome, Room, State, hash};
 
@@ -18,7 +19,7 @@ impl Judge {
         let mut rest = consumed;
         while !rest.is_empty() && !matches!(self.record(from).state, State::Leaving(_)) {
             let limit = self.record(from).payload_bytes_max;
-            let is_greeting = self.record(from).state == State::Greeting;
+            let is_greeting = self.record(from).state == State::Greeting && !self.is_proving(from);
             let length = rest.first_chunk().map_or(0, |length| u32::from_be_bytes(*length));
             if length < 24 || length >> 31 != 0 || length as usize > limit + 24 {
                 let code = match length {
@@ -47,6 +48,9 @@ impl Judge {
 
     fn frame(&mut self, from: Id, frame: &[u8], facts: &Facts<'_>, now: Time) {
         let (header, payload) = (Header::read(frame), &frame[HEADER_BYTES..]);
+        if self.is_proving(from) {
+            return self.prove(from, &header, facts, now);
+        }
         if self.record(from).state == State::Greeting {
             return self.hello(from, &header, payload, facts, now);
         }
@@ -54,6 +58,7 @@ impl Judge {
         self.tally.frames += 1;
         self.ledger.bytes_in += frame.len() as u64;
         self.record(from).life.hear(now);
+        self.end_probes(from);
         let is_routed = match header.type_number {
             0x10 | 0x13 | 0x40..=0x4f | 0x80.. => true,
             0x06 | 0x07 => header.destination != Id::RELAY,
@@ -89,6 +94,7 @@ impl Judge {
                 Err(BodyError::TooLong(Tag::NAME) | BodyError::BadText(Tag::NAME)) => Code::HelloBadName,
                 Err(_) => Code::BadHello,
                 Ok(hello) if !is_valid_name(hello.profile.name.unwrap_or_default()) => Code::HelloBadName,
+                Ok(hello) if self.users.ask() => return self.begin_login(from, header, payload, &hello, facts, now),
                 Ok(hello) if self.named(hello.profile.name.unwrap_or_default()).is_some() => Code::HelloNameTaken,
                 Ok(hello) => return self.welcome(from, header, &hello, now),
             }
@@ -96,7 +102,7 @@ impl Judge {
         self.fail_for(from, header.correlation, code, facts);
     }
 
-    fn welcome(&mut self, from: Id, header: &Header, hello: &Hello<'_>, now: Time) {
+    pub(super) fn welcome(&mut self, from: Id, header: &Header, hello: &Hello<'_>, now: Time) {
         let most = self.settings.payload_bytes_max;
         let keepalive_us =
             hello.keepalive_ms.map_or(self.settings.keepalive.as_micros() as u64, |ms| u64::from(ms) * 1000);
@@ -130,11 +136,13 @@ impl Judge {
                 }
                 return self.one_due(from, header, frame, header.destination, wants_receipt, facts);
             }
-            IdKind::All if is_fan => self.registered.iter().copied().collect(),
-            IdKind::Room if is_fan => match self.rooms.values().find(|room| room.id == Some(header.destination)) {
-                None => return self.answer(from, header.correlation, Answer::Error(Code::NoSuchRoom)),
-                Some(room) if room.members.contains_key(&from) => room.members.keys().copied().collect(),
-                Some(_) => return self.answer(from, header.correlation, Answer::Error(Code::NotMember)),
+            IdKind::All if is_fan => match self.check(from, |rights| rights.all) {
+                Ok(()) => self.registered.iter().copied().collect(),
+                Err(code) => return self.answer(from, header.correlation, Answer::Error(code)),
+            },
+            IdKind::Room if is_fan => match self.room_to_send_to(from, header.destination) {
+                Ok(members) => members,
+                Err(code) => return self.answer(from, header.correlation, Answer::Error(code)),
             },
             _ => return self.answer(from, header.correlation, Answer::Error(Code::BadDestination)),
         };
@@ -168,11 +176,24 @@ impl Judge {
         }
     }
 
+    /// The members of a room that a client is in, and may send to.
+    fn room_to_send_to(&mut self, from: Id, id: Id) -> Result<Vec<Id>, Code> {
+        let room = self.rooms.iter().find(|(_, room)| room.id == Some(id)).ok_or(Code::NoSuchRoom)?;
+        let (name, members) = (room.0.clone(), room.1.members.keys().copied().collect::<Vec<_>>());
+        if !members.contains(&from) {
+            return Err(Code::NotMember);
+        }
+        self.check(from, |rights| has_room(rights.send, &name))?;
+        Ok(members)
+    }
+
     /// A frame for one client, alone or among others.
     fn one_due(&mut self, from: Id, header: &Header, frame: &[u8], to: Id, receipt: bool, facts: &Facts<'_>) {
         let is_registered = self.is_registered(to);
         let is_listed = header.type_number == Type::SendMany.number();
+        let allowed = self.check_address(from, to);
         let must = match self.records.get(&to).filter(|_| is_registered) {
+            _ if allowed.is_err() => allowed.err(),
             None => Some(Code::NoSuchClient),
             Some(record) if frame.len() - HEADER_BYTES > record.payload_bytes_max => Some(Code::TooLargeForRecipient),
             Some(_) => None,
@@ -238,6 +259,7 @@ impl Judge {
             Some(Type::Who) => self.who(from, payload),
             Some(Type::Update) => self.update(from, payload).map(|()| Some(Answer::Done)),
             Some(Type::Join) => self.join(from, payload),
+            Some(Type::Evict) => self.evict(from, frame, facts).map(|()| Some(Answer::Done)),
             Some(Type::Leave) => self.leave(from, payload, facts).map(|()| Some(Answer::Done)),
             _ if header.flags.has(Flags::IGNORABLE) => return,
             _ => Err(Code::UnknownType),
@@ -317,6 +339,7 @@ impl Judge {
             if !is_valid_name(name) {
                 return Err(Code::BadName);
             }
+            self.check_name(from, name)?;
             if self.named(name).is_some_and(|other| other != from) {
                 return Err(Code::NameTaken);
             }
@@ -342,6 +365,7 @@ impl Judge {
         if !is_valid_name(join.name) {
             return Err(Code::BadName);
         }
+        self.check_join(from, join.name)?;
         let memberships = self.rooms.values().filter(|room| room.members.contains_key(&from)).count();
         let is_full = memberships >= self.settings.rooms_per_client_max;
         let (rooms, serial) = (self.rooms.len(), self.tick());

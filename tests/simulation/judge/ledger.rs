@@ -112,6 +112,9 @@ impl Judge {
             ("PINGs", relay.pings, seen.pings),
             ("ERRORs that came in", relay.errors_in, seen.errors_in),
             ("clients", relay.registered, seen.registered),
+            ("proofs that were right", relay.authenticated.iter().sum(), self.users.authenticated),
+            ("proofs that were wrong", relay.auth_failed.iter().sum(), self.users.failed),
+            ("what was denied", relay.denied.iter().sum(), self.users.denied),
             ("connections", reactor.accepted, self.tally.connections),
             ("bytes written", reactor.written_bytes, self.records.values().map(|record| record.taken_bytes).sum()),
         ] {

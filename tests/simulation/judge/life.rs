@@ -6,6 +6,7 @@ use switchboard::reactor::ConnId;
 use switchboard::time::Time;
 use switchboard::wire::{Code, Id};
 
+use super::login::Identity;
 use super::scope::Scope;
 use super::{Facts, GRAIN_US, Judge, Record, State, id_of};
 
@@ -96,13 +97,19 @@ impl Judge {
         &mut self,
         id: Id,
         has_ended: bool,
-        is_asked: bool,
+        pings: u64,
         queued: usize,
+        may_answer: bool,
         facts: &Facts<'_>,
         now: Time,
     ) {
         let hello_us = micros(self.settings.hello_deadline);
-        self.ledger.pings += u64::from(is_asked);
+        if self.is_proving(id) {
+            self.login_deadline(id, may_answer, facts, now);
+            return self.probed(pings);
+        }
+        self.ledger.pings += pings;
+        let is_asked = pings > 0;
         let record = self.record(id);
         let (keepalive_us, life) = (record.keepalive_us, &mut record.life);
         let silent_us = now.micros() - life.heard.micros();
@@ -248,10 +255,16 @@ impl Record {
             assert!(age <= input_us + 2 * GRAIN_US, "{id} has not ended a frame for {age} us, and lives");
         }
         match self.state {
-            State::Greeting => {
-                let age = since(life.opened);
-                assert!(age <= hello_us + GRAIN_US, "{id} has said no HELLO for {age} us, and lives");
-            }
+            State::Greeting => match self.identity.as_ref().and_then(Identity::until) {
+                Some(until) => {
+                    let is_late = now.micros() > until.micros() + 2 * GRAIN_US;
+                    assert!(!is_late, "{id} should have heard of its login at {until:?}");
+                }
+                None => {
+                    let age = since(life.opened);
+                    assert!(age <= hello_us + GRAIN_US, "{id} has said no HELLO for {age} us, and lives");
+                }
+            },
             State::Registered => {
                 let age = since(life.heard.max(life.busy));
                 let is_asked = life.asked.is_some();

@@ -31,6 +31,7 @@ impl Judge {
     pub(super) fn watch(&mut self, from: Id, correlation: u32, payload: &[u8]) -> Result<Option<Answer>, Code> {
         let watch = Watch::parse(payload).map_err(|_| Code::BadBody)?;
         let scope = self.scope(from, watch.room)?;
+        self.check(from, |rights| rights.watch || scope.is_some())?;
         let answer = self.listing(from, scope);
         let Answer::Snapshot(Listing { may_be_busy, .. }) = answer else { unreachable!() };
         if !may_be_busy {
@@ -48,16 +49,32 @@ impl Judge {
         Ok(Some(answer))
     }
 
+    fn found(&self, id: Id) -> Option<Answer> {
+        Some(Answer::Found(self.records[&id].card.clone()))
+    }
+
     pub(super) fn who(&mut self, from: Id, payload: &[u8]) -> Result<Option<Answer>, Code> {
-        let found = |id: Id| Some(Answer::Found(self.records[&id].card.clone()));
         match Who::parse(payload).map_err(|_| Code::BadBody)? {
-            Who::Named(name) => self.named(name).map(found).ok_or(Code::NoSuchClient),
-            Who::Client(id) => self.is_registered(id).then(|| found(id)).ok_or(Code::NoSuchClient),
+            Who::Named(name) => {
+                let is_own = self.records[&from].card.name == name;
+                self.check(from, |rights| is_own || rights.watch || rights.may_address(name))?;
+                self.named(name).map(|id| self.found(id)).ok_or(Code::NoSuchClient)
+            }
+            Who::Client(id) => {
+                if id != from && !self.may_watch(from) {
+                    self.check_address(from, id)?;
+                }
+                self.is_registered(id).then(|| self.found(id)).ok_or(Code::NoSuchClient)
+            }
             Who::Room(room) => {
                 let scope = self.scope(from, Some(room.bits()))?;
+                self.check(from, |rights| rights.watch || scope.is_some())?;
                 Ok(Some(self.listing(from, scope)))
             }
-            Who::Everybody => Ok(Some(self.listing(from, None))),
+            Who::Everybody => {
+                self.check(from, |rights| rights.watch)?;
+                Ok(Some(self.listing(from, None)))
+            }
         }
     }
 
@@ -142,6 +159,12 @@ impl Judge {
 }
 
 impl Record {
+    /// Whether it may just be told of everybody.
+    pub(super) fn may_be_told_of_all(&self) -> bool {
+        let is_it = |answer: &Answer| matches!(answer, Answer::Snapshot(Listing { scope: None, .. }));
+        self.answers.iter().any(|(_, answer)| is_it(answer))
+    }
+
     /// It has left a room, and all that is queued for it ends at this byte.
     pub(super) fn end_listings(&mut self, room: Id, end: u64) {
         for (_, answer) in &mut self.answers {

@@ -8,6 +8,7 @@
 //! - `input` works out what must come of a frame,
 //! - `words` looks at what else stands in the relay's own frames,
 //! - `entry` watches who gets in,
+//! - `login` knows who is a user, and what that may do,
 //! - `life` watches the deadlines, those that must come as well as those that must not,
 //! - `memory` looks at who goes when it is used up,
 //! - `ledger` holds the relay's own counters against what was seen,
@@ -22,6 +23,7 @@ mod input;
 mod ledger;
 mod life;
 mod listing;
+mod login;
 mod memory;
 mod output;
 mod presence;
@@ -41,12 +43,14 @@ use switchboard::wire::{Code, Id};
 
 use super::frames::{Change, Seen};
 use super::network::{Log, Pipe};
+use super::people::People;
 pub(crate) use entry::Arrival;
 use entry::{Entry, Sent};
 pub(crate) use ledger::Codes;
 use ledger::Ledger;
 use life::Life;
 use listing::Listing;
+use login::{Identity, Users};
 use memory::Memory;
 use presence::Directory;
 use scope::Scope;
@@ -86,6 +90,7 @@ pub(crate) struct Judge {
     serial: u64,
     ledger: Ledger,
     entry: Entry,
+    users: Users,
     now: Time,
     stopping: bool,
     memory: Memory,
@@ -136,6 +141,8 @@ struct Record {
     state: State,
     /// What others are told of it.
     card: Seen,
+    /// How it has come, and who it has proved to be.
+    identity: Option<Identity>,
     /// What they were told before, and until when.
     former_cards: Vec<(u64, Seen)>,
     /// Since when it has been registered.
@@ -301,6 +308,11 @@ impl Facts<'_> {
         self.0.transport(conn_of(id)).is_some_and(Pipe::has_begun_record)
     }
 
+    /// Whether it is in the midst of a message, or not read from: it could not give a sign of life.
+    pub(crate) fn is_receiving(&self, id: Id) -> bool {
+        self.0.is_receiving(conn_of(id))
+    }
+
     /// What waits for all.
     fn held(&self) -> usize {
         self.0.buffered_total_bytes()
@@ -330,7 +342,7 @@ fn hash(bytes: &[u8]) -> u64 {
 }
 
 impl Judge {
-    pub(crate) fn new(limits: Limits, settings: Settings, log: Rc<RefCell<Log>>) -> Self {
+    pub(crate) fn new(limits: Limits, settings: Settings, people: People, log: Rc<RefCell<Log>>) -> Self {
         Self {
             limits,
             settings,
@@ -348,6 +360,7 @@ impl Judge {
             serial: 0,
             ledger: Ledger::default(),
             entry: Entry::default(),
+            users: Users::new(people),
             now: Time::ZERO,
             stopping: false,
             memory: Memory::default(),
@@ -367,6 +380,7 @@ impl Judge {
         let record = Record {
             state: State::Greeting,
             card: Seen { id, name: String::new(), station: None, endpoints: Vec::new(), details: None, address },
+            identity: None,
             former_cards: Vec::new(),
             since: 0,
             until: None,
@@ -437,6 +451,8 @@ impl Judge {
             return;
         }
         record.state = State::Leaving(code);
+        record.identity.iter_mut().for_each(Identity::give_up);
+        self.end_probes(id);
         self.entry.settle(conn_of(id));
         self.ledger.closed[code.ordinal()] += 1;
         let serial = self.tick();

@@ -46,7 +46,7 @@ impl Judge {
         let record = self.record(id);
         assert!(!record.is_final, "{id} gets {got:?} behind its last frame");
         if !record.is_welcomed {
-            let is_first = matches!(got, Got::Welcome { .. } | Got::Error { .. });
+            let is_first = matches!(got, Got::Welcome { .. } | Got::Auth { .. } | Got::Error { .. });
             assert!(is_first, "the first that {id} gets is {got:?}");
         }
         let is_behind_gap = std::mem::replace(&mut record.is_behind_gap, matches!(got, Got::Gap { .. }));
@@ -66,7 +66,7 @@ impl Judge {
                 self.welcome_is_true(id, frame);
                 self.record(id).settle(id, correlation, &Answer::Welcome);
             }
-            Got::Auth { .. } => panic!("{id} is asked who it is by a relay without users"),
+            Got::Auth { correlation, .. } => self.asked(id, correlation),
             Got::Goodbye { .. } => self.last_word(id, frame),
             Got::Error { code, .. } if code.closes() => self.last_word(id, frame),
             Got::Error { correlation, code, client: Some(client) } => self.refused(id, correlation, code, client),

@@ -14,6 +14,9 @@ impl Judge {
         let record = self.record(id);
         assert!(!record.is_welcomed, "{id} is welcomed twice");
         record.is_welcomed = true;
+        let identity = record.identity.as_ref().expect("it has come in");
+        let user = identity.user_name();
+        assert_eq!(welcome.auth_data.is_some(), identity.has_proof, "what the relay proves to {id}");
         let expected = Welcome {
             version: 1,
             client: id,
@@ -24,8 +27,9 @@ impl Judge {
             epoch_us: EPOCH.as_micros() as u64,
             address: &record.card.address,
             agent: &settings.agent,
-            user: None,
-            auth_data: None,
+            user: user.as_deref(),
+            // Whether it is true the client looks at.
+            auth_data: welcome.auth_data,
         };
         assert_eq!(welcome, expected, "the WELCOME of {id}");
     }
@@ -70,7 +74,11 @@ impl Judge {
         assert_eq!(reason.retry_ms.is_some(), code.has_delay(), "RETRY_MS with {code}");
         if let Some(retry_ms) = reason.retry_ms {
             let mean = self.settings.retry_delay.as_millis() as u32;
-            assert!((mean / 2..=mean * 3 / 2).contains(&retry_ms), "come back after {retry_ms} ms");
+            // Whoever has failed too often is told when that is forgotten.
+            let most =
+                if code == Code::TooManyAttempts { self.settings.auth.failures_window.as_millis() as u32 } else { 0 };
+            let hint = mean / 2..=most + mean * 3 / 2;
+            assert!(hint.contains(&retry_ms), "come back after {retry_ms} ms");
         }
         assert_eq!(reason.versions, (code == Code::BadVersion).then_some((1, 1)), "versions with {code}");
         code
