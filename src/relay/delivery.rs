@@ -20,6 +20,7 @@ use crate::wire::{Code, Flags, Frames, HEADER_BYTES, Header, Id, IdKind, Run, Ty
 const QUEUE_BYTES_PER_RECEIPT: usize = 256;
 
 /// Why frames go nowhere.
+#[derive(Clone, Copy, Debug)]
 enum Failure {
     Code(Code),
     Denied(Denial),
@@ -34,6 +35,13 @@ impl Failure {
         match self {
             Self::Code(code) => *code,
             Self::Denied(_) => Code::Denied,
+        }
+    }
+
+    const fn text(&self) -> &'static str {
+        match self {
+            Self::Code(code) => code.meaning(),
+            Self::Denied(denial) => denial.meaning(),
         }
     }
 }
@@ -80,7 +88,7 @@ impl Relay {
             self.note_denial(from, denial, &header.destination, run.frames, now);
         }
         for frame in Frames::new(run.bytes) {
-            self.refuse(from, Header::read(frame).correlation, failure.code(), client, out);
+            self.refuse(from, Header::read(frame).correlation, failure, client, out);
         }
     }
 
@@ -98,14 +106,16 @@ impl Relay {
         let to = header.destination;
         match self.send_to_one(from, header, run.bytes, run.frames, run.payload_bytes_max, out) {
             Ok(()) => {}
-            Err(code) if run.frames == 1 => self.refuse(from, header.correlation, code, Some(to), out),
+            Err(code) if run.frames == 1 => {
+                self.refuse(from, header.correlation, Failure::Code(code), Some(to), out);
+            }
             Err(_) => {
                 // Not all of them fit, but some may: each frame has its own fate.
                 for frame in Frames::new(run.bytes) {
                     let header = Header::read(frame);
                     let payload_bytes = (frame.len() - HEADER_BYTES) as u32;
                     if let Err(code) = self.send_to_one(from, &header, frame, 1, payload_bytes, out) {
-                        self.refuse(from, header.correlation, code, Some(to), out);
+                        self.refuse(from, header.correlation, Failure::Code(code), Some(to), out);
                     }
                 }
             }
@@ -214,7 +224,7 @@ impl Relay {
         recipients.clear();
         if header.destination != Id::RELAY {
             self.recipients = recipients;
-            return self.refuse(from, header.correlation, Code::BadDestination, None, out);
+            return self.refuse(from, header.correlation, Failure::Code(Code::BadDestination), None, out);
         }
         let payload_start = match control::recipients(run.payload()) {
             Ok((list, start)) => {
@@ -253,7 +263,7 @@ impl Relay {
                 Err(code) => {
                     refused += 1;
                     denied += u32::from(code == Code::Denied);
-                    self.refuse(from, header.correlation, code, Some(*to), out);
+                    self.refuse(from, header.correlation, Failure::of_address(code), Some(*to), out);
                 }
             }
         }
@@ -303,7 +313,7 @@ impl Relay {
             }
             if matches!(header.destination, to if to == id || to == Id::MANY) {
                 self.counters.frames_lost += 1;
-                self.refuse(header.source, header.correlation, Code::RecipientLost, Some(id), out);
+                self.refuse(header.source, header.correlation, Failure::Code(Code::RecipientLost), Some(id), out);
             } else {
                 self.counters.frames_void += 1;
             }
@@ -311,10 +321,11 @@ impl Relay {
     }
 
     /// Tells a client that a frame of its failed.
-    pub(super) fn refuse(&mut self, to: Id, correlation: u32, code: Code, client: Option<Id>, out: &mut impl Outbox) {
+    fn refuse(&mut self, to: Id, correlation: u32, failure: Failure, client: Option<Id>, out: &mut impl Outbox) {
+        let code = failure.code();
         self.counters.refused[code.ordinal()] += 1;
         let header = Header::new(Type::Error).to(to).correlating(correlation);
-        let reason = Reason { client, ..Reason::new(code, code.meaning()) };
+        let reason = Reason { client, ..Reason::new(code, failure.text()) };
         let lane = if code == Code::RecipientLost { Lane::Control } else { Lane::Answer };
         self.tell(to, lane, out, |frame| ErrorBody(reason).write_frame(header, frame));
     }

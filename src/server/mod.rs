@@ -29,6 +29,7 @@ use crate::descriptors::{RESERVED_DESCRIPTORS, raise_descriptor_limit};
 use crate::reactor::{Endpoint, Reactor};
 use crate::relay::{self, Relay};
 use crate::time::Time;
+use service::log_table;
 use users::UsersFile;
 
 /// Why a relay could not start.
@@ -104,7 +105,20 @@ pub struct Server {
     connections_max: usize,
     drain_deadline: Duration,
     stats_interval: Option<Duration>,
+    /// How often keys and users have been read anew, and how often what was found could not be used.
+    reloads: Reloads,
 }
+
+/// In the order of [`RELOADED`].
+#[derive(Debug, Default)]
+struct Reloads {
+    used: [u64; 2],
+    unusable: [u64; 2],
+}
+
+const RELOADED: [&str; 2] = ["keys", "users"];
+const KEYS: usize = 0;
+const USERS: usize = 1;
 
 impl Server {
     /// Raises the limit on open files, and listens.
@@ -164,6 +178,7 @@ impl Server {
             connections_max: limits.connections_max,
             drain_deadline: settings.drain_deadline,
             stats_interval: settings.stats_interval,
+            reloads: Reloads::default(),
         };
         if let Some(loaded) = loaded {
             server.use_keys(loaded);
@@ -196,12 +211,17 @@ impl Server {
         match self.keys.as_ref().map(TlsKeys::load) {
             Some(Ok(loaded)) => {
                 self.use_keys(loaded);
+                self.reloads.used[KEYS] += 1;
                 info!("SIGHUP: the keys for TLS have been read anew");
             }
-            Some(Err(error)) => error!("SIGHUP: TLS goes on with the keys that it has: {error}"),
+            Some(Err(error)) => {
+                self.reloads.unusable[KEYS] += 1;
+                error!("SIGHUP: TLS goes on with the keys that it has: {error}");
+            }
             None => {}
         }
         if let Some(Err(error)) = self.users.as_mut().map(UsersFile::reload) {
+            self.reloads.unusable[USERS] += 1;
             error!("SIGHUP: the users stay as they were: {error}");
         }
         self.keys.is_some() || self.users.is_some()
@@ -216,14 +236,25 @@ impl Server {
         }
         match users.read_on() {
             Some(Ok(list)) => {
+                self.reloads.used[USERS] += 1;
                 info!("SIGHUP: the users have been read anew: {}", list.len());
                 let now = self.reactor.clock().now();
                 self.service.set_users(self.reactor.connections(), list, now);
             }
-            Some(Err(error)) => error!("SIGHUP: the users stay as they were: {error}"),
+            Some(Err(error)) => {
+                self.reloads.unusable[USERS] += 1;
+                error!("SIGHUP: the users stay as they were: {error}");
+            }
             None => {}
         }
         users.is_loading() || self.service.is_reviewing()
+    }
+
+    /// Logs what has been done so far.
+    fn log_stats(&mut self) {
+        self.service.log_stats(self.reactor.connections());
+        log_table("read anew", &RELOADED, &self.reloads.used);
+        log_table("found unusable and not taken", &RELOADED, &self.reloads.unusable);
     }
 
     /// Where it really listens, ports that the system chose included.
@@ -261,7 +292,7 @@ impl Server {
             if is_signalled {
                 for signal in self.signals.pending() {
                     match signal {
-                        SIGUSR1 => self.service.log_stats(self.reactor.connections()),
+                        SIGUSR1 => self.log_stats(),
                         SIGHUP if self.hang_up(&mut reload) => {}
                         _ if stop_at.is_some() => return Ok(Ended::Interrupted(signal)),
                         _ => {
@@ -276,11 +307,11 @@ impl Server {
             if let (Some(at), Some(interval)) = (stats_at, self.stats_interval)
                 && at <= now
             {
-                self.service.log_stats(self.reactor.connections());
+                self.log_stats();
                 stats_at = Some(now + interval);
             }
             if stop_at.is_some_and(|at| at <= now || self.reactor.connections().is_empty()) {
-                self.service.log_stats(self.reactor.connections());
+                self.log_stats();
                 return Ok(Ended::Drained);
             }
         }

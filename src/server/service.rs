@@ -125,7 +125,7 @@ const BEFORE_THE_RELAY: [CloseReason; 6] = [
 ];
 
 /// Logs what has been counted, in one line; only what has happened.
-fn log_table(what: &str, names: &[impl Display], counts: &[u64]) {
+pub(super) fn log_table(what: &str, names: &[impl Display], counts: &[u64]) {
     let happened = names.iter().zip(counts).filter(|(_, count)| **count > 0);
     let parts: Vec<String> = happened.map(|(name, count)| format!("{name} {count}")).collect();
     if !parts.is_empty() {

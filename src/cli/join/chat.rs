@@ -66,6 +66,8 @@ pub(super) struct Chat {
     /// What is to be said of rooms behind that.
     joined_early: Vec<String>,
     shown: Vec<String>,
+    /// Lines and requests that came to nothing.
+    failed: u64,
 }
 
 impl Chat {
@@ -77,18 +79,25 @@ impl Chat {
             sender: None,
             directory: Directory::default(),
             departed: VecDeque::new(),
+            // Who comes into a room by name has come to talk there.
+            target: rooms.first().map_or(Target::All, |room| Target::Room(room.clone())),
             rooms: rooms.into_iter().map(|room| (room, None)).collect(),
-            target: Target::All,
             pending: HashMap::new(),
             introduce: true,
             joined_early: Vec::new(),
             shown: Vec::new(),
+            failed: 0,
         }
     }
 
     /// What is to be shown by now.
     pub(super) fn take_shown(&mut self) -> Vec<String> {
         std::mem::take(&mut self.shown)
+    }
+
+    /// How many lines and requests have come to nothing so far.
+    pub(super) const fn failed(&self) -> u64 {
+        self.failed
     }
 
     pub(super) fn prompt(&self) -> String {
@@ -141,7 +150,7 @@ impl Chat {
         let unanswered = self.pending.drain().count();
         if unanswered > 0 {
             let lines = output::counted(unanswered as u64, "line");
-            self.show(format!("* no answer yet to {lines}: what became of that is not known"));
+            self.fail(format!("* no answer yet to {lines}: what became of that is not known"));
         }
     }
 
@@ -192,7 +201,10 @@ impl Chat {
 
     fn receipt(&mut self, receipt: &ReceiptFor) {
         match self.pending.remove(&receipt.correlation) {
-            Some(Pending::Line { .. }) => self.shown.extend(words::receipt(receipt)),
+            Some(Pending::Line { .. }) => {
+                self.shown.extend(words::receipt(receipt));
+                self.failed += u64::from(receipt.skipped.is_some_and(|skipped| skipped > 0));
+            }
             Some(Pending::Leave { name }) => {
                 self.rooms.remove(&name);
                 self.show(format!("* you have left #{name}"));
@@ -225,7 +237,7 @@ impl Chat {
         if let Some(Pending::Line { single: false }) = self.pending.get(&failure.correlation)
             && recipient.is_some()
         {
-            self.show(words::failure(failure, recipient.as_deref()));
+            self.fail(words::failure(failure, recipient.as_deref()));
             return;
         }
         let why = words::reason(failure);
@@ -245,7 +257,7 @@ impl Chat {
             Some(Pending::Evict { name }) => format!("* cannot evict {name}: {why}"),
             Some(Pending::Line { .. }) | None => words::failure(failure, recipient.as_deref()),
         };
-        self.show(line);
+        self.fail(line);
     }
 
     fn gap(&mut self, frames: u64, bytes: u64) {
@@ -291,7 +303,8 @@ impl Chat {
 
     fn joined(&mut self, joined: JoinedRoom) {
         self.pending.remove(&joined.correlation);
-        let line = words::joined(&joined);
+        let is_target = matches!(&self.target, Target::Room(name) if *name == joined.name);
+        let line = words::joined(&joined, is_target);
         // That there is a connection is said before what came of it.
         if self.introduce {
             self.joined_early.push(line);
@@ -313,7 +326,7 @@ impl Chat {
             Ok(Some(Command::Quit)) => return ControlFlow::Break(()),
             Ok(Some(command)) => self.command(command),
             Ok(None) => {}
-            Err(why) => self.show(format!("* {why}")),
+            Err(why) => self.fail(format!("* {why}")),
         }
         ControlFlow::Continue(())
     }
@@ -355,14 +368,14 @@ impl Chat {
             }
             Command::Ping { to: Some(name) } => match self.directory.by_name(&name).map(|peer| peer.id) {
                 Some(id) => self.request(Pending::Ping { name }, |sender| sender.ping(id)),
-                None => self.show(format!("* {name} is not here")),
+                None => self.fail(format!("* {name} is not here")),
             },
             Command::Evict { name, why } => match self.directory.by_name(&name).map(|peer| peer.id) {
                 Some(_) if why.len() > TEXT_BYTES_MAX => {
-                    self.show(format!("* not sent: the reason may have {TEXT_BYTES_MAX} bytes, and has {}", why.len()));
+                    self.fail(format!("* not sent: the reason may have {TEXT_BYTES_MAX} bytes, and has {}", why.len()));
                 }
                 Some(id) => self.request(Pending::Evict { name }, |sender| sender.evict(id, &why)),
-                None => self.show(format!("* {name} is not here")),
+                None => self.fail(format!("* {name} is not here")),
             },
             Command::Help => self.show(command::HELP.into()),
             Command::Quit => {}
@@ -405,7 +418,7 @@ impl Chat {
                 for name in names {
                     match self.directory.by_name(name) {
                         Some(peer) => ids.push(peer.id),
-                        None => self.shown.push(format!("* {name} is not here and did not get it")),
+                        None => self.fail(format!("* {name} is not here and did not get it")),
                     }
                 }
                 match ids.as_slice() {
@@ -427,8 +440,8 @@ impl Chat {
     fn request(&mut self, pending: Pending, send: impl FnOnce(&Sender) -> Result<u32, SendError>) {
         match self.sender.as_ref().map(send) {
             Some(Ok(correlation)) => drop(self.pending.insert(correlation, pending)),
-            Some(Err(error)) => self.show(format!("* not sent: {error}")),
-            None => self.show("* not sent: there is no connection at the moment".into()),
+            Some(Err(error)) => self.fail(format!("* not sent: {error}")),
+            None => self.fail("* not sent: there is no connection at the moment".into()),
         }
     }
 
@@ -436,7 +449,11 @@ impl Chat {
     fn room(&mut self, name: &str) -> Option<Id> {
         let id = self.rooms.get(name).copied().flatten();
         if id.is_none() {
-            self.show(format!("* you are not in #{name}; /join {name} first"));
+            let line = match self.rooms.contains_key(name) {
+                true => format!("* you are not in #{name} yet"),
+                false => format!("* you are not in #{name}; /join {name} first"),
+            };
+            self.fail(line);
         }
         id
     }
@@ -445,6 +462,12 @@ impl Chat {
         let gone = || self.departed.iter().rev().find(|(other, _)| *other == id).map(|(_, name)| name);
         let name = self.directory.by_id(id).map(|peer| &peer.name).or_else(gone);
         name.map_or_else(|| format!("client {id}"), |name| output::one_line(name))
+    }
+
+    /// Shows what has come to nothing, and why.
+    fn fail(&mut self, text: String) {
+        self.failed += 1;
+        self.show(text);
     }
 
     fn show(&mut self, text: String) {

@@ -21,7 +21,7 @@ use self::chat::Chat;
 use self::terminal::{Input, Prompts, Screen};
 use super::link::{Leave, Link, Notice};
 use super::login::{Login, Unnamed};
-use super::{ADDRESS_VARIABLE, Trouble, parse_address, parse_name, signals};
+use super::{ADDRESS_VARIABLE, Trouble, output, parse_address, parse_name, signals};
 use crate::client::{Address, Options};
 
 /// How long answers may be outstanding after the end of input.
@@ -34,7 +34,8 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// See who is here and talk to one, several, a room or all; /help shows the commands.
 ///
-/// Without a terminal it reads plain lines, prints plain lines, and leaves at the end of input.
+/// Without a terminal it reads plain lines, prints plain lines, and leaves at the end of input: with exit code 1 if anything
+/// that a line asked for failed.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// The relay's address: host:port, tls://host:port, or unix:/path.
@@ -46,7 +47,7 @@ pub(super) struct Arguments {
     /// Where you are, in your own words.
     #[arg(long, default_value = "")]
     station: String,
-    /// A room to join at once; may be repeated.
+    /// A room to join at once; may be repeated. What you type goes to the first of them until /to says otherwise.
     #[arg(long, value_parser = parse_name)]
     room: Vec<String>,
     #[command(flatten)]
@@ -106,8 +107,16 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
     let mut room =
         Conversation { chat, screen, prompts, leave, asked: false, held_until: Instant::now(), ending: None };
     let done = room.run(early, &inbox);
+    let is_terminal = room.screen.is_terminal();
     room.screen.close(room.asked);
-    done
+    done?;
+    // A person has seen it; a script looks at the exit code.
+    match room.chat.failed() {
+        failed if failed > 0 && !is_terminal => {
+            Err(Trouble::System(format!("{} failed, as told above", output::counted(failed, "request"))))
+        }
+        _ => Ok(()),
+    }
 }
 
 struct Conversation {

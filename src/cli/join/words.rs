@@ -105,15 +105,16 @@ pub(super) fn receipt(receipt: &ReceiptFor) -> Option<String> {
     }
 }
 
-/// That one is in a room now, and with how many.
-pub(super) fn joined(joined: &JoinedRoom) -> String {
+/// That one is in a room now, and with how many; `is_target` if lines go there.
+pub(super) fn joined(joined: &JoinedRoom, is_target: bool) -> String {
     let name = output::one_line(&joined.name);
     let with = match joined.members.saturating_sub(1) {
         0 => "nobody else".to_owned(),
         1 => "1 other".to_owned(),
         others => format!("{others} others"),
     };
-    format!("* you are in #{name}, with {with}; /to #{name} talks to them")
+    let how = if is_target { "what you type goes there".to_owned() } else { format!("/to #{name} talks to them") };
+    format!("* you are in #{name}, with {with}; {how}")
 }
 
 pub(super) fn pong(name: &str, pong: &Pong) -> String {
@@ -185,7 +186,8 @@ mod tests {
     fn a_room_is_entered_with_as_many_others_as_are_in_it() {
         for (members, with) in [(1, "nobody else"), (2, "1 other"), (3, "2 others")] {
             let room = JoinedRoom { correlation: 1, room: Id::room(1, 1), name: "tea".into(), members };
-            assert_eq!(joined(&room), format!("* you are in #tea, with {with}; /to #tea talks to them"));
+            assert_eq!(joined(&room, false), format!("* you are in #tea, with {with}; /to #tea talks to them"));
+            assert_eq!(joined(&room, true), format!("* you are in #tea, with {with}; what you type goes there"));
         }
     }
 

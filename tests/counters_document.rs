@@ -1,0 +1,53 @@
+//! `docs/COUNTERS.md` explains each counter that the log shows, and names no flag that is not there.
+
+use switchboard::auth::Mechanism;
+use switchboard::reactor::{CloseReason, Refusal, TlsFault};
+use switchboard::relay::Denial;
+
+const DOCUMENT: &str = include_str!("../docs/COUNTERS.md");
+
+#[test]
+fn each_name_in_a_table_of_counters_is_explained() {
+    let before_the_relay = [
+        CloseReason::Abandoned,
+        CloseReason::Refused,
+        CloseReason::BadProxyHeader,
+        CloseReason::HandshakeOverdue,
+        CloseReason::TlsFailed,
+        CloseReason::CrowdedOut,
+    ];
+    let mut names: Vec<String> = Denial::ALL.map(|denial| denial.name().to_owned()).to_vec();
+    names.extend(Refusal::ALL.map(|why| why.to_string()));
+    names.extend(TlsFault::ALL.map(|fault| fault.to_string()));
+    names.extend(before_the_relay.map(|reason| reason.to_string()));
+    for name in names {
+        assert!(DOCUMENT.contains(&format!("\n| {name} | ")), "no row explains {name:?}");
+    }
+    for mechanism in Mechanism::ALL {
+        assert!(DOCUMENT.contains(&format!("`{}`", mechanism.name())), "{}", mechanism.name());
+    }
+}
+
+#[test]
+fn each_flag_in_it_is_one_of_serve() {
+    let command = switchboard::cli::command();
+    let serve = command.get_subcommands().find(|command| command.get_name() == "serve").expect("there is a relay");
+    let flags: Vec<&str> = serve.get_arguments().filter_map(|argument| argument.get_long()).collect();
+    let named = DOCUMENT.split("`--").skip(1).filter_map(|rest| rest.split(['`', ' ']).next());
+    let mut count = 0;
+    for flag in named {
+        assert!(flags.contains(&flag), "serve has no --{flag}");
+        count += 1;
+    }
+    assert!(count > 10, "{count} flags are named");
+}
+
+#[test]
+fn each_code_in_it_is_one_of_the_protocol() {
+    let is_code =
+        |word: &&str| word.len() > 3 && word.chars().all(|c| c.is_ascii_uppercase() || c == '_') && word.contains('_');
+    let words = DOCUMENT.split([' ', ',', ':', '\n', '|', '`', '.']).filter(is_code);
+    for word in words {
+        assert!(switchboard::wire::Code::ALL.iter().any(|code| code.name() == word), "{word} is no code");
+    }
+}
