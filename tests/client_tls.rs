@@ -220,7 +220,9 @@ fn a_port_without_tls_is_told_from_a_relay_that_is_away() {
     let address = at(silent.local_addr().expect("bound").port());
     let options = Options { connect_timeout: Duration::from_millis(50), ..trusting(&certificate) };
     let error = Client::connect(&address, &options).expect_err("silent");
-    assert!(matches!(error, ConnectError::Tls(TlsError::TimedOut { .. })) && error.may_retry(), "{error}");
+    // On a busy machine the time may be over before the first word.
+    let is_late = matches!(error, ConnectError::Tls(TlsError::TimedOut { .. }) | ConnectError::TimedOut { .. });
+    assert!(is_late && error.may_retry(), "{error}");
 
     let (port, _handle) = listen(|mut stream| drop(stream.read(&mut [0; 1000])));
     let error = Client::connect(&at(port), &trusting(&certificate)).expect_err("gone");

@@ -242,6 +242,8 @@ fn read_header(bytes: &[u8]) -> Header {
         return if bytes.starts_with(V1) { Header::Bad } else { Header::Incomplete };
     }
     match parsed {
+        // The parser takes any CR for the end of a line, and shows what is behind it as if the client had sent that.
+        HeaderResult::V1(Ok(header)) if header.header.len() != bytes.len() => Header::Bad,
         HeaderResult::V1(Ok(header)) => match header.addresses {
             v1::Addresses::Unknown => whole(header.header.len(), None),
             v1::Addresses::Tcp4(a) => whole(header.header.len(), Some((a.source_address, a.source_port).into())),
@@ -310,6 +312,8 @@ mod tests {
             b"\r\n\r\nX",
             b"PROXY TCP4 a b c d\r\n",
             b"PROXY TCP4 1\r1 b c d\r\n",
+            b"PROXY UNKNOWN \r1 b c d\r\n",
+            b"PROXY TCP4 192.0.2.7 10.0.0.1 8080 9999\r1\r\n",
         ] {
             assert!(matches!(read_header(bad), Header::Bad), "{bad:?}");
         }

@@ -76,6 +76,11 @@ pub(super) struct Level {
     at_us: u64,
 }
 
+/// Seconds from one to the next, so many a second: whole microseconds, as the relay's clock has them.
+fn interval(rate: u32) -> f64 {
+    f64::from(1_000_000 / rate) / 1e6
+}
+
 /// What rounding may do to a level.
 const ROUNDING: f64 = 0.001;
 
@@ -147,7 +152,7 @@ impl Entry {
             return Err(());
         }
         if let Some(rate) = limits.accepts_per_address_per_second_max {
-            let level = self.levels.get(&ip).map_or(0.0, |level| level.now(now)) + 1.0 / f64::from(rate);
+            let level = self.levels.get(&ip).map_or(0.0, |level| level.now(now)) + interval(rate);
             if (level - 1.0).abs() < ROUNDING {
                 return Err(());
             }
@@ -194,8 +199,8 @@ impl Judge {
             Err(()) => assert_ne!(refused, Some(Refusal::Denied), "{arrival:?} may come in"),
         }
         if let Some(rate) = self.limits.accepts_per_second_max {
-            self.entry.level.pour(now, 1.0 / f64::from(rate));
-            let most = 1.0 + 1.0 / f64::from(rate) + ROUNDING;
+            self.entry.level.pour(now, interval(rate));
+            let most = 1.0 + interval(rate) + ROUNDING;
             assert!(self.entry.level.now(now) <= most, "more are accepted in a second than {rate}");
         }
         if let Some(why) = refused {
@@ -205,7 +210,7 @@ impl Judge {
         }
         let ip = arrival.socket.ip();
         if let Some(rate) = self.limits.accepts_per_address_per_second_max {
-            self.entry.levels.entry(ip).or_default().pour(now, 1.0 / f64::from(rate));
+            self.entry.levels.entry(ip).or_default().pour(now, interval(rate));
         }
         let Some(conn) = conn else { panic!("who is let in has a slot") };
         let is_proxied = arrival.door.proxy.is_some();

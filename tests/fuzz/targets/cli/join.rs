@@ -59,7 +59,7 @@ pub(crate) fn check_told(event: &Event) {
         Event::Snapshot(page) => vec![words::who("here", page.members.iter().collect())],
         Event::Delta(delta) => delta.changes.iter().filter_map(told).collect(),
         Event::Receipt(receipt) => words::receipt(receipt).into_iter().collect(),
-        Event::Joined(joined) => vec![words::joined(joined)],
+        Event::Joined(joined) => vec![words::joined(joined, true), words::joined(joined, false)],
         Event::Pong(pong) => vec![words::pong("bob", pong)],
         Event::Closed(closed) => vec![words::reason(closed)],
         Event::Ack { .. } | Event::Gap { .. } => Vec::new(),
