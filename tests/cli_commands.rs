@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use client_support::{BINARY, Relay, Running, assert_code, run, signal, stderr, stdout};
 use rustix::process::Signal;
 use serde_json::Value;
+use switchboard::auth::TokenDigest;
 
 #[test]
 fn what_makes_no_sense_exits_2_and_says_what_to_change() {
@@ -353,8 +354,93 @@ fn a_script_whose_lines_fail_is_told_by_the_exit_code() {
         let output = run(&relay.address, &["join", "--name", "script"], script.as_bytes());
         assert_code(&output, 1);
         assert!(stdout(&output).contains(why), "{why}: {}", stdout(&output));
-        assert_eq!(String::from_utf8_lossy(&output.stderr), "switchboard: 1 request failed, as told above\n");
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr),
+            "switchboard: 1 request failed, as told on standard output\n"
+        );
     }
+}
+
+/// A relay with a user who may do everything, one who may not know who is here, and their tokens in files.
+fn relay_with_users(folder: &std::path::Path) -> Relay {
+    let mut users = String::new();
+    for (user, rights) in [("ops", "admin=yes names=*"), ("robot", "watch=no names=* all=no")] {
+        let token = format!("swb_{user:-<43}");
+        std::fs::write(folder.join(user), &token).expect("a file");
+        let digest = TokenDigest::of(token.as_bytes());
+        users.push_str(&format!("{user} token:{digest} {rights}\n"));
+    }
+    let file = folder.join("users");
+    std::fs::write(&file, users).expect("a file");
+    Relay::start_at("127.0.0.1:0", &["--users", file.to_str().expect("text")])
+}
+
+#[test]
+fn who_may_not_know_who_is_here_can_talk_and_is_told_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let relay = relay_with_users(folder.path());
+    let token = |user: &str| folder.path().join(user).to_str().expect("text").to_owned();
+    let robot = ["--user", "robot", "--token-file", &token("robot")];
+    let ops = ["--user", "ops", "--token-file", &token("ops")];
+    let listen = [&["--room", "reports", "--count", "2"], &robot[..]].concat();
+    // It says that it listens, although it will not know who anybody is.
+    let ear = Running::listen(&relay.address, &listen);
+    let output = run(&relay.address, &[&["join", "--room", "reports"], &ops[..]].concat(), b"from ops\n");
+    assert_code(&output, 0);
+    let output =
+        run(&relay.address, &[&["join", "--name", "bot", "--room", "reports"], &robot[..]].concat(), b"from a bot\n");
+    assert_code(&output, 0);
+    let said = stdout(&output);
+    assert!(said.contains("authenticated as robot; who else is here you may not know"), "{said}");
+    let heard = ear.end();
+    assert_eq!((heard.0, heard.1.len()), (Some(0), 2), "{heard:?}");
+    assert!(heard.1[0].ends_with(": from ops") && heard.1[1].ends_with(": from a bot"), "{heard:?}");
+
+    let failing = [
+        ("/msg ops hi\n", "cannot be found by name"),
+        ("/to all\nhi\n", "the user may not send to all"),
+        ("/who\n", "may not know who is here"),
+    ];
+    for (script, why) in failing {
+        let output = run(&relay.address, &[&["join", "--name", "bot"], &robot[..]].concat(), script.as_bytes());
+        assert_code(&output, 1);
+        assert!(stdout(&output).contains(why), "{why}: {}", stdout(&output));
+    }
+    let output = run(&relay.address, &[&["listen", "--presence", "--count", "1"], &robot[..]].concat(), b"");
+    assert_code(&output, 1);
+    assert!(stderr(&output).contains("--presence is not to be had"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_script_evicts_whom_it_may_and_hears_of_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let relay = relay_with_users(folder.path());
+    let token = |user: &str| folder.path().join(user).to_str().expect("text").to_owned();
+    let as_user =
+        |user: &'static str| vec!["--user".to_owned(), user.to_owned(), "--token-file".to_owned(), token(user)];
+    let arguments = |command: &[&'static str], user: &'static str| -> Vec<String> {
+        command.iter().map(|word| (*word).to_owned()).chain(as_user(user)).collect()
+    };
+    let listen = arguments(&["--name", "loud"], "ops");
+    let loud = Running::listen(&relay.address, &listen.iter().map(String::as_str).collect::<Vec<_>>());
+    let join = arguments(&["join", "--name", "ops/script"], "ops");
+    let output =
+        run(&relay.address, &join.iter().map(String::as_str).collect::<Vec<_>>(), b"/evict loud too loud\n/quit\n");
+    assert_code(&output, 0);
+    assert!(stdout(&output).contains("the connection of loud has been ended"), "{}", stdout(&output));
+    loud.error_line("has ended the connection: too loud (EVICTED)");
+    assert_eq!(loud.end().0, Some(1));
+}
+
+#[test]
+fn a_script_whose_line_gets_no_answer_is_told_by_the_exit_code() {
+    let relay = Relay::start();
+    // It never answers a PING from another client, as it reads nothing.
+    let silent = relay.client("silent");
+    let output = run(&relay.address, &["join", "--name", "script"], b"/ping silent\n");
+    assert_code(&output, 1);
+    assert!(stderr(&output).contains("without an answer to every line"), "{}", stderr(&output));
+    drop(silent);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //!
 //! An address that has failed too often is refused for a while. A name never is, for that would let anybody lock somebody
 //! out: answers to it come later and later instead, up to a few seconds. From the second attempt on a right answer comes as
-//! late as a wrong one, so that hanging up early tells nothing.
+//! late as a wrong one, so that hanging up early tells nothing. Nor does a success change what those before it have done:
+//! else whoever fails now and then would see when a user of that name comes, and that there is one.
 //!
 //! Strangers choose names and have many addresses, so both tables have a size that they never exceed. When one is full,
 //! each newcomer takes the place of one that has been quiet: of the next eight in turn, the one that failed longest ago. A
@@ -75,12 +76,6 @@ impl Attempts {
         }
         let doubled = 2u32.checked_pow(failures.count.saturating_sub(1)).unwrap_or(u32::MAX);
         self.settings.delay.saturating_mul(doubled).min(self.settings.delay_max)
-    }
-
-    /// Notes that the user of this name has proven to be it: its failures are forgotten. Those of the address are not, or
-    /// whoever has one password could try others for ever.
-    pub fn succeeded(&mut self, name: &str) {
-        self.names.forget(self.hasher.hash_one(name));
     }
 
     /// How many have been forgotten before their time because a table was full.
@@ -169,18 +164,6 @@ impl Recent {
         let entry = self.places.find_entry(key, |slot| self.slots[*slot as usize].key == key).ok()?;
         Some(entry.remove().0 as usize)
     }
-
-    fn forget(&mut self, key: u64) {
-        let Some(place) = self.take_place(key) else { return };
-        self.slots.swap_remove(place);
-        // The last one has come to this place.
-        let (old, slots) = (self.slots.len(), &self.slots);
-        if let Some(moved) = slots.get(place)
-            && let Some(slot) = self.places.find_mut(moved.key, |slot| *slot as usize == old)
-        {
-            *slot = place as u32;
-        }
-    }
 }
 
 #[cfg(test)]
@@ -215,16 +198,6 @@ mod tests {
     }
 
     #[test]
-    fn a_success_does_not_give_an_address_new_tries() {
-        let mut attempts = attempts(100);
-        for _ in 0..10 {
-            attempts.failed(HERE, Some("eve"), at(0));
-            attempts.succeeded("mallory");
-        }
-        assert!(attempts.refusal(HERE, at(1)).is_some());
-    }
-
-    #[test]
     fn failures_of_a_name_are_told_later_and_later_and_then_successes_too() {
         let mut attempts = attempts(100);
         assert_eq!(attempts.delay(Some("ada"), at(0)), Duration::ZERO);
@@ -236,8 +209,6 @@ mod tests {
         assert_eq!(attempts.delay(Some("eve"), at(0)), Duration::ZERO);
         assert_eq!(attempts.delay(Some("ada"), at(600)), Duration::ZERO);
         assert_eq!(attempts.failed(HERE, Some("ada"), at(600)), Duration::from_millis(500));
-        attempts.succeeded("ada");
-        assert_eq!(attempts.delay(Some("ada"), at(600)), Duration::ZERO);
         for _ in 0..100 {
             attempts.failed(HERE, Some("ada"), at(601));
         }
@@ -276,21 +247,6 @@ mod tests {
             attempts.failed(None, Some(&format!("stranger {number}")), at(number * 1000));
         }
         assert_eq!(attempts.forgotten(), 0);
-    }
-
-    #[test]
-    fn those_who_succeed_leave_room() {
-        let mut attempts = attempts(1000);
-        for number in 0..500 {
-            attempts.failed(None, Some(&format!("user {number}")), at(0));
-        }
-        for number in (0..500).step_by(3) {
-            attempts.succeeded(&format!("user {number}"));
-            check(&attempts.names);
-        }
-        for number in 0..500 {
-            assert_eq!(attempts.delay(Some(&format!("user {number}")), at(0)).is_zero(), number % 3 == 0);
-        }
     }
 
     #[test]

@@ -8,7 +8,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Trouble;
-use crate::client::{Address, Backoff, Client, Closed, ConnectError, Event, Options, Receiver, Sender, Tls, TlsError};
+use crate::client::{
+    Address, Backoff, Client, Closed, ConnectError, Credentials, Event, Options, Receiver, Sender, Tls, TlsError,
+};
 use crate::wire::{Code, is_valid_name};
 
 /// What is added to twice the keepalive before a name that was one's own counts as another's: the relay
@@ -129,7 +131,14 @@ impl Link {
                         return Ok(());
                     }
                     if !self.reconnect || !closed.may_return() {
-                        return Err(Trouble::System(format!("the relay at {} is gone: {closed}", self.address)));
+                        // The relay goes on without us, if it says anything but goodbye.
+                        let what = match &closed {
+                            Closed::ByRelay(failure) if failure.code() != Some(Code::ShuttingDown) => {
+                                "has ended the connection"
+                            }
+                            _ => "is gone",
+                        };
+                        return Err(Trouble::System(format!("the relay at {} {what}: {closed}", self.address)));
                     }
                     (closed.to_string(), closed.retry_after())
                 }
@@ -221,7 +230,19 @@ pub(super) fn cannot_connect(address: &Address, options: &Options, error: &Conne
         }
         ConnectError::Tls(error) => hint_for_tls(error, &options.tls).to_owned(),
         ConnectError::Refused(failure) => match failure.code() {
+            Some(Code::HelloNameTaken) if options.credentials.is_some() => {
+                format!("; end that one if it is your own, or choose another with --name than {name:?}")
+            }
             Some(Code::HelloNameTaken) => format!("; choose another with --name than {name:?}"),
+            Some(Code::NameDenied) if matches!(options.credentials, Some(Credentials::Token(_))) => {
+                format!(
+                    "; say with --user whose token it is, or choose a name that the user may have with --name, other than {name:?}"
+                )
+            }
+            Some(Code::AuthFailed) => "; check the user's name and its password, token or certificate".to_owned(),
+            Some(Code::TooManyAttempts) => failure.retry_after.map_or_else(String::new, |wait| {
+                format!("; passwords from this address are looked at again in {:.0} s", wait.as_secs_f64())
+            }),
             Some(Code::NameDenied) => format!("; choose one that the user may have with --name, other than {name:?}"),
             Some(Code::AuthRequired) => {
                 "; say who you are with --user NAME, --token-file FILE, or --cert FILE and --key FILE".to_owned()

@@ -167,7 +167,8 @@ impl Listener {
 
     /// Says that everything is in place: rooms joined and names known.
     fn announce_once(&mut self) {
-        let ready = self.joining.is_empty() && (self.arguments.raw || self.directory.is_complete());
+        let ready = self.joining.is_empty()
+            && (self.arguments.raw || self.directory.is_complete() || self.directory.is_denied());
         if let Some(sender) = self.sender.as_ref().filter(|_| ready && !self.announced) {
             let session = sender.session();
             let user = session.user.as_ref().map_or_else(String::new, |user| format!(", authenticated as {user}"));
@@ -216,6 +217,15 @@ impl Listener {
             Event::Error(failure) => {
                 if let Some(room) = self.joining.get(&failure.correlation) {
                     return Err(Trouble::System(format!("cannot join the room {room:?}: {failure}")));
+                }
+                if failure.code() == Some(Code::Denied) && self.directory.denied(failure.correlation) {
+                    // Who may not know who is here gets frames all the same, with ids for names.
+                    if self.arguments.presence {
+                        return Err(Trouble::System(format!(
+                            "--presence is not to be had: the relay refused: {failure}"
+                        )));
+                    }
+                    return Ok(GO_ON);
                 }
                 // A closing one is the reason of the end, and told there.
                 if !failure.closes() && !self.directory.refused(failure.correlation) {

@@ -36,7 +36,9 @@ pub(super) fn prompt(question: &str, besides: &str) -> Result<Zeroizing<String>,
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             Err(Trouble::System(format!("no password was given{besides}")))
         }
-        Err(error) => Err(Trouble::System(format!("there is no terminal to ask for the password on: {error}"))),
+        Err(error) => Err(Trouble::System(format!(
+            "there is no terminal to ask for the password on ({error}): `passwd` takes it with --stdin, others with --password-file"
+        ))),
     }
 }
 

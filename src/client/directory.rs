@@ -30,6 +30,8 @@ enum State {
     Asked { correlation: u32 },
     /// The WATCH was refused as BUSY: another answer is under way, and must end first.
     Refused,
+    /// This client may not know who is here.
+    Denied,
     /// Pages have come, and more follow.
     Filling { correlation: u32, sequence: u64 },
     /// Every page has come, and every DELTA up to this number.
@@ -83,7 +85,7 @@ impl Directory {
         self.state = State::Asked { correlation };
     }
 
-    /// The relay refused a frame with this correlation. If that was the WATCH of this directory it answers true,
+    /// The relay refused a frame with this correlation as BUSY. If that was the WATCH of this directory it answers true,
     /// and calls for another one when the answer that is under way has ended: give it every page that comes,
     /// the answers to a WHO as well.
     pub fn refused(&mut self, correlation: u32) -> bool {
@@ -92,6 +94,22 @@ impl Directory {
             self.state = State::Refused;
         }
         mine
+    }
+
+    /// The relay denied a frame with this correlation. If that was the WATCH of this directory it answers true, and nobody
+    /// will be known: see [`Directory::is_denied`].
+    pub fn denied(&mut self, correlation: u32) -> bool {
+        let mine = self.state == State::Asked { correlation };
+        if mine {
+            self.state = State::Denied;
+        }
+        mine
+    }
+
+    /// This client may not know who is here, and waits for no answer.
+    #[must_use]
+    pub const fn is_denied(&self) -> bool {
+        matches!(self.state, State::Denied)
     }
 
     /// Every page of the snapshot has come, and no DELTA since is missing.
@@ -188,7 +206,7 @@ impl Directory {
                 self.state = State::Idle;
                 Step::WatchAgain
             }
-            State::Idle | State::Complete { .. } => Step::Applied,
+            State::Idle | State::Denied | State::Complete { .. } => Step::Applied,
         }
     }
 

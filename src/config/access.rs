@@ -7,7 +7,8 @@ use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 
 use super::parse::{
-    BytesCeiling, Ceiling, parse_bytes, parse_bytes_limit, parse_count, parse_limit, parse_net, parse_time,
+    BytesCeiling, Ceiling, parse_bytes, parse_bytes_limit, parse_count, parse_limit, parse_net, parse_net_or_none,
+    parse_time,
 };
 use crate::auth::AuthSettings;
 use crate::reactor::{Gate, RateLimit};
@@ -139,9 +140,9 @@ pub struct Access {
     #[arg(long, value_name = "N|none", default_value = "50000", value_parser = parse_limit, help_heading = "Addresses")]
     pub accepts_per_second_max: Ceiling,
 
-    /// Limits by address do not hold for this network. Can be given several times; the default is this machine, where
-    /// proxies and load generators run
-    #[arg(long, value_name = "CIDR", value_parser = parse_net, default_values = ["127.0.0.0/8", "::1"], help_heading = "Addresses")]
+    /// Limits by address, and for wrong passwords, do not hold for this network. Can be given several times; the default is
+    /// this machine, where proxies and load generators run. With `none` they hold for all
+    #[arg(long, value_name = "CIDR|none", value_parser = parse_net_or_none, default_values = ["127.0.0.0/8", "::1"], help_heading = "Addresses")]
     pub limit_exempt: Vec<IpNet>,
 
     /// Connections from this network come through a proxy, and begin with the header of the PROXY protocol, version 1 or

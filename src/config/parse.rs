@@ -121,6 +121,15 @@ pub(super) fn parse_net(text: &str) -> Result<IpNet, String> {
     Ok(net)
 }
 
+/// Reads a network, or `none`: no peer has the address that stands for that.
+pub(super) fn parse_net_or_none(text: &str) -> Result<IpNet, String> {
+    if text == "none" {
+        Ok(IpAddr::from([0, 0, 0, 0]).into())
+    } else {
+        parse_net(text).map_err(|why| why + ", or none")
+    }
+}
+
 /// Reads a limit that may also not be there.
 pub(super) fn parse_limit(text: &str) -> Result<Ceiling, String> {
     if text == "none" {

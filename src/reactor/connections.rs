@@ -397,6 +397,12 @@ impl<T: Transport> Connections<T> {
         self.gatekeeper.gate = gate;
     }
 
+    /// Whether proxies may say for whom they speak: then a peer's address is what one of them said.
+    #[must_use]
+    pub const fn takes_proxies(&self) -> bool {
+        self.gatekeeper.gate.has_proxies()
+    }
+
     /// Whether limits by address do not hold for this peer.
     #[must_use]
     pub fn is_exempt(&self, peer: PeerAddr) -> bool {

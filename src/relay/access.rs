@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use log::warn;
+use log::{Level, log, warn};
 
 use super::counters::Denial;
 use super::outbox::Outbox;
@@ -19,7 +19,7 @@ use crate::auth::{Access, Attempts, User, UserKey, Users};
 use crate::planted::{self, Bug};
 use crate::throttle::Throttle;
 use crate::time::Time;
-use crate::wire::{Code, Id};
+use crate::wire::{Code, Id, IdKind};
 
 /// Clients that are looked up in a new list in one turn, at a third of a microsecond each: all of ten thousand at once
 /// would have everybody wait for milliseconds.
@@ -244,9 +244,29 @@ impl Relay {
             && let Some(peer) = self.peers.get(id)
         {
             let user = self.rights.user(peer.badge).map_or("", User::name);
-            let who =
-                if peer.is_registered() { format!("{:?} of the user {user:?}", peer.name()) } else { String::new() };
-            warn!("denied {id} {who}: {} ({object})", denial.meaning());
+            let who = match peer.member() {
+                Some(member) => format!("{:?} of the user {user:?} at {}", peer.name(), member.address),
+                None => "a newcomer".to_owned(),
+            };
+            // Programs that show who is here ask for that whether they may or not.
+            let level = if denial == Denial::Watch { Level::Info } else { Level::Warn };
+            log!(level, "denied {id}, {who}: {} ({object})", denial.meaning());
+        }
+    }
+
+    /// Whom or what an id stands for, for the log.
+    #[cold]
+    pub(super) fn described(&self, id: Id) -> String {
+        match id.kind() {
+            IdKind::All => "all".to_owned(),
+            IdKind::Room => {
+                let room = self.rooms.slot(id).and_then(|slot| self.rooms.get(slot));
+                room.map_or_else(|| id.to_string(), |room| format!("#{}", room.name.escape_debug()))
+            }
+            _ => match self.peers.get(id).filter(|peer| peer.is_registered()) {
+                Some(peer) => format!("{:?}", peer.name()),
+                None => id.to_string(),
+            },
         }
     }
 
@@ -260,7 +280,7 @@ impl Relay {
 
 impl Refused {
     /// Somebody asks for a client that it may not address, or that is not here.
-    pub(super) fn of_address(code: Code, to: Id) -> Self {
+    pub(super) fn of_address(code: Code, to: String) -> Self {
         if code == Code::Denied { Self::denied(Denial::Address, to) } else { Self::plain(code) }
     }
 

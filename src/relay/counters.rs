@@ -63,7 +63,7 @@ impl Denial {
             Self::Join => "the user may not join this room",
             Self::Create => "there is no such room, and the user may not create it",
             Self::Send => "the user may not send to this room",
-            Self::Address => "the user may not address this client",
+            Self::Address => "the user may not address this client, or it is not here",
             Self::All => "the user may not send to all",
             Self::Watch => "the user may not know who is here",
             Self::Administer => "only a user with admin=yes may end other clients' connections",

@@ -85,7 +85,8 @@ impl Relay {
             _ => (None, Failure::Code(Code::BadDestination)),
         };
         if let Failure::Denied(denial) = failure {
-            self.note_denial(from, denial, &header.destination, run.frames, now);
+            let object = self.described(header.destination);
+            self.note_denial(from, denial, &object, run.frames, now);
         }
         for frame in Frames::new(run.bytes) {
             self.refuse(from, Header::read(frame).correlation, failure, client, out);

@@ -128,11 +128,16 @@ impl Relay {
     }
 
     /// Whether another attempt from where this connection comes from is looked at.
-    fn check_attempts(&self, id: Id, now: Time, out: &impl Outbox) -> Result<(), Refused> {
-        match self.rights.attempts.refusal(out.origin(id), now) {
-            Some(_) => Err(Refused::plain(Code::TooManyAttempts)),
-            None => Ok(()),
+    fn check_attempts(&mut self, id: Id, now: Time, out: &impl Outbox) -> Result<(), Refused> {
+        let Some(left) = self.rights.attempts.refusal(out.origin(id), now) else { return Ok(()) };
+        self.note_held_back(now);
+        if self.rights.log.admit(now) {
+            let mut address = String::new();
+            out.put_address(id, &mut address);
+            let seconds = left.as_secs_f64();
+            warn!("{id} at {address} is not heard: too many passwords from there were wrong; {seconds:.0} s are left");
         }
+        Err(Refused::plain(Code::TooManyAttempts))
     }
 
     /// The user that a token is for.
@@ -220,9 +225,6 @@ impl Relay {
             Ok(proof) => {
                 self.counters.authenticated[mechanism as usize] += 1;
                 let delay = self.rights.attempts.delay(guessed, now);
-                if let Some(user) = guessed {
-                    self.rights.attempts.succeeded(user);
-                }
                 // It waits because others have failed, and must not have to go before it is welcomed because others come.
                 out.settle(id);
                 (Stage::Passed(proof), delay)

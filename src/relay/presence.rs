@@ -93,7 +93,8 @@ impl Relay {
                     && id != from
                     && self.rights.access(peer.badge).is_some_and(|access| !access.may_watch())
                 {
-                    self.check_address(peer.badge, id).map_err(|code| Refused::of_address(code, id))?;
+                    let checked = self.check_address(peer.badge, id);
+                    checked.map_err(|code| Refused::of_address(code, self.described(id)))?;
                 }
                 self.peers.get(id).filter(|peer| !peer.card.is_empty() && peer.is_registered())
             }

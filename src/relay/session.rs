@@ -221,7 +221,7 @@ impl Relay {
     pub(super) fn evict(&mut self, from: Id, payload: &[u8], now: Time, out: &mut impl Outbox) -> Result<(), Refused> {
         let Evict { client, text } = Evict::parse(payload)?;
         if !self.access(from).is_some_and(Access::may_administer) {
-            return Err(Refused::denied(Denial::Administer, client));
+            return Err(Refused::denied(Denial::Administer, self.described(client)));
         }
         if client == from {
             return Err(Refused::because(Code::BadBody, "a client leaves with GOODBYE"));

@@ -308,7 +308,10 @@ impl<T: Transport> Outbox for Link<'_, T> {
 
     fn is_private(&self, id: Id) -> bool {
         let conn = conn_id(id);
-        let is_local = |peer: PeerAddr| peer.socket_addr().is_none_or(|address| address.ip().is_loopback());
+        // Where proxies say where somebody comes from, an address says nothing of the way that the bytes have taken.
+        let is_believed = !self.io.takes_proxies();
+        let is_local =
+            |peer: PeerAddr| peer.socket_addr().is_none_or(|address| is_believed && address.ip().is_loopback());
         self.io.is_encrypted(conn) || self.io.peer(conn).is_some_and(is_local)
     }
 

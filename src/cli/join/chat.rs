@@ -27,7 +27,7 @@ const DEPARTED_MAX: usize = 256;
 enum Pending {
     /// A line to one client or several, a room, or all.
     Line {
-        single: bool,
+        to: Many,
     },
     Who {
         room: Option<String>,
@@ -48,6 +48,16 @@ enum Pending {
     Evict {
         name: String,
     },
+}
+
+/// Whom a line is for, and so which answers it gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Many {
+    One,
+    /// Each fails on its own, and a receipt says how many did.
+    Several,
+    /// A receipt says how many have not got it.
+    Room,
 }
 
 pub(super) struct Chat {
@@ -107,7 +117,8 @@ impl Chat {
     /// Nothing that a next line could build on is under way: rooms, names, who is here.
     pub(super) fn is_settled(&self) -> bool {
         let independent = |pending: &Pending| matches!(pending, Pending::Line { .. } | Pending::Ping { .. });
-        self.sender.is_some() && self.directory.is_complete() && self.pending.values().all(independent)
+        let is_introduced = self.directory.is_complete() || self.directory.is_denied();
+        self.sender.is_some() && is_introduced && self.pending.values().all(independent)
     }
 
     /// There is a connection.
@@ -147,10 +158,12 @@ impl Chat {
     fn lost(&mut self) {
         self.sender = None;
         self.rooms.values_mut().for_each(|room| *room = None);
-        let unanswered = self.pending.drain().count();
+        let is_typed = |(_, pending): &(u32, Pending)| !matches!(pending, Pending::Join { .. });
+        let unanswered = self.pending.drain().filter(is_typed).count();
         if unanswered > 0 {
             let lines = output::counted(unanswered as u64, "line");
-            self.fail(format!("* no answer yet to {lines}: what became of that is not known"));
+            self.failed += unanswered as u64;
+            self.show(format!("* no answer yet to {lines}: what became of that is not known"));
         }
     }
 
@@ -201,6 +214,8 @@ impl Chat {
 
     fn receipt(&mut self, receipt: &ReceiptFor) {
         match self.pending.remove(&receipt.correlation) {
+            // Each of several has been told of already.
+            Some(Pending::Line { to: Many::Several }) => {}
             Some(Pending::Line { .. }) => {
                 self.shown.extend(words::receipt(receipt));
                 self.failed += u64::from(receipt.skipped.is_some_and(|skipped| skipped > 0));
@@ -229,12 +244,15 @@ impl Chat {
             // Told as the reason of the end.
             return;
         }
+        if failure.code() == Some(Code::Denied) && self.directory.denied(failure.correlation) {
+            return self.introduced();
+        }
         if self.directory.refused(failure.correlation) {
             return;
         }
         let recipient = failure.client.map(|client| self.name_of(client));
         // Of several recipients each fails on its own, and the receipt for the others still comes.
-        if let Some(Pending::Line { single: false }) = self.pending.get(&failure.correlation)
+        if let Some(Pending::Line { to: Many::Several }) = self.pending.get(&failure.correlation)
             && recipient.is_some()
         {
             self.fail(words::failure(failure, recipient.as_deref()));
@@ -269,7 +287,7 @@ impl Chat {
         if !self.pending.is_empty() {
             // Answers may be among what is missing, so none can be waited for.
             self.pending.clear();
-            self.show("* answers to your last lines may be among them".into());
+            self.fail("* answers to your last lines may be among them".into());
         }
     }
 
@@ -290,15 +308,20 @@ impl Chat {
         }
         match self.directory.apply_snapshot(page) {
             Step::WatchAgain => self.watch(),
-            Step::Complete if self.introduce => {
-                self.introduce = false;
-                let user = self.sender.as_ref().and_then(|sender| sender.session().user.as_deref());
-                let line = words::introduction(&self.address, &self.name, user, &self.directory);
-                self.show(line);
-                self.shown.append(&mut self.joined_early);
-            }
+            Step::Complete => self.introduced(),
             _ => {}
         }
+    }
+
+    /// It is known who is here, or that this may not be known.
+    fn introduced(&mut self) {
+        if !std::mem::take(&mut self.introduce) {
+            return;
+        }
+        let user = self.sender.as_ref().and_then(|sender| sender.session().user.as_deref());
+        let line = words::introduction(&self.address, &self.name, user, &self.directory);
+        self.show(line);
+        self.shown.append(&mut self.joined_early);
     }
 
     fn joined(&mut self, joined: JoinedRoom) {
@@ -336,6 +359,9 @@ impl Chat {
             Command::Say(text) => self.say(&self.target.clone(), &text),
             Command::Message { to, text } => self.say(&Target::Peers(vec![to]), &text),
             Command::To(target) => self.talk_to(target),
+            Command::Who { room: None } if self.directory.is_denied() => {
+                self.fail("* you may not know who is here".into())
+            }
             Command::Who { room: None } => {
                 let line = words::who("here", self.directory.iter().collect());
                 self.show(line);
@@ -368,14 +394,14 @@ impl Chat {
             }
             Command::Ping { to: Some(name) } => match self.directory.by_name(&name).map(|peer| peer.id) {
                 Some(id) => self.request(Pending::Ping { name }, |sender| sender.ping(id)),
-                None => self.fail(format!("* {name} is not here")),
+                None => self.unknown(&name),
             },
             Command::Evict { name, why } => match self.directory.by_name(&name).map(|peer| peer.id) {
                 Some(_) if why.len() > TEXT_BYTES_MAX => {
                     self.fail(format!("* not sent: the reason may have {TEXT_BYTES_MAX} bytes, and has {}", why.len()));
                 }
                 Some(id) => self.request(Pending::Evict { name }, |sender| sender.evict(id, &why)),
-                None => self.fail(format!("* {name} is not here")),
+                None => self.unknown(&name),
             },
             Command::Help => self.show(command::HELP.into()),
             Command::Quit => {}
@@ -407,10 +433,10 @@ impl Chat {
     fn say(&mut self, target: &Target, text: &str) {
         let envelope = Envelope::text().receipt();
         match target {
-            Target::All => self.send(Id::ALL, envelope.no_echo(), text, false),
+            Target::All => self.send(Id::ALL, envelope.no_echo(), text, Many::Room),
             Target::Room(name) => {
                 if let Some(id) = self.room(name) {
-                    self.send(id, envelope.no_echo(), text, false);
+                    self.send(id, envelope.no_echo(), text, Many::Room);
                 }
             }
             Target::Peers(names) => {
@@ -418,13 +444,14 @@ impl Chat {
                 for name in names {
                     match self.directory.by_name(name) {
                         Some(peer) => ids.push(peer.id),
+                        None if self.directory.is_denied() => self.unknown(name),
                         None => self.fail(format!("* {name} is not here and did not get it")),
                     }
                 }
                 match ids.as_slice() {
                     [] => {}
-                    [id] => self.send(*id, envelope, text, true),
-                    ids => self.request(Pending::Line { single: false }, |sender| {
+                    [id] => self.send(*id, envelope, text, Many::One),
+                    ids => self.request(Pending::Line { to: Many::Several }, |sender| {
                         sender.send_many(ids, envelope, text.as_bytes())
                     }),
                 }
@@ -432,8 +459,8 @@ impl Chat {
         }
     }
 
-    fn send(&mut self, to: Id, envelope: Envelope, text: &str, single: bool) {
-        self.request(Pending::Line { single }, |sender| sender.send(to, envelope, text.as_bytes()));
+    fn send(&mut self, to: Id, envelope: Envelope, text: &str, many: Many) {
+        self.request(Pending::Line { to: many }, |sender| sender.send(to, envelope, text.as_bytes()));
     }
 
     /// Sends, and notes what the answer will be about. Answers come through this thread, so none is missed.
@@ -456,6 +483,14 @@ impl Chat {
             self.fail(line);
         }
         id
+    }
+
+    /// Nobody is known by this name.
+    fn unknown(&mut self, name: &str) {
+        self.fail(match self.directory.is_denied() {
+            true => format!("* you may not know who is here: {name} cannot be found by name"),
+            false => format!("* {name} is not here"),
+        });
     }
 
     fn name_of(&self, id: Id) -> String {

@@ -113,7 +113,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
     // A person has seen it; a script looks at the exit code.
     match room.chat.failed() {
         failed if failed > 0 && !is_terminal => {
-            Err(Trouble::System(format!("{} failed, as told above", output::counted(failed, "request"))))
+            Err(Trouble::System(format!("{} failed, as told on standard output", output::counted(failed, "request"))))
         }
         _ => Ok(()),
     }
@@ -154,7 +154,8 @@ impl Conversation {
             match item {
                 Ok(Item::LinkOver(over)) => {
                     self.show()?;
-                    return over;
+                    over?;
+                    return if self.screen.is_terminal() { Ok(()) } else { self.unanswered() };
                 }
                 Ok(item) => self.take(item)?,
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -175,13 +176,13 @@ impl Conversation {
                 self.asked = false;
                 self.held_until = Instant::now() + PROMPT_HELD_MAX;
                 if self.chat.line(&line).is_break() {
-                    self.say_goodbye();
+                    // A script has its answers first.
+                    if self.screen.is_terminal() { self.say_goodbye() } else { self.end_of_input() }
                 }
             }
             Item::Input(Input::End) => {
                 self.asked = false;
-                let deadline = Instant::now() + LAST_ANSWERS_TIMEOUT;
-                self.ending.get_or_insert(Ending { deadline, said: false });
+                self.end_of_input();
             }
             Item::Input(Input::Quit) => {
                 self.asked = false;
@@ -219,6 +220,12 @@ impl Conversation {
         if self.ending.is_some_and(|ending| !ending.said) && self.chat.is_answered() {
             self.say_goodbye();
         }
+    }
+
+    /// Nothing more is typed: answers are still waited for.
+    fn end_of_input(&mut self) {
+        let deadline = Instant::now() + LAST_ANSWERS_TIMEOUT;
+        self.ending.get_or_insert(Ending { deadline, said: false });
     }
 
     fn say_goodbye(&mut self) {

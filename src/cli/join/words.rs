@@ -93,12 +93,14 @@ pub(super) fn reason(why: impl fmt::Display) -> String {
     output::one_line(&why.to_string())
 }
 
-/// What is worth saying of a receipt: nothing when everybody has it.
+/// What is worth saying of the receipt of a line to a room or to all: nothing when everybody has it.
 pub(super) fn receipt(receipt: &ReceiptFor) -> Option<String> {
     match (receipt.recipients, receipt.skipped) {
         (recipients, Some(skipped)) if skipped > 0 => {
             let all = recipients.unwrap_or(0).saturating_add(skipped);
-            Some(format!("* {skipped} of {all} did not get it: too much is waiting for them already"))
+            Some(format!(
+                "* {skipped} of {all} did not get it: too much is waiting for them, or it is too long for them"
+            ))
         }
         (Some(0), _) => Some("* nobody else was there to get it".into()),
         _ => None,
@@ -136,6 +138,9 @@ pub(super) fn introduction(address: &str, name: &str, user: Option<&str>, direct
     others.sort_by(|a, b| a.name.cmp(&b.name));
     let user = user.map_or_else(String::new, |user| format!(", authenticated as {}", output::one_line(user)));
     let head = format!("* connected to {address} as {name}{user}; ");
+    if directory.is_denied() {
+        return head + "who else is here you may not know, so nobody can be addressed by name";
+    }
     if others.is_empty() {
         return head + "nobody else is here";
     }

@@ -244,7 +244,6 @@ impl Judge {
         let mut delay = said.as_ref().map_or(Duration::ZERO, |said| self.users.delay(said, &auth, now));
         let stage = if attempt.is_right {
             self.users.authenticated += 1;
-            self.users.names.remove(said.as_deref().unwrap_or_default());
             self.entry.settle(conn_of(from));
             Stage::Passed { at: now + delay }
         } else {
