@@ -88,6 +88,11 @@ pub struct Access {
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = parse_time, help_heading = "Users")]
     pub takeover_probe: Duration,
 
+    /// Connected clients that are held against a changed users file in one turn: all of ten thousand at once would have
+    /// everybody wait for milliseconds
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = parse_count, help_heading = "Users")]
+    pub reviews_turn_max: usize,
+
     /// Time from the relay's first answer of an exchange to its end: the client hashes its password meanwhile, on whatever
     /// it runs on
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = parse_time, help_heading = "Users")]

@@ -267,6 +267,7 @@ impl Settings {
             binds_channels: self.access.tls_files().is_some(),
             takeover: self.access.takeover(),
             takeover_probe: self.access.takeover_probe,
+            reviews_turn_max: self.access.reviews_turn_max,
             ..relay::Settings::default()
         }
     }

@@ -30,12 +30,9 @@ use super::{TlsFault, TlsTerms, Transport, binding};
 use crate::planted::{self, Bug};
 use crate::time::Tick;
 
-/// Records that are sealed before the socket has shown that it takes them: a reader that is stuck has no more than 64 KiB
-/// sealed in vain.
-const RECORDS_FIRST: usize = 4;
-/// Records that are sealed for one write when it has taken those: long messages to a reader that keeps up are a tenth cheaper
-/// with this than with four.
-const RECORDS_MAX: usize = 16;
+/// Records that are sealed for one write. A reader that is stuck has no more than 64 KiB sealed in vain; sixteen are no
+/// cheaper for one that keeps up.
+pub(super) const RECORDS_MAX: usize = 4;
 /// What sealing adds to a record, in all suites.
 const PROTECTION_BYTES_MAX: usize = 32;
 /// Pieces of a queue that are sealed with one write: as many as a queue offers.
@@ -294,7 +291,7 @@ impl Session {
         sealed: &mut u64,
     ) -> io::Result<usize> {
         let total: usize = chunks.iter().map(|chunk| chunk.len()).sum();
-        let (mut written, mut records_max) = (0, RECORDS_FIRST);
+        let mut written = 0;
         loop {
             let count = match self.flush(transport) {
                 Ok(count) => count,
@@ -305,7 +302,7 @@ impl Session {
             if written == total || stopped {
                 return if written > 0 || total == 0 { Ok(written) } else { Err(io::ErrorKind::WouldBlock.into()) };
             }
-            match self.seal(chunks, written, total, records_max) {
+            match self.seal(chunks, written, total) {
                 Ok(count) => *sealed += count,
                 // What is told of that carries nothing of the queue. The error comes again.
                 Err(error) => {
@@ -313,18 +310,17 @@ impl Session {
                     return if written > 0 { Ok(written) } else { Err(error) };
                 }
             }
-            records_max = RECORDS_MAX;
             if planted::has(Bug::SealedTakenForWritten) {
                 written += self.flush(transport)? + self.outgoing.forget_plain();
             }
         }
     }
 
-    /// Seals up to `records_max` records of the bytes of `chunks` between `start` and `total`; says how many.
-    fn seal(&mut self, chunks: &[&[u8]], start: usize, total: usize, records_max: usize) -> io::Result<u64> {
+    /// Seals some records of the bytes of `chunks` between `start` and `total`; says how many.
+    fn seal(&mut self, chunks: &[&[u8]], start: usize, total: usize) -> io::Result<u64> {
         let State::Agreed(records) = &mut self.state else { return Err(io::ErrorKind::NotConnected.into()) };
         let (mut count, mut start) = (0, start);
-        while start < total && count < records_max as u64 {
+        while start < total && count < RECORDS_MAX as u64 {
             let end = total.min(start + RECORD_BYTES_MAX);
             let data = match chunks {
                 [chunk] => OutboundChunks::Single(&chunk[start..end]),

@@ -11,9 +11,10 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
 use super::Transport;
+use super::tls::RECORDS_MAX;
 
 /// Buffers handed to one write: as many records as are sealed for one, and some of the session's own.
-const SLICES_MAX: usize = 18;
+const SLICES_MAX: usize = RECORDS_MAX + 2;
 
 #[derive(Debug)]
 struct Record {

@@ -21,10 +21,6 @@ use crate::throttle::Throttle;
 use crate::time::Time;
 use crate::wire::{Code, Id, IdKind};
 
-/// Clients that are looked up in a new list in one turn, at a third of a microsecond each: all of ten thousand at once
-/// would have everybody wait for milliseconds.
-const REVIEWS_TURN_MAX: usize = 512;
-
 /// Who a client is, and what is asked for each of its frames, in four bytes of its record.
 ///
 /// ```text
@@ -181,12 +177,13 @@ impl Relay {
     /// for it in each turn, and does not wait for anything else while there are.
     pub fn review(&mut self, now: Time, out: &mut impl Outbox) -> bool {
         let Some(start) = self.rights.review else { return false };
-        let mut ids: Vec<Id> = self.peers.in_slots(start, REVIEWS_TURN_MAX).map(|peer| peer.id).collect();
+        let most = self.settings.reviews_turn_max.max(1);
+        let mut ids: Vec<Id> = self.peers.in_slots(start, most).map(|peer| peer.id).collect();
         ids.truncate(ids.len() - usize::from(!ids.is_empty() && planted::has(Bug::ReviewCutShort)));
         for id in ids {
             self.review_one(id, now, out);
         }
-        let end = start + REVIEWS_TURN_MAX;
+        let end = start.saturating_add(most);
         let is_over = end >= self.peers.slots();
         self.rights.review = (!is_over).then_some(end);
         if is_over {

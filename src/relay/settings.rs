@@ -39,6 +39,9 @@ pub struct Settings {
     /// How long an old connection is given to show life before it gives way ([`Takeover::Reject`]): longer than any round
     /// trip, shorter than a person's patience.
     pub takeover_probe: Duration,
+    /// Clients that are held against a new list of users in one turn, at a third of a microsecond each: all of ten thousand
+    /// at once would have everybody wait for milliseconds.
+    pub reviews_turn_max: usize,
     /// The keepalive of a client that asks for none.
     pub keepalive: Duration,
     /// The shortest keepalive that is granted.
@@ -73,6 +76,7 @@ impl Default for Settings {
             binds_channels: false,
             takeover: Takeover::Replace,
             takeover_probe: Duration::from_secs(3),
+            reviews_turn_max: 512,
             keepalive: Duration::from_secs(30),
             keepalive_min: Duration::from_secs(1),
             keepalive_max: Duration::from_mins(10),

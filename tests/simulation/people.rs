@@ -23,7 +23,7 @@ const ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).expect("not zero");
 const SALT: &[u8] = b"0123456789abcdef";
 const SECRET: &str = "%secret MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 const USERS_MAX: usize = 4;
-/// So few clients that a pattern for each of their names fits a list, and that all are held against a new list in one turn.
+/// So few clients that a pattern for each of their names fits a list.
 const CLIENTS_MAX: usize = 20;
 /// Lists of users in a run.
 const LISTS: usize = 4;
@@ -32,10 +32,10 @@ const ALL_ROOMS: u8 = (1 << ROOMS) - 1;
 /// A user of whom no list knows.
 pub(crate) const STRANGER: usize = USERS_MAX;
 
-/// The hashes of all passwords, the last of which is nobody's.
+/// The hashes of each user's two passwords, and one that is nobody's.
 static SALTED: LazyLock<Vec<SaltedPassword>> = LazyLock::new(|| {
-    let salted = |user: usize| SaltedPassword::new(&format!("the word of {user}"), ITERATIONS, SALT);
-    (0..=USERS_MAX).map(salted).collect()
+    let salted = |number: usize| SaltedPassword::new(&format!("the word {number}"), ITERATIONS, SALT);
+    (0..=2 * USERS_MAX).map(salted).collect()
 });
 
 /// The users of a run.
@@ -49,8 +49,9 @@ pub(crate) struct People {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a right of its own")]
 pub(crate) struct Rights {
-    /// Which of its tokens is the right one.
-    pub(crate) token: u8,
+    /// Which of its passwords is the right one, and which of its tokens, if any.
+    pub(crate) password: usize,
+    pub(crate) token: Option<u8>,
     /// It may have the name of any client; else those of its own.
     pub(crate) any_name: bool,
     /// Rooms, a bit for each.
@@ -132,7 +133,8 @@ impl Rights {
         let mut rooms = || if random.u8(..3) == 0 { random.u8(..=ALL_ROOMS) } else { ALL_ROOMS };
         let (join, create, send) = (rooms(), rooms(), rooms());
         Self {
-            token: random.u8(..4) / 3,
+            password: usize::from(random.u8(..4) / 3),
+            token: (random.u8(..4) > 0).then(|| random.u8(..4) / 3),
             any_name: random.bool(),
             join,
             create,
@@ -154,7 +156,8 @@ fn change(user: Option<Rights>, number: usize, random: &mut fastrand::Rng) -> Op
     let other = Rights::draw(random);
     let Some(mut rights) = user else { return Some(other) };
     match random.u8(..12) {
-        0 => rights.token ^= 1,
+        0 if random.bool() => rights.password ^= 1,
+        0 => rights.token = other.token,
         1 => rights.any_name ^= true,
         2 => rights.join = other.join,
         3 => rights.create = other.create,
@@ -236,6 +239,7 @@ impl People {
             ..AuthSettings::default()
         };
         settings.takeover = if random.bool() { Takeover::Replace } else { Takeover::Reject };
+        settings.reviews_turn_max = 1 << random.u32(0..6);
         settings.takeover_probe = Duration::from_millis(random.u64(200..5000));
         settings.log_denied_per_second_max = 0;
         let (wrong_share, events) = (random.u8(..100), random.u8(..16));
@@ -286,8 +290,9 @@ impl People {
         let mut file = format!("{SECRET}\n");
         for (user, rights) in self.lists[list].iter().enumerate() {
             let Some(rights) = rights else { continue };
-            let verifier = Verifier::from_salted(&SALTED[user]);
-            let digest = TokenDigest::of(token(user, rights.token).as_bytes());
+            let verifier = Verifier::from_salted(&SALTED[2 * user + rights.password]);
+            let digest = |number: u8| format!("token:{}", TokenDigest::of(token(user, number).as_bytes()));
+            let digest = rights.token.map(digest).unwrap_or_default();
             let rooms = |mask: u8| match (0..ROOMS).filter(|room| mask >> room & 1 == 1) {
                 _ if mask == ALL_ROOMS => "*".to_owned(),
                 rooms => listed("room", rooms),
@@ -299,7 +304,7 @@ impl People {
             let yes = |is: bool| if is { "yes" } else { "no" };
             let _ = writeln!(
                 file,
-                "{} {verifier} token:{digest} names={names} join={} create={} send={} to={to} all={} watch={} admin={}",
+                "{} {verifier} {digest} names={names} join={} create={} send={} to={to} all={} watch={} admin={}",
                 name(user),
                 rooms(rights.join),
                 rooms(rights.create),
@@ -334,6 +339,9 @@ pub(crate) fn token(user: usize, number: u8) -> String {
 pub(crate) struct Proving {
     pub(crate) login: Login,
     user: usize,
+    /// What it takes for its password and its token, by their numbers.
+    password: usize,
+    token: u8,
     tls: Option<Version>,
     nonce: [u8; 18],
     /// Once it has answered.
@@ -342,11 +350,13 @@ pub(crate) struct Proving {
 
 impl Proving {
     /// `number` has not been used before.
-    pub(crate) fn new(login: Login, user: usize, tls: Option<Version>, number: u32) -> Self {
+    pub(crate) fn new(login: Login, user: usize, rights: Option<Rights>, tls: Option<Version>, number: u32) -> Self {
         let mut nonce = *b"nonce number xxxx.";
         nonce[13..17].copy_from_slice(&number.to_be_bytes());
         let user = if login == Login::Stranger { STRANGER } else { user };
-        Self { login, user, tls, nonce, exchange: None }
+        let password = rights.map_or(0, |rights| rights.password);
+        let token = rights.and_then(|rights| rights.token).unwrap_or_default();
+        Self { login, user, password, token, tls, nonce, exchange: None }
     }
 
     /// Whether the relay has a question before it knows who this is. Whoever shows a token has said all, and goes on.
@@ -365,11 +375,11 @@ impl Proving {
         ClientExchange::new(&self.user(), "unknown", binding, self.nonce)
     }
 
-    /// What its HELLO says beside the mechanism; `token` is the number of the one that is right.
-    pub(crate) fn first(&self, token_number: u8) -> Vec<u8> {
+    /// What its HELLO says beside the mechanism.
+    pub(crate) fn first(&self) -> Vec<u8> {
         match self.login {
             Login::Nohow | Login::Otherwise => Vec::new(),
-            Login::Token => token(self.user, token_number).into_bytes(),
+            Login::Token => token(self.user, self.token).into_bytes(),
             Login::WrongToken => token(self.user, 9).into_bytes(),
             _ => self.begin([0; 32]).first().into_bytes(),
         }
@@ -384,7 +394,8 @@ impl Proving {
         }
         let elsewhere = self.login == Login::BoundElsewhere;
         let binding = if elsewhere { [7; 32] } else { binding.unwrap_or_default() };
-        let known = if self.login == Login::WrongPassword { USERS_MAX } else { self.user.min(USERS_MAX) };
+        let is_wrong = matches!(self.login, Login::WrongPassword | Login::Stranger);
+        let known = if is_wrong { 2 * USERS_MAX } else { 2 * self.user + self.password };
         let mut exchange = self.begin(binding).with_salted(SALTED[known].clone());
         let answer = exchange.answer(question).expect("a question as it should be");
         self.exchange = Some(exchange);

@@ -104,7 +104,7 @@ impl World {
         self.tap.judge.watch_outputs();
         self.tap.service.set_users(&mut self.engine.connections, *self.people.users(list), self.now);
         // What was left to do for the list before it is done at once.
-        self.tap.judge.review(&Facts(&self.engine.connections));
+        self.tap.judge.review_all(&Facts(&self.engine.connections));
         self.tap.judge.reloaded(list);
     }
 
@@ -185,7 +185,7 @@ impl World {
             _ => client_name(owner),
         };
         let proving = self.proving(client, door, correlation);
-        let first = proving.as_ref().map(|proving| proving.first(self.token_of(client))).unwrap_or_default();
+        let first = proving.as_ref().map(Proving::first).unwrap_or_default();
         let mechanism = proving.as_ref().and_then(|proving| proving.login.mechanism(door.tls));
         let auth_data = mechanism.map(|_| &*first);
         let hello =
@@ -212,13 +212,9 @@ impl World {
 
     /// A client's end of its login, at a relay that asks who somebody is.
     fn proving(&self, client: usize, door: Door, number: u32) -> Option<Proving> {
-        self.people.ask().then(|| Proving::new(door.login, self.people.user_of(client), door.tls, number))
-    }
-
-    /// The number of the token that a client's user has.
-    fn token_of(&self, client: usize) -> u8 {
         let user = self.people.user_of(client);
-        self.people.lists[self.list][user].map_or(0, |rights| rights.token)
+        let rights = self.people.lists.get(self.list).and_then(|list| list[user]);
+        self.people.ask().then(|| Proving::new(door.login, user, rights, door.tls, number))
     }
 
     /// A frame of a client that is within its limit.

@@ -268,7 +268,7 @@ impl World {
         let from = SocketAddr::new(self.doors.ip(client), self.ports);
         let socket = if door.proxy.is_some() { SocketAddr::from(([10, 9, 0, 1], self.ports)) } else { from };
         let known_as = if door.proxy.is_some_and(Speech::names_somebody) { from } else { socket };
-        let arrival = Arrival { door, socket, known_as, is_denied: self.doors.is_denied(client) };
+        let arrival = Arrival { door, socket, known_as, is_denied: self.doors.is_denied(client), list: self.list };
         self.backlogs[door.listener()].push_back((peer.clone(), pipe, arrival));
         let mut fresh = Link::new(peer, reader);
         self.begin(&mut fresh, door, from);

@@ -51,6 +51,8 @@ struct Client {
     is_deaf: bool,
     /// New keys since it was sent something: each is answered by one, and its library takes no more than so many in a row.
     refreshes: u8,
+    /// The same since it has sent something: the engine takes no more either.
+    refreshes_in_a_row: u8,
 }
 
 const REFRESHES_MAX: u8 = 32;
@@ -136,7 +138,8 @@ pub(crate) fn run(input: &[u8]) {
     bench.watch(conn, &peer);
     let tls = connect(Arc::clone(&clients[usize::from(dice.u8(..4) == 0)]));
     let (got, said) = (Vec::new(), Vec::new());
-    let mut client = Client { tls, peer, seen: 0, got, said, is_spoilt: false, is_deaf: false, refreshes: 0 };
+    let mut client =
+        Client { tls, peer, seen: 0, got, said, is_spoilt: false, is_deaf: false, refreshes: 0, refreshes_in_a_row: 0 };
     let mut accepted: Vec<Vec<u8>> = Vec::new();
     for _ in 0..60 {
         if dice.is_empty() {
@@ -168,6 +171,7 @@ fn act(bench: &mut Bench, conn: ConnId, client: &mut Client, accepted: &mut Vec<
             let text = message(dice.usize(2..1500), dice.u8(..));
             client.tls.writer().write_all(&text).expect("memory");
             client.said.push(text);
+            client.refreshes_in_a_row = 0;
             client.send(bench, dice);
         }
         5..=8 if bench.io().is_open(conn) && bench.service.of(conn).contains(&Told::Open) => {
@@ -179,8 +183,9 @@ fn act(bench: &mut Bench, conn: ConnId, client: &mut Client, accepted: &mut Vec<
         }
         9 => client.peer.take(dice.usize(..20_000)),
         10 => client.peer.take(usize::MAX),
-        11 if client.refreshes < REFRESHES_MAX => {
+        11 if client.refreshes.max(client.refreshes_in_a_row) < REFRESHES_MAX => {
             client.refreshes += 1;
+            client.refreshes_in_a_row += 1;
             let _ = client.tls.refresh_traffic_keys();
             client.is_spoilt |= client.tls.is_handshaking();
             client.send(bench, dice);

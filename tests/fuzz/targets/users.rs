@@ -103,7 +103,8 @@ fn check_error(text: &str, error: Option<&FileError>) {
     // A user may be called anything, and what stands where yes or no should is shown.
     let is_hidden = !text.replace(VERIFIER, "").contains(MARK);
     let secret = |word: &str| word.starts_with("swb_") && word.len() > 4 || word.contains(MARK) && is_hidden;
-    assert!(!error.what.split([' ', '"']).any(secret), "{error}");
+    let is_of_name = error.what.contains("user's name");
+    assert!(is_of_name || !error.what.split([' ', '"']).any(secret), "{error}");
 }
 
 fn check_users(users: &Users) {

@@ -23,6 +23,8 @@ pub(crate) struct Arrival {
     pub(crate) known_as: SocketAddr,
     /// Whoever it speaks for may not come in.
     pub(crate) is_denied: bool,
+    /// The list of users that held when it set out.
+    pub(crate) list: usize,
 }
 
 /// A connection that the service does not know yet.
@@ -238,7 +240,7 @@ impl Judge {
     /// The service is told of a connection; `reads` calls have read from it.
     pub(crate) fn introduced(&mut self, conn: ConnId, from: SocketAddr, arrival: &Arrival, reads: u64) {
         assert_eq!(from, arrival.known_as, "where {conn:?} comes from");
-        self.identify(id_of(conn), arrival.door, from.ip());
+        self.identify(id_of(conn), arrival, from.ip());
         let is_for_another = arrival.door.proxy.is_none_or(Speech::names_somebody);
         assert!(!arrival.is_denied || !is_for_another, "{conn:?} may not come in");
         if let Some(entering) = self.entry.entering.remove(&conn) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use switchboard::relay::Denial;
 use switchboard::time::Time;
 use switchboard::wire::control::{self, Body, Hello, Join, Leave, Ping, Profile, Unwatch, Update};
 use switchboard::wire::{BodyError, Code, Flags, Frames, HEADER_BYTES, Header, Id, IdKind, Tag, Type, is_valid_name};
@@ -136,7 +137,7 @@ impl Judge {
                 }
                 return self.one_due(from, header, frame, header.destination, wants_receipt, facts);
             }
-            IdKind::All if is_fan => match self.check(from, |rights| rights.all) {
+            IdKind::All if is_fan => match self.check(from, Denial::All, |rights| rights.all) {
                 Ok(()) => self.registered.iter().copied().collect(),
                 Err(code) => return self.answer(from, header.correlation, Answer::Error(code)),
             },
@@ -183,7 +184,7 @@ impl Judge {
         if !members.contains(&from) {
             return Err(Code::NotMember);
         }
-        self.check(from, |rights| has_room(rights.send, &name))?;
+        self.check(from, Denial::Send, |rights| has_room(rights.send, &name))?;
         Ok(members)
     }
 

@@ -112,14 +112,14 @@ impl Judge {
             ("PINGs", relay.pings, seen.pings),
             ("ERRORs that came in", relay.errors_in, seen.errors_in),
             ("clients", relay.registered, seen.registered),
-            ("proofs that were right", relay.authenticated.iter().sum(), self.users.authenticated),
-            ("proofs that were wrong", relay.auth_failed.iter().sum(), self.users.failed),
-            ("what was denied", relay.denied.iter().sum(), self.users.denied),
             ("connections", reactor.accepted, self.tally.connections),
             ("bytes written", reactor.written_bytes, self.records.values().map(|record| record.taken_bytes).sum()),
         ] {
             assert_eq!(counted, seen, "the count of {what}");
         }
+        assert_eq!(relay.authenticated, self.users.authenticated, "proofs that were right, by mechanism");
+        assert_eq!(relay.auth_failed, self.users.failed, "proofs that were wrong, by mechanism");
+        assert_eq!(relay.denied, self.users.denied, "what was denied");
         let (queued, doubtful) = (delivered + back, seen.fans_doubtful + seen.fates_doubtful);
         assert!(
             (queued.saturating_sub(doubtful)..=queued).contains(&relay.frames_queued),

@@ -19,6 +19,8 @@ pub(super) struct Life {
     pub(super) partial_since: Option<Time>,
     /// When it was last asked for a sign of life that it has not given yet.
     asked: Option<Time>,
+    /// It has been asked, for whatever reason, since it was last heard.
+    pub(super) was_asked: bool,
     /// When something waited for it last, or a frame of it was incomplete.
     busy: Time,
     /// So much waited for it that the relay has stopped reading from it, and may not have gone on.
@@ -39,6 +41,7 @@ impl Life {
             heard: now,
             partial_since: None,
             asked: None,
+            was_asked: false,
             busy: now,
             is_stopped: false,
             may_be_stopped: false,
@@ -50,7 +53,7 @@ impl Life {
 
     pub(super) fn hear(&mut self, now: Time) {
         self.heard = now;
-        self.asked = None;
+        (self.asked, self.was_asked) = (None, false);
     }
 
     /// Whether so much may have waited for it that the relay does not read from it.
@@ -105,7 +108,7 @@ impl Judge {
     ) {
         let hello_us = micros(self.settings.hello_deadline);
         if self.is_proving(id) {
-            self.login_deadline(id, may_answer, facts, now);
+            self.login_deadline(id, may_answer, queued > 0, facts, now);
             return self.probed(pings);
         }
         self.ledger.pings += pings;
@@ -135,7 +138,7 @@ impl Judge {
                 assert_eq!(queued, 0, "{id} is asked for a sign of life behind what it has not read");
                 let least = keepalive_us - keepalive_us / 10;
                 assert!(silent_us + GRAIN_US >= least, "{id} is asked after {silent_us} us, not {least}");
-                life.asked = Some(now);
+                (life.asked, life.was_asked) = (Some(now), true);
             }
             State::Registered => {
                 // A PING that waits behind other bytes asks nobody.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use switchboard::relay::Denial;
 use switchboard::wire::control::{Body, Watch, Who};
 use switchboard::wire::{Code, Id};
 
@@ -31,7 +32,7 @@ impl Judge {
     pub(super) fn watch(&mut self, from: Id, correlation: u32, payload: &[u8]) -> Result<Option<Answer>, Code> {
         let watch = Watch::parse(payload).map_err(|_| Code::BadBody)?;
         let scope = self.scope(from, watch.room)?;
-        self.check(from, |rights| rights.watch || scope.is_some())?;
+        self.check(from, Denial::Watch, |rights| rights.watch || scope.is_some())?;
         let answer = self.listing(from, scope);
         let Answer::Snapshot(Listing { may_be_busy, .. }) = answer else { unreachable!() };
         if !may_be_busy {
@@ -57,7 +58,7 @@ impl Judge {
         match Who::parse(payload).map_err(|_| Code::BadBody)? {
             Who::Named(name) => {
                 let is_own = self.records[&from].card.name == name;
-                self.check(from, |rights| is_own || rights.watch || rights.may_address(name))?;
+                self.check(from, Denial::Address, |rights| is_own || rights.watch || rights.may_address(name))?;
                 self.named(name).map(|id| self.found(id)).ok_or(Code::NoSuchClient)
             }
             Who::Client(id) => {
@@ -68,11 +69,11 @@ impl Judge {
             }
             Who::Room(room) => {
                 let scope = self.scope(from, Some(room.bits()))?;
-                self.check(from, |rights| rights.watch || scope.is_some())?;
+                self.check(from, Denial::Watch, |rights| rights.watch || scope.is_some())?;
                 Ok(Some(self.listing(from, scope)))
             }
             Who::Everybody => {
-                self.check(from, |rights| rights.watch)?;
+                self.check(from, Denial::Watch, |rights| rights.watch)?;
                 Ok(Some(self.listing(from, None)))
             }
         }

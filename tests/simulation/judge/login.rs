@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use switchboard::auth::{AuthSettings, Mechanism};
-use switchboard::relay::Takeover;
+use switchboard::relay::{Denial, Takeover};
 use switchboard::time::Time;
 use switchboard::wire::control::{Body, Evict, Hello};
 use switchboard::wire::{Code, HEADER_BYTES, Header, Id, Type};
 
-use super::{Facts, GRAIN_US, Judge, conn_of};
+use super::{Arrival, Facts, GRAIN_US, Judge, conn_of};
 use crate::doors::Door;
 use crate::people::{Login, People, Rights, has_room, name, token};
 use crate::secure::Version;
@@ -23,16 +23,20 @@ pub(super) struct Users {
     /// The list that holds, and how often there has been another one.
     list: usize,
     changes: u32,
-    /// Those who are registered have not been held against it.
-    review: bool,
+    /// Those who are registered in slots from here on have not been held against it.
+    review: Option<usize>,
+    /// The salt and the iterations that somebody who is there, or is not, has been asked with.
+    questions: HashMap<(String, bool), String>,
     /// Failures by name, with the last one's time, and by address, with the first one's.
     names: HashMap<String, Failures>,
     origins: HashMap<IpAddr, Failures>,
     /// Clients that were to be asked for a sign of life since this was looked at.
     probes: u64,
-    pub(super) authenticated: u64,
-    pub(super) failed: u64,
-    pub(super) denied: u64,
+    /// Those of them who had not been asked since they were last heard.
+    probes_due: u64,
+    pub(super) authenticated: [u64; Mechanism::ALL.len()],
+    pub(super) failed: [u64; Mechanism::ALL.len()],
+    pub(super) denied: [u64; Denial::COUNT],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +49,8 @@ struct Failures {
 #[derive(Debug)]
 pub(super) struct Identity {
     door: Door,
+    /// The list that held when its client set out.
+    set_out: usize,
     origin: IpAddr,
     attempt: Option<Attempt>,
     /// Once it is registered: its user, and the list that says what it may do.
@@ -60,6 +66,7 @@ struct Attempt {
     /// Who it says to be; a token says nobody.
     said: Option<String>,
     user: Option<usize>,
+    mechanism: Mechanism,
     is_right: bool,
     hello: Vec<u8>,
     changes: u32,
@@ -80,8 +87,9 @@ enum Stage {
 }
 
 impl Identity {
-    pub(super) const fn new(door: Door, origin: IpAddr) -> Self {
-        Self { door, origin, attempt: None, user: None, list: 0, has_proof: false }
+    pub(super) const fn new(arrival: &Arrival, origin: IpAddr) -> Self {
+        let (door, set_out) = (arrival.door, arrival.list);
+        Self { door, set_out, origin, attempt: None, user: None, list: 0, has_proof: false }
     }
 
     /// Its login comes to nothing.
@@ -125,7 +133,8 @@ impl Users {
 
     fn by_token(&self, data: &[u8]) -> Option<usize> {
         let has = |user: &usize| {
-            self.rights(*user, self.list).is_some_and(|rights| token(*user, rights.token).as_bytes() == data)
+            let number = self.rights(*user, self.list).and_then(|rights| rights.token);
+            number.is_some_and(|number| token(*user, number).as_bytes() == data)
         };
         (0..self.people.count()).find(has)
     }
@@ -160,8 +169,8 @@ impl Users {
 
 impl Judge {
     /// How a connection came that the service has just been told of.
-    pub(super) fn identify(&mut self, id: Id, door: Door, origin: IpAddr) {
-        self.record(id).identity = Some(Identity::new(door, origin));
+    pub(super) fn identify(&mut self, id: Id, arrival: &Arrival, origin: IpAddr) {
+        self.record(id).identity = Some(Identity::new(arrival, origin));
     }
 
     fn identity(&mut self, id: Id) -> &mut Identity {
@@ -171,6 +180,30 @@ impl Judge {
     /// Whether a connection has said HELLO, and is not in.
     pub(super) fn is_proving(&self, id: Id) -> bool {
         self.records.get(&id).is_some_and(|record| record.identity.as_ref().is_some_and(Identity::is_proving))
+    }
+
+    /// The ways to prove something that a connection is offered.
+    pub(super) fn offered(&self, id: Id) -> Vec<Mechanism> {
+        let door = self.records[&id].identity.as_ref().map(|identity| identity.door);
+        let version = door.and_then(|door| door.tls);
+        let users = self.users.people.lists.get(self.users.list);
+        let has_tokens = users.is_some_and(|users| users.iter().flatten().any(|rights| rights.token.is_some()));
+        let is_offered = |mechanism: &Mechanism| match mechanism {
+            Mechanism::ScramSha256Plus => version == Some(Version::V13),
+            Mechanism::ScramSha256 => true,
+            Mechanism::External => false,
+            Mechanism::Token => version.is_some() && has_tokens,
+        };
+        Mechanism::ALL.into_iter().filter(is_offered).collect()
+    }
+
+    /// For how long nothing more is taken from where a connection comes from.
+    pub(super) fn refused_for(&self, id: Id, now: Time) -> Duration {
+        let origin = self.records[&id].identity.as_ref().map(|identity| identity.origin);
+        let failures = origin.and_then(|origin| self.users.origins.get(&origin));
+        failures.map_or(Duration::ZERO, |failures| {
+            self.settings.auth.failures_window.saturating_sub(now.since(failures.at))
+        })
     }
 
     fn auth(&self) -> AuthSettings {
@@ -193,20 +226,15 @@ impl Judge {
             return self.fail_for(from, header.correlation, Code::AuthRequired, facts);
         };
         let is_token = mechanism == Mechanism::Token.name();
-        let is_offered = match mechanism {
-            "SCRAM-SHA-256" => true,
-            "SCRAM-SHA-256-PLUS" => door.tls == Some(Version::V13),
-            _ => is_token && door.tls.is_some(),
-        };
-        if !is_offered {
+        let Some(mechanism) = self.offered(from).into_iter().find(|offered| offered.name() == mechanism) else {
             return self.fail_for(from, header.correlation, Code::BadMechanism, facts);
-        }
+        };
         self.record(from).final_correlation = header.correlation;
         let data = hello.auth_data.unwrap_or_default();
         if is_token {
             let user = self.users.by_token(data);
             let (stage, is_right) = (Stage::Failed { at: now }, user.is_some());
-            let attempt = Attempt { said: None, user, is_right, hello: payload.to_vec(), changes, stage };
+            let attempt = Attempt { said: None, user, mechanism, is_right, hello: payload.to_vec(), changes, stage };
             return self.conclude(from, attempt, facts, now);
         }
         if self.users.is_refused(origin, &auth, now) {
@@ -215,10 +243,16 @@ impl Judge {
         let text = String::from_utf8_lossy(data);
         let said = text.split(',').find_map(|part| part.strip_prefix("n=")).expect("a name").to_owned();
         let user = self.users.by_name(&said);
-        let is_right = user.is_some() && door.login.is_honest(door.tls);
+        // It has the password of the list by which it set out.
+        let set_out = self.identity(from).set_out;
+        let password =
+            |list: usize| user.and_then(|user| self.users.rights(user, list)).map_or(0, |rights| rights.password);
+        let is_right =
+            password(set_out) == password(self.users.list) && user.is_some() && door.login.is_honest(door.tls);
         let stage = Stage::Asked { until: now + auth.exchange_deadline, is_told: false };
         let hello = payload.to_vec();
-        self.identity(from).attempt = Some(Attempt { said: Some(said), user, is_right, hello, changes, stage });
+        self.identity(from).attempt =
+            Some(Attempt { said: Some(said), user, mechanism, is_right, hello, changes, stage });
     }
 
     /// A frame of somebody who has said HELLO and is not registered.
@@ -243,11 +277,11 @@ impl Judge {
         let said = attempt.said.clone();
         let mut delay = said.as_ref().map_or(Duration::ZERO, |said| self.users.delay(said, &auth, now));
         let stage = if attempt.is_right {
-            self.users.authenticated += 1;
+            self.users.authenticated[attempt.mechanism as usize] += 1;
             self.entry.settle(conn_of(from));
             Stage::Passed { at: now + delay }
         } else {
-            self.users.failed += 1;
+            self.users.failed[attempt.mechanism as usize] += 1;
             delay = delay.max(auth.delay.min(auth.delay_max));
             if let Some(said) = &said {
                 self.users.fail(said, origin, &auth, now);
@@ -261,13 +295,14 @@ impl Judge {
     }
 
     /// Whether a connection that waits for its login has its deadline now.
-    pub(super) fn login_deadline(&mut self, id: Id, may_answer: bool, facts: &Facts<'_>, now: Time) {
+    pub(super) fn login_deadline(&mut self, id: Id, may_answer: bool, has_queued: bool, facts: &Facts<'_>, now: Time) {
         let correlation = self.record(id).final_correlation;
         let Some(attempt) = self.identity(id).attempt.clone() else { return };
         let is_time = |at: Time| assert!(now.micros() + GRAIN_US >= at.micros(), "{id} is told before {at:?}");
         match attempt.stage {
-            Stage::Asked { until, .. } => {
+            Stage::Asked { until, is_told } => {
                 is_time(until);
+                assert!(is_told || has_queued, "{id} has been told nothing that it could answer");
                 self.identity(id).attempt = None;
                 return self.fail(id, Code::AuthTimeout, facts);
             }
@@ -321,7 +356,7 @@ impl Judge {
         let hello = Hello::parse(&attempt.hello).expect("a good HELLO");
         let wanted = hello.profile.name.unwrap_or_default();
         if !self.users.people.may_be_called(user, rights, wanted) {
-            self.users.denied += 1;
+            self.users.denied[Denial::Name.ordinal()] += 1;
             return Err(Code::NameDenied);
         }
         if let Some(holder) = self.named(wanted) {
@@ -345,7 +380,10 @@ impl Judge {
                 Ok(None)
             }
             (Takeover::Reject, _) => {
+                let life = &mut self.record(holder).life;
+                let is_asked = std::mem::replace(&mut life.was_asked, true);
                 self.users.probes += 1;
+                self.users.probes_due += u64::from(!is_asked);
                 let until = now + self.settings.takeover_probe;
                 Ok(Some(Stage::Probing { holder, heard, until, has_ended: false }))
             }
@@ -372,21 +410,29 @@ impl Judge {
 
     /// The relay has asked so many clients for a sign of life while it handled something.
     pub(crate) fn probed(&mut self, pings: u64) {
-        let probes = std::mem::take(&mut self.users.probes);
-        assert!(pings <= probes, "{pings} are asked for a sign of life, and {probes} names are wanted");
+        let (most, least) = (std::mem::take(&mut self.users.probes), std::mem::take(&mut self.users.probes_due));
+        assert!((least..=most).contains(&pings), "{pings} are asked for a sign of life, of {least} to {most}");
         self.ledger.pings += pings;
     }
 
     /// The relay asks somebody who it is.
-    pub(super) fn asked(&mut self, id: Id, correlation: u32) {
+    pub(super) fn asked(&mut self, id: Id, correlation: u32, question: &[u8]) {
         assert!(self.users.ask(), "{id} is asked who it is by a relay without users");
         let answered = self.record(id).final_correlation;
-        let Some(Attempt { stage: Stage::Asked { is_told, .. }, .. }) = &mut self.identity(id).attempt else {
+        let Some(Attempt { stage: Stage::Asked { is_told, .. }, user, said, .. }) = &mut self.identity(id).attempt
+        else {
             // It may be written when the login has gone on.
             return;
         };
         assert!(!std::mem::replace(is_told, true), "{id} is asked twice");
         assert_eq!(correlation, answered, "which HELLO {id} is asked about");
+        // Whoever is not there is asked the same each time, as if it were.
+        let who = (said.clone().unwrap_or_default(), user.is_some());
+        let question = String::from_utf8_lossy(question);
+        let (_, hash) = question.split_once(",s=").unwrap_or_else(|| panic!("{id} is asked {question:?}"));
+        let known = self.users.questions.entry(who).or_insert_with(|| hash.to_owned());
+        assert_eq!(known, hash, "with which salt {id} is asked");
+        assert!(hash.ends_with(",i=4096"), "{id} is asked for another number of iterations than others: {hash}");
     }
 
     /// What a client may do; everything, at a relay that asks nobody.
@@ -400,11 +446,11 @@ impl Judge {
     }
 
     /// The same, and notes that it was denied.
-    pub(super) fn check(&mut self, id: Id, may: impl Fn(&Rights) -> bool) -> Result<(), Code> {
+    pub(super) fn check(&mut self, id: Id, what: Denial, may: impl Fn(&Rights) -> bool) -> Result<(), Code> {
         if self.is_allowed(id, may) {
             return Ok(());
         }
-        self.users.denied += 1;
+        self.users.denied[what.ordinal()] += 1;
         Err(Code::Denied)
     }
 
@@ -416,13 +462,13 @@ impl Judge {
     pub(super) fn check_name(&mut self, id: Id, name: &str) -> Result<(), Code> {
         let user = self.identity(id).user.unwrap_or_default();
         let people = self.users.people.clone();
-        self.check(id, |rights| people.may_be_called(user, rights, name))
+        self.check(id, Denial::Name, |rights| people.may_be_called(user, rights, name))
     }
 
     pub(super) fn check_join(&mut self, id: Id, room: &str) -> Result<(), Code> {
-        self.check(id, |rights| has_room(rights.join, room))?;
+        self.check(id, Denial::Join, |rights| has_room(rights.join, room))?;
         let is_new = !self.rooms.contains_key(room);
-        self.check(id, |rights| !is_new || has_room(rights.create, room))
+        self.check(id, Denial::Create, |rights| !is_new || has_room(rights.create, room))
     }
 
     /// Whether a client may address another one, and what it is told if not.
@@ -433,7 +479,7 @@ impl Judge {
             Some(record) if rights.may_address(&record.card.name) => Ok(()),
             None if rights.watch => Err(Code::NoSuchClient),
             _ => {
-                self.users.denied += 1;
+                self.users.denied[Denial::Address.ordinal()] += 1;
                 Err(Code::Denied)
             }
         }
@@ -443,7 +489,7 @@ impl Judge {
         let Evict { client, .. } = Evict::parse(&frame[HEADER_BYTES..]).map_err(|_| Code::BadBody)?;
         let is_admin = self.rights(from).is_some_and(|rights| rights.admin);
         if !is_admin {
-            self.users.denied += 1;
+            self.users.denied[Denial::Administer.ordinal()] += 1;
             return Err(Code::Denied);
         }
         if client == from {
@@ -460,18 +506,27 @@ impl Judge {
     pub(crate) fn reloaded(&mut self, list: usize) {
         self.users.list = list;
         self.users.changes += 1;
-        self.users.review = true;
+        self.users.review = Some(0);
     }
 
-    /// Everybody who is registered is held against the list that holds.
+    /// Those who are registered are held against the list that holds, some in each turn.
     pub(crate) fn review(&mut self, facts: &Facts<'_>) {
-        if !std::mem::take(&mut self.users.review) {
-            return;
-        }
-        let mut ids: Vec<Id> = self.registered.iter().copied().collect();
+        let Some(start) = self.users.review else { return };
+        let end = start + self.settings.reviews_turn_max;
+        let mut ids: Vec<Id> =
+            self.registered.iter().copied().filter(|id| (start..end).contains(&id.index())).collect();
         ids.sort_unstable_by_key(|id| id.index());
         for id in ids {
             self.review_one(id, facts);
+        }
+        let is_left = self.registered.iter().any(|id| id.index() >= end);
+        self.users.review = is_left.then_some(end);
+    }
+
+    /// What is left of that is done at once when another list comes.
+    pub(crate) fn review_all(&mut self, facts: &Facts<'_>) {
+        while self.users.review.is_some() {
+            self.review(facts);
         }
     }
 
@@ -493,9 +548,12 @@ impl Judge {
             return;
         }
         let old = identity.list;
-        let before = self.users.rights(user, old).map(|rights| rights.token);
+        let keeps_ways = |old: &Rights, new: &Rights| {
+            old.password == new.password && (old.token.is_none() || old.token == new.token)
+        };
+        let before = self.users.rights(user, old).copied();
         let stays = self.users.rights(user, list).is_some_and(|rights| {
-            before == Some(rights.token)
+            before.is_some_and(|before| keeps_ways(&before, rights))
                 && self.users.people.may_be_called(user, rights, &called)
                 && (rights.watch || !watches && (!is_listing || facts.is_open(id)))
                 && rooms.iter().all(|room| has_room(rights.join, room))

@@ -36,6 +36,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
+use switchboard::auth::Mechanism;
 use switchboard::reactor::{CloseReason, ConnId, Connections, Limits};
 use switchboard::relay::Settings;
 use switchboard::time::Time;
@@ -169,6 +170,9 @@ struct Record {
     may_lack_final: bool,
     /// The frame that the last frame answers.
     final_correlation: u32,
+    /// What it was offered when it was closed, and for how many milliseconds nothing was taken from where it comes from.
+    offered: Vec<&'static str>,
+    refused_ms: u32,
     /// Frames on their way to it, in the order in which they were taken in.
     due: VecDeque<Due>,
     /// Frames for a room or for all that were due and were passed over.
@@ -396,6 +400,8 @@ impl Judge {
             is_final: false,
             may_lack_final: false,
             final_correlation: 0,
+            offered: Vec::new(),
+            refused_ms: 0,
             due: VecDeque::new(),
             skipped: 0,
             skipped_bytes: 0,
@@ -504,7 +510,10 @@ impl Judge {
     fn fail_for(&mut self, id: Id, correlation: u32, code: Code, facts: &Facts<'_>) {
         let most = self.settings.queue_bytes_max + self.settings.queue_reserve_bytes;
         let lacks_room = facts.queued(id) + LAST_WORD_BYTES_MAX > most;
+        let offered = self.offered(id).into_iter().map(Mechanism::name).collect();
+        let refused_ms = self.refused_for(id, self.now).as_millis() as u32;
         let record = self.record(id);
+        (record.offered, record.refused_ms) = (offered, refused_ms);
         record.may_lack_final = lacks_room;
         record.final_correlation = correlation;
         self.depart(id, code);

@@ -66,7 +66,7 @@ impl Judge {
                 self.welcome_is_true(id, frame);
                 self.record(id).settle(id, correlation, &Answer::Welcome);
             }
-            Got::Auth { correlation, .. } => self.asked(id, correlation),
+            Got::Auth { correlation, data } => self.asked(id, correlation, &data),
             Got::Goodbye { .. } => self.last_word(id, frame),
             Got::Error { code, .. } if code.closes() => self.last_word(id, frame),
             Got::Error { correlation, code, client: Some(client) } => self.refused(id, correlation, code, client),

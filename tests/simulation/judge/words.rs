@@ -42,6 +42,14 @@ impl Judge {
             _ => ErrorBody::parse(payload).expect("a good ERROR").0,
         };
         let code = self.hint_is_lawful(&reason);
+        let is_asked_how = matches!(code, Code::AuthRequired | Code::BadMechanism);
+        let offered = if is_asked_how { self.record(id).offered.clone() } else { Vec::new() };
+        let told: Vec<&str> = reason.mechanisms.iter().flatten().copied().collect();
+        assert_eq!(told, offered, "the mechanisms that {id} is offered");
+        if code == Code::TooManyAttempts {
+            let least = self.record(id).refused_ms;
+            assert!(reason.retry_ms >= Some(least), "{id} is told to come back in time");
+        }
         let record = self.record(id);
         assert_eq!(record.state, State::Leaving(code), "the last word to {id}");
         assert_eq!(header.correlation, record.final_correlation, "which frame the last word to {id} answers");
