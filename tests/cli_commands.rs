@@ -2,6 +2,7 @@
 
 mod client_support;
 
+use std::fmt::Write as _;
 use std::io::Read;
 use std::process::{Command, Stdio};
 
@@ -368,7 +369,7 @@ fn relay_with_users(folder: &std::path::Path) -> Relay {
         let token = format!("swb_{user:-<43}");
         std::fs::write(folder.join(user), &token).expect("a file");
         let digest = TokenDigest::of(token.as_bytes());
-        users.push_str(&format!("{user} token:{digest} {rights}\n"));
+        let _ = writeln!(users, "{user} token:{digest} {rights}");
     }
     let file = folder.join("users");
     std::fs::write(&file, users).expect("a file");

@@ -31,14 +31,14 @@ impl Failure {
         if matches!(code, Code::Denied) { Self::Denied(Denial::Address) } else { Self::Code(code) }
     }
 
-    const fn code(&self) -> Code {
+    const fn code(self) -> Code {
         match self {
-            Self::Code(code) => *code,
+            Self::Code(code) => code,
             Self::Denied(_) => Code::Denied,
         }
     }
 
-    const fn text(&self) -> &'static str {
+    const fn text(self) -> &'static str {
         match self {
             Self::Code(code) => code.meaning(),
             Self::Denied(denial) => denial.meaning(),

@@ -87,14 +87,14 @@ impl World {
             }
             Action::Pass(duration) => self.pass(*duration),
             Action::Reload(list) if self.people.ask() && !self.is_stopping => self.reload(*list),
-            Action::Reload(_) => {}
             Action::ShutDown if !self.is_stopping => {
                 self.is_stopping = true;
                 self.tap.judge.watch_outputs();
                 self.tap.service.shut_down(&mut self.engine.connections, self.now);
                 self.tap.judge.shut_down(&Facts(&self.engine.connections));
             }
-            Action::ShutDown => {}
+            // Not twice, and not where nobody is asked.
+            Action::Reload(_) | Action::ShutDown => {}
         }
     }
 

@@ -214,9 +214,7 @@ impl Chat {
 
     fn receipt(&mut self, receipt: &ReceiptFor) {
         match self.pending.remove(&receipt.correlation) {
-            // Each of several has been told of already.
-            Some(Pending::Line { to: Many::Several }) => {}
-            Some(Pending::Line { .. }) => {
+            Some(Pending::Line { to: Many::One | Many::Room }) => {
                 self.shown.extend(words::receipt(receipt));
                 self.failed += u64::from(receipt.skipped.is_some_and(|skipped| skipped > 0));
             }
@@ -234,8 +232,9 @@ impl Chat {
                 self.show(format!("* you are now called {name}"));
                 self.name = name;
             }
+            // Each of several has been told of already.
+            Some(Pending::Line { to: Many::Several }) | None => {}
             Some(other) => drop(self.pending.insert(receipt.correlation, other)),
-            None => {}
         }
     }
 
@@ -360,7 +359,7 @@ impl Chat {
             Command::Message { to, text } => self.say(&Target::Peers(vec![to]), &text),
             Command::To(target) => self.talk_to(target),
             Command::Who { room: None } if self.directory.is_denied() => {
-                self.fail("* you may not know who is here".into())
+                self.fail("* you may not know who is here".into());
             }
             Command::Who { room: None } => {
                 let line = words::who("here", self.directory.iter().collect());
@@ -476,20 +475,19 @@ impl Chat {
     fn room(&mut self, name: &str) -> Option<Id> {
         let id = self.rooms.get(name).copied().flatten();
         if id.is_none() {
-            let line = match self.rooms.contains_key(name) {
-                true => format!("* you are not in #{name} yet"),
-                false => format!("* you are not in #{name}; /join {name} first"),
-            };
-            self.fail(line);
+            let is_coming = self.rooms.contains_key(name);
+            let how = if is_coming { " yet".to_owned() } else { format!("; /join {name} first") };
+            self.fail(format!("* you are not in #{name}{how}"));
         }
         id
     }
 
     /// Nobody is known by this name.
     fn unknown(&mut self, name: &str) {
-        self.fail(match self.directory.is_denied() {
-            true => format!("* you may not know who is here: {name} cannot be found by name"),
-            false => format!("* {name} is not here"),
+        self.fail(if self.directory.is_denied() {
+            format!("* you may not know who is here: {name} cannot be found by name")
+        } else {
+            format!("* {name} is not here")
         });
     }
 

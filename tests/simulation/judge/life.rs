@@ -96,6 +96,7 @@ pub(super) fn micros(duration: std::time::Duration) -> u64 {
 impl Judge {
     /// The deadline of a connection has come, and the relay has taken it out of its clients, or asked it for a sign
     /// of life, or neither; `queued` bytes waited for it before.
+    #[allow(clippy::too_many_arguments, reason = "what was seen of one deadline")]
     pub(crate) fn deadline(
         &mut self,
         id: Id,
@@ -258,16 +259,15 @@ impl Record {
             assert!(age <= input_us + 2 * GRAIN_US, "{id} has not ended a frame for {age} us, and lives");
         }
         match self.state {
-            State::Greeting => match self.identity.as_ref().and_then(Identity::until) {
-                Some(until) => {
+            State::Greeting => {
+                if let Some(until) = self.identity.as_ref().and_then(Identity::until) {
                     let is_late = now.micros() > until.micros() + 2 * GRAIN_US;
                     assert!(!is_late, "{id} should have heard of its login at {until:?}");
-                }
-                None => {
+                } else {
                     let age = since(life.opened);
                     assert!(age <= hello_us + GRAIN_US, "{id} has said no HELLO for {age} us, and lives");
                 }
-            },
+            }
             State::Registered => {
                 let age = since(life.heard.max(life.busy));
                 let is_asked = life.asked.is_some();

@@ -50,8 +50,8 @@ impl Judge {
         Ok(Some(answer))
     }
 
-    fn found(&self, id: Id) -> Option<Answer> {
-        Some(Answer::Found(self.records[&id].card.clone()))
+    fn found(&self, id: Id) -> Answer {
+        Answer::Found(self.records[&id].card.clone())
     }
 
     pub(super) fn who(&mut self, from: Id, payload: &[u8]) -> Result<Option<Answer>, Code> {
@@ -59,13 +59,13 @@ impl Judge {
             Who::Named(name) => {
                 let is_own = self.records[&from].card.name == name;
                 self.check(from, Denial::Address, |rights| is_own || rights.watch || rights.may_address(name))?;
-                self.named(name).map(|id| self.found(id)).ok_or(Code::NoSuchClient)
+                self.named(name).map(|id| Some(self.found(id))).ok_or(Code::NoSuchClient)
             }
             Who::Client(id) => {
                 if id != from && !self.may_watch(from) {
                     self.check_address(from, id)?;
                 }
-                self.is_registered(id).then(|| self.found(id)).ok_or(Code::NoSuchClient)
+                self.is_registered(id).then(|| Some(self.found(id))).ok_or(Code::NoSuchClient)
             }
             Who::Room(room) => {
                 let scope = self.scope(from, Some(room.bits()))?;
