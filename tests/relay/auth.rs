@@ -277,7 +277,13 @@ fn answers_come_later_the_more_has_failed_the_right_one_too() {
     assert_eq!(world.got(id), []);
     world.pass(wait);
     assert!(world.welcomed(id).is_some());
+    // That somebody has come changes nothing for those who fail: they would see that there is such a user.
     let id = world.try_password("ada/2", "ada", &password("ada"));
+    assert_eq!(world.got(id), []);
+    world.pass(LATE);
+    assert!(world.welcomed(id).is_some());
+    world.pass(Duration::from_mins(10));
+    let id = world.try_password("ada/3", "ada", &password("ada"));
     assert!(world.welcomed(id).is_some(), "and then it is forgotten");
 }
 

@@ -56,7 +56,7 @@ fn arguments_that_make_no_sense_are_told_in_one_line() {
             (&["--log-level", "loud"], "write off, error, warn, info, debug or trace"),
             (&["--allow", "10.0.0.0/99"], "'--allow <CIDR>': write a network, as 10.0.0.0/8"),
             (&["--deny", "10.0.0.1/8"], "'--deny <CIDR>': 10.0.0.1/8 is an address within a network: write 10.0.0.0/8"),
-            (&["--limit-exempt", "localhost"], "'--limit-exempt <CIDR>': write a network, as 10.0.0.0/8"),
+            (&["--limit-exempt", "localhost"], "'--limit-exempt <CIDR|none>': write a network, as 10.0.0.0/8"),
             (&["--proxy-from", ""], "'--proxy-from <CIDR>': write a network, as 10.0.0.0/8"),
             (&["--rate-excess", "nonsense"], "[possible values: pause, close]"),
             (&["--takeover", "nonsense"], "[possible values: replace, reject]"),
