@@ -67,7 +67,9 @@ pub fn changed(text: &str, user: &str, change: &Change<'_>, secret: &[u8; SECRET
     if !lines.iter().any(|line| first_word(line).is_some_and(|word| word == "%secret")) {
         add_line(&mut lines, &format!("%secret {}", STANDARD.encode(secret)));
     }
-    let before = Users::parse(lines.concat()).map_err(EditError::File)?;
+    // As it is written: of two marks the second one belongs to a word.
+    let written = |lines: &[String]| format!("{mark}{}", lines.concat());
+    let before = Users::parse(written(&lines)).map_err(EditError::File)?;
     let place = lines.iter().position(|line| first_word(line).is_some_and(|word| word == user));
     let word = match change {
         Change::Password(verifier) => verifier.to_string(),
@@ -84,13 +86,13 @@ pub fn changed(text: &str, user: &str, change: &Change<'_>, secret: &[u8; SECRET
             add_line(&mut lines, &format!("{name} {word}"));
         }
     }
-    let after = Users::parse(lines.concat()).map_err(EditError::File)?;
+    let after = Users::parse(written(&lines)).map_err(EditError::File)?;
     if !is_made(&before, &after, user, change) {
         let line = place.map_or(lines.len(), |place| place + 1);
         let what = "it is written in a way that cannot be changed safely: change it by hand".into();
         return Err(EditError::File(FileError { line, what }));
     }
-    Ok(format!("{mark}{}", lines.concat()))
+    Ok(written(&lines))
 }
 
 /// Whether the change was made, and nothing else about the user. Other lines are as they were.
