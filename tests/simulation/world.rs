@@ -487,8 +487,11 @@ impl World {
     fn patience_turns(&self) -> u64 {
         // Those who were in front of somebody may be gone by now.
         let clients = self.crowd as u64;
-        let entering = self.tap.judge.count_entering() / self.engine.connections.limits().handshakes_turn_max;
-        16 + clients + clients * 2 / self.endings_turn_max as u64 + 2 * entering as u64
+        let limits = self.engine.connections.limits();
+        // As many wait for a step of their handshakes, or did when somebody's wait began; each makes two or three.
+        let most = self.crowd.min(limits.handshakes_waiting_max).max(self.tap.judge.count_entering());
+        let steps = 3 * most / limits.handshakes_turn_max;
+        16 + clients + clients * 2 / self.endings_turn_max as u64 + steps as u64
     }
 
     /// What must hold after every turn.
