@@ -1,26 +1,19 @@
 //! `docs/COUNTERS.md` explains each counter that the log shows, and names no flag that is not there.
 
 use switchboard::auth::Mechanism;
-use switchboard::reactor::{CloseReason, Refusal, TlsFault};
+use switchboard::reactor::{Refusal, TlsFault};
 use switchboard::relay::Denial;
+use switchboard::server::BEFORE_THE_RELAY;
 use switchboard::wire::Code;
 
 const DOCUMENT: &str = include_str!("../docs/COUNTERS.md");
 
 #[test]
 fn each_name_in_a_table_of_counters_is_explained() {
-    let before_the_relay = [
-        CloseReason::Abandoned,
-        CloseReason::Refused,
-        CloseReason::BadProxyHeader,
-        CloseReason::HandshakeOverdue,
-        CloseReason::TlsFailed,
-        CloseReason::CrowdedOut,
-    ];
     let mut names: Vec<String> = Denial::ALL.map(|denial| denial.name().to_owned()).to_vec();
     names.extend(Refusal::ALL.map(|why| why.to_string()));
     names.extend(TlsFault::ALL.map(|fault| fault.to_string()));
-    names.extend(before_the_relay.map(|reason| reason.to_string()));
+    names.extend(BEFORE_THE_RELAY.map(|reason| reason.to_string()));
     for name in names {
         assert!(DOCUMENT.contains(&format!("\n| {name} | ")), "no row explains {name:?}");
     }

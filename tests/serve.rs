@@ -11,6 +11,8 @@ mod descriptors;
 mod files;
 #[path = "serve/hung.rs"]
 mod hung;
+#[path = "serve/open_network.rs"]
+mod open_network;
 #[path = "serve/reload.rs"]
 mod reload;
 #[path = "serve/shutdown.rs"]

@@ -12,7 +12,7 @@ mod users;
 
 pub use addresses::{Listening, reachable};
 pub use files::FileFault;
-pub use service::RelayService;
+pub use service::{BEFORE_THE_RELAY, RelayService};
 pub use tls::{ALPN, TlsKeys, TlsLoaded};
 
 use std::fmt;

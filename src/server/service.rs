@@ -114,8 +114,8 @@ impl RelayService {
     }
 }
 
-/// Ends of which the relay has never heard: its own table has all others.
-const BEFORE_THE_RELAY: [CloseReason; 6] = [
+/// Ends of which the relay has never heard: its own table has all others. The log has them in this order.
+pub const BEFORE_THE_RELAY: [CloseReason; 6] = [
     CloseReason::Abandoned,
     CloseReason::Refused,
     CloseReason::BadProxyHeader,

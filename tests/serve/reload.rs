@@ -109,6 +109,7 @@ fn keys_and_users_that_are_both_bad_are_told_in_a_line_each() {
     let [keys, users] = &said[..] else { panic!("{said:?}") };
     assert!(keys.contains(KEYS_STAY) && keys.contains(KEY), "{keys}");
     assert!(users.contains(USERS_STAY) && users.contains("line 1: "), "{users}");
+    running.relay.log_line("found unusable and not taken: keys 1, users 1");
 }
 
 #[test]

@@ -136,7 +136,9 @@ pub(crate) fn run(input: &[u8]) {
     assert_eq!(admitted.expect("a slot"), Admitted::Open);
     let conn = found.expect("a slot");
     bench.watch(conn, &peer);
-    let tls = connect(Arc::clone(&clients[usize::from(dice.u8(..4) == 0)]));
+    let mut tls = connect(Arc::clone(&clients[usize::from(dice.u8(..4) == 0)]));
+    // What it says before the handshake is over waits, however much it is.
+    tls.set_buffer_limit(None);
     let (got, said) = (Vec::new(), Vec::new());
     let mut client =
         Client { tls, peer, seen: 0, got, said, is_spoilt: false, is_deaf: false, refreshes: 0, refreshes_in_a_row: 0 };

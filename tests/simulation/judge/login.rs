@@ -296,7 +296,6 @@ impl Judge {
 
     /// Whether a connection that waits for its login has its deadline now.
     pub(super) fn login_deadline(&mut self, id: Id, may_answer: bool, has_queued: bool, facts: &Facts<'_>, now: Time) {
-        let correlation = self.record(id).final_correlation;
         let Some(attempt) = self.identity(id).attempt.clone() else { return };
         let is_time = |at: Time| assert!(now.micros() + GRAIN_US >= at.micros(), "{id} is told before {at:?}");
         match attempt.stage {
@@ -314,7 +313,6 @@ impl Judge {
                 }
             }
         }
-        self.record(id).final_correlation = correlation;
         self.go_on(id, may_answer, facts, now);
     }
 
