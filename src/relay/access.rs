@@ -232,9 +232,17 @@ impl Relay {
         }
     }
 
-    /// Counts what a client was denied, and says so in the log, unless that has said enough.
+    /// Counts what a client was denied, and says so in the log, unless that has said enough: only then `object` is asked
+    /// what it was about.
     #[cold]
-    pub(super) fn note_denial(&mut self, id: Id, denial: Denial, object: &dyn fmt::Display, times: u32, now: Time) {
+    pub(super) fn note_denial(
+        &mut self,
+        id: Id,
+        denial: Denial,
+        object: impl FnOnce(&Self) -> String,
+        times: u32,
+        now: Time,
+    ) {
         self.counters.denied[denial.ordinal()] += u64::from(times);
         self.note_held_back(now);
         if self.rights.log.admit(now)
@@ -247,7 +255,7 @@ impl Relay {
             };
             // Programs that show who is here ask for that whether they may or not.
             let level = if denial == Denial::Watch { Level::Info } else { Level::Warn };
-            log!(level, "denied {id}, {who}: {} ({object})", denial.meaning());
+            log!(level, "denied {id}, {who}: {} ({})", denial.meaning(), object(self));
         }
     }
 

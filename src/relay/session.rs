@@ -261,7 +261,7 @@ impl Relay {
             mechanisms.iter_mut().zip(offered).for_each(|(place, mechanism)| *place = Some(mechanism.name()));
         }
         if let Some(denial) = refused.denial {
-            self.note_denial(id, denial, &refused.object, 1, now);
+            self.note_denial(id, denial, |_| refused.object.clone(), 1, now);
         }
         let reason = Reason { retry_ms, versions, mechanisms, ..Reason::new(code, refused.text()) };
         let header = Header::new(Type::Error).to(id).correlating(correlation);

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
 
 use rustix::process::Signal;
-use switchboard::auth::{Mechanism, Verifier};
+use switchboard::auth::{Mechanism, TokenDigest, Verifier};
 use switchboard::client::{Address, Client, ConnectError, Credentials, Options};
 use switchboard::wire::control::{Body, ErrorBody, Hello, Profile};
 use switchboard::wire::{Code, Header, Id, Type};
@@ -70,4 +70,27 @@ fn an_address_with_wrong_passwords_is_not_heard_and_that_is_logged_unless_it_is_
     assert!(line.contains("at 127.0.0.1:") && line.contains("too many passwords from there were wrong"), "{line}");
     relay.signal(Signal::USR1);
     relay.log_line("TOO_MANY_ATTEMPTS 1");
+}
+
+#[test]
+fn who_was_denied_what_and_from_where_stands_in_the_log() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("users");
+    let token = token("ada");
+    std::fs::write(&file, format!("ada token:{} all=no\n", TokenDigest::of(token.as_bytes()))).expect("a file");
+    let mut relay = Relay::start(&["--users", file.to_str().expect("text")]);
+    let (mechanism, auth_data) = (Some(Mechanism::Token.name()), Some(token.as_bytes()));
+    let hello = Hello { mechanism, auth_data, ..Hello::new(Profile::named("ada")) };
+    let mut ada = RawClient::greet(relay.address, &hello, Ipv4Addr::LOCALHOST);
+    ada.welcomed();
+    ada.send(Header::new(Type::Send).to(Id::ALL).correlating(7), b"hear me");
+    let (header, payload) = ada.frame();
+    let error = ErrorBody::parse(&payload).expect("an ERROR");
+    assert_eq!(
+        (header.correlation, error.0.code(), error.0.text),
+        (7, Some(Code::Denied), "the user may not send to all")
+    );
+    let line = relay.log_line("denied ");
+    let says = "\"ada\" of the user \"ada\" at 127.0.0.1:";
+    assert!(line.contains(says) && line.ends_with(": the user may not send to all (all)\n"), "{line}");
 }

@@ -19,6 +19,7 @@
 //! - `verdict` looks at the whole once everything has come to rest.
 
 mod entry;
+mod facts;
 mod input;
 mod ledger;
 mod life;
@@ -37,16 +38,17 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use switchboard::auth::Mechanism;
-use switchboard::reactor::{CloseReason, ConnId, Connections, Limits};
+use switchboard::reactor::{CloseReason, ConnId, Limits};
 use switchboard::relay::Settings;
 use switchboard::time::Time;
 use switchboard::wire::{Code, Id};
 
 use super::frames::{Change, Seen};
-use super::network::{Log, Pipe};
+use super::network::Log;
 use super::people::People;
 pub(crate) use entry::Arrival;
 use entry::{Entry, Sent};
+pub(crate) use facts::Facts;
 pub(crate) use ledger::Codes;
 use ledger::Ledger;
 use life::Life;
@@ -284,43 +286,6 @@ struct Room {
     members: BTreeMap<Id, u64>,
     /// When those who have left did so.
     former: BTreeMap<Id, u64>,
-}
-
-/// What the engine says of a connection right after an input was handled.
-pub(crate) struct Facts<'a>(pub(crate) &'a Connections<Pipe>);
-
-impl Facts<'_> {
-    fn is_open(&self, id: Id) -> bool {
-        self.0.is_open(conn_of(id))
-    }
-
-    fn queued(&self, id: Id) -> usize {
-        self.0.queued_bytes(conn_of(id))
-    }
-
-    fn written(&self, id: Id) -> u64 {
-        self.0.written_bytes(conn_of(id))
-    }
-
-    /// Whether its network has ever had no room.
-    fn has_blocked(&self, id: Id) -> bool {
-        self.0.transport(conn_of(id)).is_none_or(Pipe::has_blocked)
-    }
-
-    /// Whether a record of its TLS has begun and not ended: whoever is saying something is not silent.
-    fn has_begun_record(&self, id: Id) -> bool {
-        self.0.transport(conn_of(id)).is_some_and(Pipe::has_begun_record)
-    }
-
-    /// Whether it is in the midst of a message, or not read from: it could not give a sign of life.
-    pub(crate) fn is_receiving(&self, id: Id) -> bool {
-        self.0.is_receiving(conn_of(id))
-    }
-
-    /// What waits for all.
-    fn held(&self) -> usize {
-        self.0.buffered_total_bytes()
-    }
 }
 
 /// How a connection has ended.
