@@ -53,6 +53,8 @@ pub(crate) struct World {
     turn: u64,
     /// As many connections as there are, or were a short while ago.
     crowd: usize,
+    /// The same of those who were not in yet: nobody waits longer for a step than for all who were in front.
+    shaking: usize,
     ports: u16,
     seed: u64,
     random: fastrand::Rng,
@@ -93,6 +95,7 @@ impl World {
             is_stopping: false,
             turn: 0,
             crowd: 0,
+            shaking: 0,
             ports: 0,
             seed: plan.seed,
             random: fastrand::Rng::with_seed(plan.seed ^ 0x5eed),
@@ -352,6 +355,8 @@ impl World {
         self.tap.turn = self.turn;
         let crowd = self.crowd - usize::from(self.turn.is_multiple_of(4) && self.crowd > 0);
         self.crowd = crowd.max(self.tap.peers.borrow().len());
+        let shaking = self.shaking - usize::from(self.turn.is_multiple_of(4) && self.shaking > 0);
+        self.shaking = shaking.max(self.tap.judge.count_entering());
         let now = self.now;
         self.tap.judge.begin(now);
         self.log.borrow_mut().now = now;
@@ -487,10 +492,8 @@ impl World {
     fn patience_turns(&self) -> u64 {
         // Those who were in front of somebody may be gone by now.
         let clients = self.crowd as u64;
-        let limits = self.engine.connections.limits();
-        // As many wait for a step of their handshakes, or did when somebody's wait began; each makes two or three.
-        let most = self.crowd.min(limits.handshakes_waiting_max).max(self.tap.judge.count_entering());
-        let steps = 3 * most / limits.handshakes_turn_max;
+        // Each of those in front makes two or three steps.
+        let steps = 3 * self.shaking / self.engine.connections.limits().handshakes_turn_max;
         16 + clients + clients * 2 / self.endings_turn_max as u64 + steps as u64
     }
 
