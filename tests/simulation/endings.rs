@@ -17,6 +17,8 @@ pub(crate) struct Endings {
     lingering: BTreeMap<ConnId, Lingering>,
     /// Others who have been turned away since the last look, and linger or do not.
     uncertain: usize,
+    /// Those that were reset when they began to linger: the engine may not have heard of that yet.
+    reset: usize,
 }
 
 /// A connection to which nothing more is written.
@@ -36,7 +38,13 @@ impl Lingering {
 
 impl Endings {
     pub(crate) const fn new(limits: &Limits) -> Self {
-        Self { linger: limits.linger, lingering_max: limits.lingering_max, lingering: BTreeMap::new(), uncertain: 0 }
+        Self {
+            linger: limits.linger,
+            lingering_max: limits.lingering_max,
+            lingering: BTreeMap::new(),
+            uncertain: 0,
+            reset: 0,
+        }
     }
 
     /// A connection was not let in.
@@ -50,7 +58,7 @@ impl Endings {
                 assert!(self.lingering.insert(conn, Lingering::new(now)).is_none(), "{conn:?} is turned away twice");
             }
             None => assert!(
-                self.lingering.len() + self.uncertain >= self.lingering_max,
+                self.lingering.len() + self.uncertain + self.reset >= self.lingering_max,
                 "whoever is not let in is dropped at once, and there was room for it"
             ),
         }
@@ -72,6 +80,7 @@ impl Endings {
         now: Time,
     ) {
         let (mut ended, mut dropped) = (Vec::new(), None);
+        self.reset = 0;
         let linger_us = u64::try_from(self.linger.as_micros()).unwrap_or(u64::MAX);
         for (conn, peer) in peers.iter().filter(|(conn, _)| !is_alive(conn)) {
             let wire = peer.wire();
@@ -83,7 +92,9 @@ impl Endings {
                 }
                 if wire.is_gone {
                     dropped = dropped.or((!has_ended).then_some(*conn));
-                } else if !wire.is_reset {
+                } else if wire.is_reset {
+                    self.reset += 1;
+                } else {
                     self.lingering.insert(*conn, Lingering::new(now));
                 }
                 continue;
@@ -104,7 +115,7 @@ impl Endings {
             );
         }
         // It may have come last in this turn, and those before it took all the room.
-        let is_full = self.lingering.len() + std::mem::take(&mut self.uncertain) >= self.lingering_max;
+        let is_full = self.lingering.len() + std::mem::take(&mut self.uncertain) + self.reset >= self.lingering_max;
         assert!(is_full || dropped.is_none(), "{dropped:?} is dropped as soon as it is finished");
         for conn in ended {
             self.lingering.remove(&conn);
