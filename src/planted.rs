@@ -111,6 +111,8 @@ pub enum Bug {
     OldProofBelieved,
     /// Relay: whoever wants a name takes it over from another user as well.
     AnybodysName,
+    /// Relay: nobody looks whether a user may use a certificate.
+    CertificateUnchecked,
     /// Relay: a connection that shows no life keeps the name that its user wants for another one.
     GhostKept,
     /// Relay: nobody looks whether a user may send to all.
@@ -125,7 +127,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 55] = [
+    pub const ALL: [Self; 56] = [
         Self::StaleGeneration,
         Self::ReadyEntryLost,
         Self::FlushForgotten,
@@ -176,6 +178,7 @@ impl Bug {
         Self::FailuresUncounted,
         Self::OldProofBelieved,
         Self::AnybodysName,
+        Self::CertificateUnchecked,
         Self::GhostKept,
         Self::AllUnchecked,
         Self::ListUnchecked,

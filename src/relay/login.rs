@@ -150,7 +150,7 @@ impl Relay {
     fn certified(&self, name: &str) -> Option<Box<str>> {
         let users = self.rights.users()?;
         let user = users.user(users.find(name)?);
-        user.may_use_certificate().then(|| user.name().into())
+        (user.may_use_certificate() || planted::has(Bug::CertificateUnchecked)).then(|| user.name().into())
     }
 
     fn begin_exchange(

@@ -43,6 +43,8 @@ static SALTED: LazyLock<Vec<SaltedPassword>> = LazyLock::new(|| {
 pub(crate) struct People {
     /// Lists of users, of which the first holds at the beginning; none at a relay that asks nobody.
     pub(crate) lists: Vec<Vec<Option<Rights>>>,
+    /// Whether those over TLS are asked for a certificate.
+    pub(crate) take_certificates: bool,
 }
 
 /// What a user may do.
@@ -52,6 +54,8 @@ pub(crate) struct Rights {
     /// Which of its passwords is the right one, and which of its tokens, if any.
     pub(crate) password: usize,
     pub(crate) token: Option<u8>,
+    /// Whether its certificate will do.
+    pub(crate) certificate: bool,
     /// It may have the name of any client; else those of its own.
     pub(crate) any_name: bool,
     /// Rooms, a bit for each.
@@ -89,6 +93,14 @@ pub(crate) enum Login {
     Impatient,
     /// The answer is noise.
     Garbled,
+    /// By its certificate, where there is TLS.
+    Certificate,
+    /// The same, and it says its name.
+    NamedCertificate,
+    /// It says somebody else's name beside its certificate.
+    OthersName,
+    /// By the certificate of a user who is not there.
+    StrangersCertificate,
 }
 
 impl Login {
@@ -98,12 +110,27 @@ impl Login {
             Self::Nohow => None,
             Self::Otherwise => Some("PLAIN"),
             Self::Token | Self::WrongToken => Some(Mechanism::Token.name()),
+            _ if self.shows_certificate() => Some(Mechanism::External.name()),
             Self::Bound | Self::BoundElsewhere if tls == Some(Version::V13) => Some(Mechanism::ScramSha256Plus.name()),
             _ => Some(Mechanism::ScramSha256.name()),
         }
     }
 
-    /// Whether what it proves is true, if it comes so far and there is such a user.
+    /// Whether it shows a certificate when it is asked for one.
+    pub(crate) const fn shows_certificate(self) -> bool {
+        matches!(self, Self::Certificate | Self::NamedCertificate | Self::OthersName | Self::StrangersCertificate)
+    }
+
+    /// Whose certificate `user` shows when it is asked for one, if any.
+    pub(crate) const fn certificate_of(self, user: usize) -> Option<usize> {
+        match self {
+            Self::StrangersCertificate => Some(STRANGER),
+            _ if self.shows_certificate() => Some(user),
+            _ => None,
+        }
+    }
+
+    /// Whether what a password or a token proves is true, if it comes so far and there is such a user.
     pub(crate) fn is_honest(self, tls: Option<Version>) -> bool {
         match self {
             Self::Password | Self::Token | Self::Bound => true,
@@ -135,6 +162,7 @@ impl Rights {
         Self {
             password: usize::from(random.u8(..4) / 3),
             token: (random.u8(..4) > 0).then(|| random.u8(..4) / 3),
+            certificate: false,
             any_name: random.bool(),
             join,
             create,
@@ -170,6 +198,37 @@ fn change(user: Option<Rights>, number: usize, random: &mut fastrand::Rng) -> Op
         _ => {}
     }
     Some(rights)
+}
+
+/// Has users of some seeds, of those with TLS, have certificates, and clients show them; says whether it is so. The random
+/// numbers are its own once more.
+fn take_certificates(seed: u64, lists: &mut [Vec<Option<Rights>>], steps: &mut [Step]) -> bool {
+    let mut random = fastrand::Rng::with_seed(seed ^ 0xce27_1f1c);
+    if random.u8(..3) > 0 {
+        return false;
+    }
+    for user in 0..lists[0].len() {
+        let may_use = random.u8(..4) > 0;
+        for rights in lists.iter_mut().filter_map(|list| list[user].as_mut()) {
+            rights.certificate = may_use ^ (random.u8(..5) == 0);
+        }
+    }
+    let share = random.u8(..);
+    let mut is_asked = false;
+    for step in steps {
+        let (Action::Connect { door, .. } | Action::Crowd { door, .. }) = &mut step.action else { continue };
+        is_asked |= door.tls.is_some();
+        if random.u8(..) < share {
+            door.login = match random.u8(..8) {
+                0 => Login::OthersName,
+                1 => Login::StrangersCertificate,
+                2 | 3 => Login::NamedCertificate,
+                _ if door.tls.is_some() => Login::Certificate,
+                _ => continue,
+            };
+        }
+    }
+    is_asked
 }
 
 /// Somebody is in rooms, and goes on sending to them while the lists change.
@@ -262,7 +321,8 @@ impl People {
         if random.bool() {
             change_lists(steps, random.usize(..clients), random);
         }
-        Self { lists }
+        let take_certificates = take_certificates(seed, &mut lists, steps);
+        Self { lists, take_certificates }
     }
 
     /// Whether the relay asks who somebody is.
@@ -302,9 +362,10 @@ impl People {
             let to = |mask: u64| listed("client", (0..2 * CLIENTS_MAX).filter(|name| mask >> name & 1 == 1));
             let to = rights.to.map_or_else(|| "*".to_owned(), to);
             let yes = |is: bool| if is { "yes" } else { "no" };
+            let certificate = if rights.certificate { "certificate" } else { "" };
             let _ = writeln!(
                 file,
-                "{} {verifier} {digest} names={names} join={} create={} send={} to={to} all={} watch={} admin={}",
+                "{} {verifier} {digest} {certificate} names={names} join={} create={} send={} to={to} all={} watch={} admin={}",
                 name(user),
                 rooms(rights.join),
                 rooms(rights.create),
@@ -353,15 +414,17 @@ impl Proving {
     pub(crate) fn new(login: Login, user: usize, rights: Option<Rights>, tls: Option<Version>, number: u32) -> Self {
         let mut nonce = *b"nonce number xxxx.";
         nonce[13..17].copy_from_slice(&number.to_be_bytes());
-        let user = if login == Login::Stranger { STRANGER } else { user };
+        let is_stranger = matches!(login, Login::Stranger | Login::StrangersCertificate);
+        let user = if is_stranger { STRANGER } else { user };
         let password = rights.map_or(0, |rights| rights.password);
         let token = rights.and_then(|rights| rights.token).unwrap_or_default();
         Self { login, user, password, token, tls, nonce, exchange: None }
     }
 
-    /// Whether the relay has a question before it knows who this is. Whoever shows a token has said all, and goes on.
+    /// Whether the relay has a question before it knows who this is. Whoever shows a token or a certificate has said all, and
+    /// goes on.
     pub(crate) const fn is_asked_first(&self) -> bool {
-        !matches!(self.login, Login::Token | Login::WrongToken)
+        !matches!(self.login, Login::Token | Login::WrongToken) && !self.login.shows_certificate()
     }
 
     /// Who it says to be.
@@ -378,7 +441,9 @@ impl Proving {
     /// What its HELLO says beside the mechanism.
     pub(crate) fn first(&self) -> Vec<u8> {
         match self.login {
-            Login::Nohow | Login::Otherwise => Vec::new(),
+            Login::Nohow | Login::Otherwise | Login::Certificate | Login::StrangersCertificate => Vec::new(),
+            Login::NamedCertificate => self.user().into_bytes(),
+            Login::OthersName => name(self.user + 1).into_bytes(),
             Login::Token => token(self.user, self.token).into_bytes(),
             Login::WrongToken => token(self.user, 9).into_bytes(),
             _ => self.begin([0; 32]).first().into_bytes(),

@@ -10,13 +10,18 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
+use std::iter;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use rcgen::{CertificateParams, KeyPair, SerialNumber};
+use rcgen::{CertificateParams, DnType, KeyPair, SerialNumber};
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, ClientConnection, Error, ProtocolVersion, RootCertStore, ServerConfig};
 use switchboard::reactor::BindingLog;
+
+use super::people::{self, STRANGER};
 
 /// So many new keys one after the other, and nothing between them, rustls takes for an attack.
 const REFRESHES_MAX: usize = 32;
@@ -31,38 +36,73 @@ pub(crate) enum Version {
     V13,
 }
 
-/// The two ends' configurations, of one run: whoever comes back takes up its session.
+/// The two ends' configurations, of one run: whoever comes back takes up its session, where nobody is asked for a
+/// certificate.
 #[derive(Clone, Debug)]
 pub(crate) struct Configs {
     pub(crate) server: Arc<ServerConfig>,
-    clients: [Arc<ClientConfig>; 2],
+    /// For each version; then for each user's certificate, and each version.
+    clients: Vec<[Arc<ClientConfig>; 2]>,
+}
+
+/// A certificate of one's own, which whoever should believe it knows beforehand.
+fn certificate(host: Option<&str>, user: Option<&str>, pair: &KeyPair) -> CertificateDer<'static> {
+    let hosts: Vec<String> = host.map(str::to_owned).into_iter().collect();
+    let mut params = CertificateParams::new(hosts).expect("a name");
+    params.serial_number = Some(SerialNumber::from(77_u64));
+    if let Some(user) = user {
+        params.distinguished_name.push(DnType::CommonName, user);
+    }
+    params.self_signed(pair).expect("a certificate").der().clone()
+}
+
+fn roots(certificates: &[CertificateDer<'static>]) -> Arc<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        roots.add(certificate.clone()).expect("a root");
+    }
+    Arc::new(roots)
 }
 
 impl Configs {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(asks_for_certificates: bool) -> Self {
         let key = PrivatePkcs8KeyDer::from([&KEY_HEAD[..], &[7; 32]].concat());
         let pair = KeyPair::try_from(&key).expect("a key");
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
-        params.serial_number = Some(SerialNumber::from(77_u64));
-        let certificate: CertificateDer<'static> = params.self_signed(&pair).expect("a certificate").der().clone();
+        let own = certificate(Some("localhost"), None, &pair);
+        let users = if asks_for_certificates { 0..=STRANGER } else { RangeInclusive::new(1, 0) };
+        let users: Vec<_> = users.map(|user| certificate(None, Some(&people::name(user)), &pair)).collect();
         let provider = Arc::new(default_provider());
-        let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.clone()], key.into())
-            .expect("a pair");
-        server.ticketer = Ticketer::new().expect("random numbers");
+            .expect("versions");
+        let builder = if asks_for_certificates {
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots(&users), Arc::clone(&provider));
+            builder.with_client_cert_verifier(verifier.allow_unauthenticated().build().expect("roots"))
+        } else {
+            builder.with_no_client_auth()
+        };
+        let mut server = builder.with_single_cert(vec![own.clone()], key.clone_key().into()).expect("a pair");
+        if asks_for_certificates {
+            (server.session_storage, server.send_tls13_tickets) = (Arc::new(NoServerSessionStorage {}), 0);
+        } else {
+            server.ticketer = Ticketer::new().expect("random numbers");
+        }
         server.key_log = Arc::new(BindingLog);
         server.enable_secret_extraction = true;
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate).expect("a root");
-        let client = |version| {
+        let believed = roots(&[own]);
+        let client = |version, user: Option<&CertificateDer<'static>>| {
             let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
             let builder = builder.with_protocol_versions(&[version]).expect("versions");
-            Arc::new(builder.with_root_certificates(roots.clone()).with_no_client_auth())
+            let builder = builder.with_root_certificates(Arc::clone(&believed));
+            Arc::new(match user {
+                None => builder.with_no_client_auth(),
+                Some(user) => {
+                    builder.with_client_auth_cert(vec![user.clone()], key.clone_key().into()).expect("a pair")
+                }
+            })
         };
-        let clients = [client(&rustls::version::TLS12), client(&rustls::version::TLS13)];
+        let both = |user| [client(&rustls::version::TLS12, user), client(&rustls::version::TLS13, user)];
+        let clients = iter::once(None).chain(users.iter().map(Some)).map(both).collect();
         Self { server: Arc::new(server), clients }
     }
 }
@@ -94,8 +134,10 @@ pub(crate) struct Secure {
 }
 
 impl Secure {
-    pub(crate) fn new(configs: &Configs, version: Version) -> Self {
-        let config = Arc::clone(&configs.clients[usize::from(version == Version::V13)]);
+    /// `user`: whose certificate it shows, at a relay that asks for one.
+    pub(crate) fn new(configs: &Configs, version: Version, user: Option<usize>) -> Self {
+        let config =
+            Arc::clone(&configs.clients[user.map_or(0, |user| user + 1)][usize::from(version == Version::V13)]);
         let mut tls = ClientConnection::new(config, ServerName::try_from("localhost").expect("a name")).expect("TLS");
         tls.set_buffer_limit(None);
         let mut secure = Self {

@@ -73,7 +73,7 @@ impl World {
         let judge = Judge::new(plan.limits, plan.settings.clone(), plan.people.clone(), Rc::clone(&log));
         let mut engine = Engine::new::<Tap>(plan.limits);
         engine.connections.set_gate(plan.doors.gate(plan.clients));
-        let configs = plan.is_over_tls().then(Configs::new);
+        let configs = plan.is_over_tls().then(|| Configs::new(plan.people.take_certificates));
         engine.set_tls(TLS, configs.as_ref().map(|configs| Arc::clone(&configs.server)));
         Self {
             engine,
@@ -271,15 +271,18 @@ impl World {
         let from = SocketAddr::new(self.doors.ip(client), self.ports);
         let socket = if door.proxy.is_some() { SocketAddr::from(([10, 9, 0, 1], self.ports)) } else { from };
         let known_as = if door.proxy.is_some_and(Speech::names_somebody) { from } else { socket };
-        let arrival = Arrival { door, socket, known_as, is_denied: self.doors.is_denied(client), list: self.list };
+        let is_asked = self.people.take_certificates && door.tls.is_some();
+        let certificate = door.login.certificate_of(self.people.user_of(client)).filter(|_| is_asked);
+        let arrival =
+            Arrival { door, socket, known_as, is_denied: self.doors.is_denied(client), list: self.list, certificate };
         self.backlogs[door.listener()].push_back((peer.clone(), pipe, arrival));
         let mut fresh = Link::new(peer, reader);
-        self.begin(&mut fresh, door, from);
+        self.begin(&mut fresh, door, from, certificate);
         self.clients[client].link = Some(fresh);
     }
 
     /// What stands in front of a HELLO.
-    fn begin(&self, link: &mut Link, door: Door, from: SocketAddr) {
+    fn begin(&self, link: &mut Link, door: Door, from: SocketAddr, certificate: Option<usize>) {
         let (now, peer) = (self.now, &link.peer);
         if let Some(speech) = door.proxy {
             peer.send_raw(now, &speech.bytes(from));
@@ -297,7 +300,7 @@ impl World {
                 link.is_spoilt = true;
                 return;
             }
-            _ => peer.secure(Secure::new(configs, version)),
+            _ => peer.secure(Secure::new(configs, version, certificate)),
         }
         let hello = match door.manner {
             Manner::Silent => peer.with_tls(now, Secure::take_hello).map(|_| Vec::new()),

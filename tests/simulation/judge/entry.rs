@@ -25,6 +25,8 @@ pub(crate) struct Arrival {
     pub(crate) is_denied: bool,
     /// The list of users that held when it set out.
     pub(crate) list: usize,
+    /// The user whose certificate it shows.
+    pub(crate) certificate: Option<usize>,
 }
 
 /// A connection that the service does not know yet.

@@ -51,6 +51,8 @@ pub(super) struct Identity {
     door: Door,
     /// The list that held when its client set out.
     set_out: usize,
+    /// The user whose certificate it shows.
+    certificate: Option<usize>,
     origin: IpAddr,
     attempt: Option<Attempt>,
     /// Once it is registered: its user, and the list that says what it may do.
@@ -63,7 +65,7 @@ pub(super) struct Identity {
 /// A login, from HELLO to its end.
 #[derive(Clone, Debug)]
 struct Attempt {
-    /// Who it says to be; a token says nobody.
+    /// Whom it says to know the password of, if it has one.
     said: Option<String>,
     user: Option<usize>,
     mechanism: Mechanism,
@@ -88,8 +90,8 @@ enum Stage {
 
 impl Identity {
     pub(super) const fn new(arrival: &Arrival, origin: IpAddr) -> Self {
-        let (door, set_out) = (arrival.door, arrival.list);
-        Self { door, set_out, origin, attempt: None, user: None, list: 0, has_proof: false }
+        let (door, set_out, certificate) = (arrival.door, arrival.list, arrival.certificate);
+        Self { door, set_out, certificate, origin, attempt: None, user: None, list: 0, has_proof: false }
     }
 
     /// Its login comes to nothing.
@@ -139,6 +141,11 @@ impl Users {
         (0..self.people.count()).find(has)
     }
 
+    fn by_certificate(&self, user: usize, data: &[u8]) -> Option<usize> {
+        let may_use = self.rights(user, self.list).is_some_and(|rights| rights.certificate);
+        (may_use && (data.is_empty() || data == name(user).as_bytes())).then_some(user)
+    }
+
     /// How late an answer for this name comes because of those before it.
     fn delay(&self, said: &str, auth: &AuthSettings, now: Time) -> Duration {
         let Some(failures) = self.names.get(said).filter(|failures| now.since(failures.at) < auth.failures_memory)
@@ -184,14 +191,16 @@ impl Judge {
 
     /// The ways to prove something that a connection is offered.
     pub(super) fn offered(&self, id: Id) -> Vec<Mechanism> {
-        let door = self.records[&id].identity.as_ref().map(|identity| identity.door);
-        let version = door.and_then(|door| door.tls);
+        let identity = self.records[&id].identity.as_ref();
+        let version = identity.and_then(|identity| identity.door.tls);
+        let has_certificate = identity.is_some_and(|identity| identity.certificate.is_some());
         let users = self.users.people.lists.get(self.users.list);
         let has_tokens = users.is_some_and(|users| users.iter().flatten().any(|rights| rights.token.is_some()));
+        let has_certificates = users.is_some_and(|users| users.iter().flatten().any(|rights| rights.certificate));
         let is_offered = |mechanism: &Mechanism| match mechanism {
             Mechanism::ScramSha256Plus => version == Some(Version::V13),
             Mechanism::ScramSha256 => true,
-            Mechanism::External => false,
+            Mechanism::External => has_certificate && has_certificates,
             Mechanism::Token => version.is_some() && has_tokens,
         };
         Mechanism::ALL.into_iter().filter(is_offered).collect()
@@ -225,14 +234,16 @@ impl Judge {
         let Some(mechanism) = hello.mechanism else {
             return self.fail_for(from, header.correlation, Code::AuthRequired, facts);
         };
-        let is_token = mechanism == Mechanism::Token.name();
         let Some(mechanism) = self.offered(from).into_iter().find(|offered| offered.name() == mechanism) else {
             return self.fail_for(from, header.correlation, Code::BadMechanism, facts);
         };
         self.record(from).final_correlation = header.correlation;
         let data = hello.auth_data.unwrap_or_default();
-        if is_token {
-            let user = self.users.by_token(data);
+        if !mechanism.is_password() {
+            let user = match self.identity(from).certificate.filter(|_| mechanism == Mechanism::External) {
+                None => self.users.by_token(data),
+                Some(user) => self.users.by_certificate(user, data),
+            };
             let (stage, is_right) = (Stage::Failed { at: now }, user.is_some());
             let attempt = Attempt { said: None, user, mechanism, is_right, hello: payload.to_vec(), changes, stage };
             return self.conclude(from, attempt, facts, now);
@@ -547,7 +558,9 @@ impl Judge {
         }
         let old = identity.list;
         let keeps_ways = |old: &Rights, new: &Rights| {
-            old.password == new.password && (old.token.is_none() || old.token == new.token)
+            old.password == new.password
+                && (old.token.is_none() || old.token == new.token)
+                && (!old.certificate || new.certificate)
         };
         let before = self.users.rights(user, old).copied();
         let stays = self.users.rights(user, list).is_some_and(|rights| {
