@@ -2,10 +2,15 @@
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::OFlags;
+
+/// Whether users of the machine who are neither the file's owner nor in its group can do anything with it.
+pub(crate) fn is_open_to_everybody(metadata: &Metadata) -> bool {
+    metadata.mode() & 0o007 != 0
+}
 
 /// Reads a whole file, which must be one: a link to one will do, and at most `bytes_max` of it are read, and one more byte,
 /// by which the caller knows that it is too long.

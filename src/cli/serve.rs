@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use signal_hook::consts::signal::SIGXFSZ;
 use signal_hook::low_level::signal_name;
-use simplelog::{ConfigBuilder, WriteLogger};
+use simplelog::{ConfigBuilder, WriteLogger, format_description};
 
 use super::Trouble;
 use super::log_sink::{LogSink, Successor};
@@ -103,7 +103,9 @@ fn start_log(settings: &Settings) -> Result<Option<Successor<File>>, Trouble> {
         level => level,
     };
     let config = ConfigBuilder::new()
-        .set_time_format_rfc3339()
+        .set_time_format_custom(format_description!(
+            "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z"
+        ))
         .set_thread_level(LevelFilter::Off)
         .set_target_level(LevelFilter::Off)
         .set_location_level(LevelFilter::Off)

@@ -4,7 +4,10 @@
 //! pipe, a device and what is larger than it could ever need to be are refused unread.
 
 use std::fmt;
+use std::fs;
 use std::path::{Path, PathBuf};
+
+use log::warn;
 
 use crate::files;
 
@@ -37,6 +40,14 @@ impl Named {
 
     pub(super) fn fault(&self, what: impl fmt::Display) -> FileFault {
         FileFault { file: self.clone(), what: what.to_string() }
+    }
+
+    /// Says so in the log if everybody on this machine can read or change it: it holds what lets others in.
+    pub(super) fn warn_if_exposed(&self) {
+        if fs::metadata(&self.path).as_ref().is_ok_and(files::is_open_to_everybody) {
+            let path = self.path.display();
+            warn!("{} {path} is open to everybody on this machine: chmod o= {path}", self.flag);
+        }
     }
 
     /// All that is in it, if that is at most so much.

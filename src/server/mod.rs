@@ -158,6 +158,7 @@ impl Server {
         let mut relay = Relay::new(told, fastrand::u64(..), reactor.clock().epoch());
         if let Some(list) = list {
             info!("users: {}", list.len());
+            users.iter().for_each(UsersFile::warn_if_exposed);
             relay = relay.with_users(Box::new(list));
         } else if let Some(listen) = listening.iter().find(|listen| is_open_to_others(&listen.endpoint)) {
             warn!("whoever can reach {} is let in: --users FILE asks for proof", listen.endpoint);
@@ -191,6 +192,7 @@ impl Server {
         if let Some(days) = loaded.ends_in_days {
             warn!("the certificate for TLS ends in {days} days");
         }
+        self.keys.iter().for_each(TlsKeys::warn_if_exposed);
         for (number, listen) in self.listening.iter().enumerate() {
             self.reactor.set_tls(number, listen.tls.then(|| loaded.config.clone()));
         }
@@ -238,6 +240,7 @@ impl Server {
             Some(Ok(list)) => {
                 self.reloads.used[USERS] += 1;
                 info!("SIGHUP: the users have been read anew: {}", list.len());
+                users.warn_if_exposed();
                 let now = self.reactor.clock().now();
                 self.service.set_users(self.reactor.connections(), list, now);
             }

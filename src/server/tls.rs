@@ -111,6 +111,11 @@ impl TlsKeys {
         Ok(TlsLoaded { config: Arc::new(config), ends_in_days })
     }
 
+    /// Says so in the log if others can read the key.
+    pub(super) fn warn_if_exposed(&self) {
+        self.key.warn_if_exposed();
+    }
+
     /// The certificate with its key, if it is its key.
     fn certified(&self, chain: Vec<CertificateDer<'static>>) -> Result<CertifiedKey, FileFault> {
         let text = Zeroizing::new(self.key.read(FILE_BYTES_MAX)?);

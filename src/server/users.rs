@@ -33,6 +33,11 @@ impl UsersFile {
         }
     }
 
+    /// Says so in the log if others can read it: passwords can be tried out on it.
+    pub(super) fn warn_if_exposed(&self) {
+        self.file.warn_if_exposed();
+    }
+
     /// Begins to read it anew; what was being read is given up, as it is out of date.
     pub(super) fn reload(&mut self) -> Result<(), FileFault> {
         self.loader = None;

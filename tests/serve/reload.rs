@@ -1,6 +1,8 @@
 //! SIGHUP: keys and users are read anew while clients are connected. What cannot be used changes nothing and is said in
 //! one line; what can is used from then on. Nobody is dropped by either.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rustix::process::Signal;
@@ -117,10 +119,10 @@ fn a_certificate_without_its_new_key_is_used_when_the_key_has_come_too() {
     let mut files = Files::new();
     let mut running = Running::start(files.tls_flags());
     let old = files.trusted("old");
-    let key = std::fs::read(files.path(KEY)).expect("a key");
+    let key = fs::read(files.path(KEY)).expect("a key");
     files.renew();
     // Files are replaced one after the other, and the signal may come between.
-    let new_key = std::fs::read(files.path(KEY)).expect("a key");
+    let new_key = fs::read(files.path(KEY)).expect("a key");
     files.write(KEY, key);
     let said = running.reload(KEYS_STAY);
     let says = format!("it is not the key of the certificate {}", text(&files.path(CERT)));
@@ -155,4 +157,36 @@ fn a_user_who_is_in_no_list_any_more_is_told_so_and_the_others_stay() {
         panic!("not refused by the relay")
     };
     assert_eq!(failure.code(), Some(Code::AuthFailed));
+}
+
+#[test]
+fn a_key_or_a_list_of_users_that_everybody_can_read_is_warned_of() {
+    const MAY_BE_READ: &str = " is open to everybody on this machine: chmod o= ";
+    let files = Files::new();
+    let warned = |lines: &[String]| -> Vec<String> {
+        let is_warning = |line: &&String| line.contains("[WARN] ") && line.contains(MAY_BE_READ);
+        lines.iter().filter(is_warning).cloned().collect()
+    };
+    let mode = |mode: u32| {
+        for name in [KEY, USERS] {
+            fs::set_permissions(files.path(name), Permissions::from_mode(mode)).expect("set");
+        }
+    };
+    mode(0o644);
+    let mut running = Running::start([files.tls_flags(), files.users_flags()].concat());
+    let said = warned(&running.relay.log_lines("ready for"));
+    for name in [KEY, USERS] {
+        let path = text(&files.path(name));
+        let line = format!("{} {path}{MAY_BE_READ}{path}", flag(name));
+        assert!(said.iter().any(|said| said.trim_end().ends_with(&line)), "{line}: {said:?}");
+    }
+    assert_eq!(said.len(), 2);
+    for (of, count) in [(0o640, 0), (0o642, 2)] {
+        mode(of);
+        running.relay.signal(Signal::HUP);
+        let mut lines = running.relay.log_lines(USERS_ARE_READ);
+        running.relay.signal(Signal::USR1);
+        lines.extend(running.relay.log_lines("; frames in "));
+        assert_eq!(warned(&lines).len(), count, "{lines:?}");
+    }
 }

@@ -55,6 +55,21 @@ fn every_frame_is_logged_on_request_decoded_and_in_hexadecimal() {
 }
 
 #[test]
+fn the_times_of_a_log_have_one_length() {
+    // Of digits that end where zeros do one line in ten would be shorter.
+    let mut relay = Relay::start(&["--log-frames"]);
+    let mut client = RawClient::connect(relay.address, "ada");
+    for number in 0..100 {
+        client.send(Header::new(Type::Send).to(client.id).correlating(number), b"hi");
+    }
+    for line in relay.log_lines("correlation 99") {
+        let (time, _) = line.split_once(" [").unwrap_or_else(|| panic!("{line}"));
+        assert_eq!(time.len(), "2026-11-27T11:38:25.604300Z".len(), "{line}");
+        assert!(time.ends_with('Z') && time.as_bytes()[10] == b'T', "{line}");
+    }
+}
+
+#[test]
 fn a_log_that_nobody_reads_does_not_stop_the_relay() {
     // Its standard error is a pipe that this test does not read: it holds 64 KiB, and this is more.
     let relay = Relay::start(&["--log-frames"]);

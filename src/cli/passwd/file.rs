@@ -11,9 +11,8 @@ use crate::files;
 
 /// Who may read a new file: it holds what passwords can be tried out on.
 const MODE: u32 = 0o600;
-/// The bits that say what the group and the others may do.
+/// The bits that say what the group may do.
 const MODE_OF_GROUP: u32 = 0o070;
-const MODE_OF_OTHERS: u32 = 0o007;
 
 /// A users file, and the right to replace it for as long as this lives.
 pub(super) struct UsersFile {
@@ -65,7 +64,7 @@ impl UsersFile {
 
     /// Says on standard error if everybody can read it.
     pub(super) fn warn_of_readers(&self) {
-        if self.old.as_ref().is_some_and(|old| old.mode() & MODE_OF_OTHERS != 0) {
+        if self.old.as_ref().is_some_and(files::is_open_to_everybody) {
             let path = self.given.display();
             output::complain(&format!("switchboard: {path} is open to everybody on this machine: chmod o= {path}"));
         }
