@@ -51,12 +51,12 @@ pub(super) fn words(line: &str) -> Result<Vec<String>, String> {
 }
 
 /// A word as an error repeats it: in quotes, with nothing that could steer a terminal, and not all of it; of a token, which
-/// can stand in a wrong place, only what all of them have, and of a pair (`ada:password`, `secret=...`) only how it begins.
+/// can stand in a wrong place and within other words, only what all of them have, and of a pair (`ada:password`,
+/// `secret=...`) only how it begins.
 pub(super) fn shown(word: &str) -> String {
-    if word.starts_with(TOKEN_PREFIX) {
-        return format!("{TOKEN_PREFIX:?}...");
-    }
-    let start = &word[..word.find([':', '=']).map_or(word.len(), |at| at + 1)];
+    let pair = word.find([':', '=']).map(|at| at + 1);
+    let token = word.find(TOKEN_PREFIX).map(|at| at + TOKEN_PREFIX.len());
+    let start = &word[..pair.into_iter().chain(token).min().unwrap_or(word.len())];
     let start: String = start.chars().take(SHOWN_CHARS).collect();
     format!("{start:?}{}", if start.len() < word.len() { "..." } else { "" })
 }
@@ -69,6 +69,11 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
     if !is_valid_name(name) {
         let why = "is empty, has a space at an end, or a character that could garble a terminal";
         return Err(format!("the user's name {} {why}", shown(name)));
+    }
+    if name.contains('\u{feff}') {
+        // Nobody sees it, and in front of the first line it is no part of the name: a line that becomes the first would
+        // be somebody else's.
+        return Err(format!("the user's name {} has a byte order mark (U+FEFF) in it: take that out", shown(name)));
     }
     if name.starts_with('%') {
         return Err(format!("a user's name cannot begin with %, as {} does", shown(name)));

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustls::client::Resumption;
-use rustls::{ClientConfig, ClientConnection, ServerConfig};
+use rustls::{ClientConfig, ClientConnection, PeerMisbehaved, ServerConfig};
 use switchboard::reactor::{Admitted, ConnId, Lane, Limits, Outgoing, PeerAddr};
 
 use super::support::{Bench, Peer, Pipe, Script, Told, message, message_bytes, small};
@@ -49,7 +49,8 @@ struct Client {
     is_spoilt: bool,
     /// What the engine writes cannot be read any more: it has given up.
     is_deaf: bool,
-    /// New keys since it was sent something: each is answered by one, and its library takes no more than so many in a row.
+    /// How often it has taken new keys. Each time is answered by new keys, of which its library takes no more than so many
+    /// in a row.
     refreshes: u8,
     /// The same since it has sent something: the engine takes no more either.
     refreshes_in_a_row: u8,
@@ -102,15 +103,15 @@ impl Client {
             loop {
                 match self.tls.reader().read(&mut buffer) {
                     Ok(0) => break,
-                    Ok(count) => {
-                        self.got.extend_from_slice(&buffer[..count]);
-                        self.refreshes = 0;
-                    }
+                    Ok(count) => self.got.extend_from_slice(&buffer[..count]),
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                     Err(error) => panic!("{error}"),
                 }
             }
             if let Err(error) = done {
+                // What it was sent between them is known, and where between them it stands is not.
+                let is_too_many = error == PeerMisbehaved::TooManyKeyUpdateRequests.into();
+                self.is_spoilt |= is_too_many && self.refreshes > REFRESHES_MAX;
                 assert!(self.is_spoilt, "what the engine has written does not open: {error}");
                 self.is_deaf = true;
             }
@@ -185,7 +186,7 @@ fn act(bench: &mut Bench, conn: ConnId, client: &mut Client, accepted: &mut Vec<
         }
         9 => client.peer.take(dice.usize(..20_000)),
         10 => client.peer.take(usize::MAX),
-        11 if client.refreshes.max(client.refreshes_in_a_row) < REFRESHES_MAX => {
+        11 if client.refreshes_in_a_row < REFRESHES_MAX => {
             client.refreshes += 1;
             client.refreshes_in_a_row += 1;
             let _ = client.tls.refresh_traffic_keys();
