@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use clap::Args;
-use log::{LevelFilter, info, warn};
+use log::{LevelFilter, error, info};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use signal_hook::consts::signal::SIGXFSZ;
@@ -44,8 +44,11 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
     let reopen = || {
         let (Some(path), Some(successor)) = (&settings.log_file, &log_file) else { return false };
         match open_log(path) {
-            Ok(file) => *successor.lock().unwrap_or_else(PoisonError::into_inner) = Some(file),
-            Err(error) => warn!("the log goes on as it was: {} cannot be opened: {error}", path.display()),
+            Ok(file) => {
+                *successor.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+                info!("SIGHUP: the log file has been opened anew");
+            }
+            Err(error) => error!("SIGHUP: the log goes on as it was: {} cannot be opened: {error}", path.display()),
         }
         true
     };

@@ -211,6 +211,12 @@ impl Access {
             }
             _ => {}
         }
+        if self.users.is_none() && self.takeover() == Takeover::Reject {
+            return Err(
+                "--takeover is of no use without users, who alone can be told to be the same: add --users PATH"
+                    .to_owned(),
+            );
+        }
         if self.auth_delay > self.auth_delay_max {
             return Err("--auth-delay must not be above --auth-delay-max".to_owned());
         }

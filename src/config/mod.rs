@@ -58,7 +58,7 @@ pub struct Settings {
     #[arg(long, value_name = "BYTES", default_value = "128KiB", value_parser = parse_unsent, help_heading = "Listening")]
     pub unsent_max: u32,
 
-    /// What to log: off, error, warn, info, debug
+    /// What to log: off, error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL", default_value_t = LevelFilter::Info, value_parser = parse_log_level, help_heading = "Logging")]
     pub log_level: LevelFilter,
 

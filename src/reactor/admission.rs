@@ -124,6 +124,11 @@ impl<T: Transport> Engine<T> {
         Ok(Admitted::Open)
     }
 
+    /// Has the operator know that somebody is refused.
+    pub(super) fn note_refusal(&mut self, peer: PeerAddr, why: Refusal, now: Time) {
+        self.notices.refused(peer, why, &self.connections.limits, now);
+    }
+
     /// Whether there is room for a connection, and its address may come in; then it counts for that. Of whom a proxy
     /// speaks is not known yet.
     fn judge(&mut self, peer: PeerAddr, is_proxy: bool, now: Time) -> Result<(), Refusal> {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 
 use super::connection::{Connection, Phase, flag};
+use super::notices::Notices;
 use super::{CloseReason, ConnId, Connections, Counters, Limits, Progress, Service, Transport, Unsent};
 use crate::planted::{self, Bug};
 use crate::time::{Tick, Time};
@@ -47,6 +48,7 @@ pub struct Engine<T: Transport> {
     unsent: Vec<u8>,
     /// How many of those who come, and of those who go, this turn deals with: within the limits.
     pub(super) storm_share: usize,
+    pub(super) notices: Notices,
 }
 
 /// What is left over from one connection's turn.
@@ -72,6 +74,7 @@ impl<T: Transport> Engine<T> {
             due: VecDeque::new(),
             unsent: Vec::new(),
             storm_share: usize::MAX,
+            notices: Notices::default(),
         }
     }
 

@@ -15,6 +15,7 @@ use ppp::{HeaderResult, PartialResult, v1, v2};
 use super::admission::tell;
 use super::connection::{Phase, flag};
 use super::engine::Reading;
+use super::notices::Notice;
 use super::sealed::Raw;
 use super::tls::Session;
 use super::{CloseReason, ConnId, Engine, PeerAddr, Service, Transport};
@@ -122,7 +123,16 @@ impl<T: Transport> Engine<T> {
         let (length, peer) = match read_header(header) {
             Header::Whole { length, peer } => (length, peer),
             Header::Incomplete if header.len() <= PROXY_HEADER_BYTES_MAX => return,
-            Header::Incomplete | Header::Bad => return self.turn_away(conn, CloseReason::BadProxyHeader, now),
+            Header::Incomplete | Header::Bad => {
+                let peer = connections.slots[conn.index()].peer;
+                let text = || {
+                    format!(
+                        "the proxy {peer} is refused: no header of the PROXY protocol, or a bad one, is in front of what it sends"
+                    )
+                };
+                self.notices.tell(Notice::ProxyHeader, now, text);
+                return self.turn_away(conn, CloseReason::BadProxyHeader, now);
+            }
         };
         let rest = header.split_off(length);
         let listener = front.listener;
@@ -141,6 +151,7 @@ impl<T: Transport> Engine<T> {
             if is_plain {
                 tell(&mut connections.slots[conn.index()].transport, service.refusal(why));
             }
+            self.note_refusal(peer, why, now);
             return self.turn_away(conn, CloseReason::Refused, now);
         }
         connections.slots[conn.index()].is_counted = true;
@@ -167,7 +178,7 @@ impl<T: Transport> Engine<T> {
 
     /// Goes on with a handshake, of which `count` bytes lie in the memory for ciphertext, those that were kept included.
     fn shake_hands<S: Service<T>>(&mut self, service: &mut S, conn: ConnId, count: usize, now: Time) {
-        let Some(received) = self.open_sealed(conn, count) else { return };
+        let Some(received) = self.open_sealed(conn, count, now) else { return };
         let received = match received {
             Ok(received) => received,
             Err(fault) => return self.break_off(conn, fault, now),

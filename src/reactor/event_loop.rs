@@ -14,6 +14,7 @@ use super::admission::{Admitted, tell};
 use super::connection::flag;
 use super::connector::{self, Outbound};
 use super::listener::{Listener, Reserve, concerns_one_connection, is_out_of_descriptors};
+use super::notices::Notice;
 use super::tls::Session;
 use super::{
     Clock, ConnId, Connections, Counters, Endpoint, Engine, Limits, PeerAddr, Readiness, Refusal, Service,
@@ -24,8 +25,6 @@ use crate::time::Time;
 /// Events taken from the system at once: it hands them out in the order in which they came, so that when thousands
 /// of connections end at once, what the others have sent waits behind all of that.
 const EVENTS_MAX: usize = 4096;
-/// Warnings about accepting are given at most this often; the counters have every case.
-const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A poll, its listeners and its connections: everything that one thread serves.
 #[derive(Debug)]
@@ -37,7 +36,6 @@ pub struct Reactor {
     listeners: Vec<Listener>,
     reserve: Reserve,
     sources: usize,
-    next_warning: Time,
     /// When this turn began, or the last one.
     turned: Time,
     /// How much of it was spent on handshakes.
@@ -76,7 +74,6 @@ impl Reactor {
             listeners: Vec::new(),
             reserve: Reserve::new(),
             sources: 0,
-            next_warning: Time::ZERO,
             turned: Time::ZERO,
             entered: Duration::ZERO,
             noted: (Time::ZERO, Duration::ZERO),
@@ -143,6 +140,12 @@ impl Reactor {
     #[must_use]
     pub const fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// When the last turn began, without a look at the clock; before the first one the time.
+    #[must_use]
+    pub fn turned(&self) -> Time {
+        if self.turned == Time::ZERO { self.clock.now() } else { self.turned }
     }
 
     /// The connections.
@@ -284,7 +287,8 @@ impl Reactor {
             Ok((stream, peer)) => {
                 if let Err(error) = self.admit(service, stream, peer, number, now) {
                     self.engine.connections.counters.accept_errors += 1;
-                    self.warn(now, &format!("a connection from {peer} could not be taken in: {error}"));
+                    let text = || format!("a connection from {peer} could not be taken in: {error}");
+                    self.engine.notices.tell(Notice::TakingIn, now, text);
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.listeners[number].pending = false,
@@ -293,7 +297,8 @@ impl Reactor {
             Err(error) => {
                 self.engine.connections.counters.accept_errors += 1;
                 self.rest(number, now);
-                self.warn(now, &format!("accepting fails and is tried again later: {error}"));
+                let text = || format!("accepting fails and is tried again later: {error}");
+                self.engine.notices.tell(Notice::Accepting, now, text);
             }
         }
     }
@@ -311,20 +316,7 @@ impl Reactor {
         let register = |stream: &mut Stream, conn| register(poll.registry(), stream, conn);
         let admitted = engine.admit(service, stream, peer, number, now, register)?;
         if let Admitted::Refused(why) = admitted {
-            let limits = &self.engine.connections.limits;
-            let text = match why {
-                Refusal::Connections => {
-                    format!("connections are refused: there are {}, as many as there may be", limits.connections_max)
-                }
-                Refusal::AddressConnections => format!(
-                    "connections from {peer} are refused: there are {} from its address, as many as there may be",
-                    limits.connections_per_address_max
-                ),
-                Refusal::AddressRate => format!("connections from {peer} are refused: too many come in a second"),
-                // Whoever put it on the list knows; it may try as often as it likes.
-                Refusal::Denied | Refusal::Descriptors => return Ok(()),
-            };
-            self.warn(now, &text);
+            self.engine.note_refusal(peer, why, now);
         }
         Ok(())
     }
@@ -348,18 +340,11 @@ impl Reactor {
         if !self.reserve.take_back() {
             self.rest(number, now);
         }
-        self.warn(now, "no file descriptor is left and connections are refused: raise the limit on open files (ulimit -n) or lower --connections-max");
+        self.engine.note_refusal(PeerAddr::UNIX, Refusal::Descriptors, now);
     }
 
     fn rest(&mut self, number: usize, now: Time) {
         self.listeners[number].retry_at = Some(now + self.engine.connections.limits.accept_retry);
-    }
-
-    fn warn(&mut self, now: Time, text: &str) {
-        if now >= self.next_warning {
-            self.next_warning = now + WARNING_INTERVAL;
-            warn!("{text}");
-        }
     }
 }
 

@@ -37,6 +37,7 @@ mod input;
 mod limits;
 mod listener;
 mod newcomers;
+mod notices;
 mod protection;
 mod queue;
 mod rates;

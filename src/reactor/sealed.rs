@@ -7,9 +7,11 @@ use std::io::{self, IoSliceMut};
 use std::ops::Range;
 
 use log::debug;
+use rustls::Error;
 
 use super::connection::{Phase, flag};
 use super::engine::Reading;
+use super::notices::Notice;
 use super::tls::{CIPHER_BYTES, Received, Session};
 use super::{CloseReason, ConnId, Engine, Service, TlsFault, Transport};
 use crate::planted::{self, Bug};
@@ -95,7 +97,7 @@ impl<T: Transport> Engine<T> {
             }
         };
         *budget = budget.saturating_sub(count);
-        match self.open_sealed(conn, kept + count) {
+        match self.open_sealed(conn, kept + count, now) {
             None => return Reading::Over,
             Some(Err(fault)) => {
                 self.break_off(conn, fault, now);
@@ -169,7 +171,7 @@ impl<T: Transport> Engine<T> {
 
     /// Opens the `count` bytes that lie in the memory for ciphertext, behind the beginning that was kept; `None` if that
     /// has ended the connection.
-    pub(super) fn open_sealed(&mut self, conn: ConnId, count: usize) -> Option<Result<Received, TlsFault>> {
+    pub(super) fn open_sealed(&mut self, conn: ConnId, count: usize, now: Time) -> Option<Result<Received, TlsFault>> {
         let connections = &mut self.connections;
         let is_entering = connections.slots[conn.index()].phase == Phase::Entering;
         let most = if is_entering { connections.limits.handshake_bytes_max } else { ANSWER_BYTES_HELD_MAX };
@@ -201,7 +203,13 @@ impl<T: Transport> Engine<T> {
             return Some(Err(TlsFault::Broken));
         }
         Some(received.map_err(|(fault, error)| {
-            debug!("TLS with {}: {error}", connections.slots[conn.index()].peer);
+            let peer = connections.slots[conn.index()].peer;
+            if matches!(error, Error::InvalidCertificate(_)) {
+                let text = || format!("TLS with {peer}: its certificate is not believed: {error}");
+                self.notices.tell(Notice::Certificate, now, text);
+            } else {
+                debug!("TLS with {peer}: {error}");
+            }
             fault
         }))
     }

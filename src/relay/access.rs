@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use log::{Level, log, warn};
+use log::{Level, info, log, warn};
 
 use super::counters::Denial;
 use super::outbox::Outbox;
@@ -87,6 +87,8 @@ pub(super) struct Rights {
     pub(super) changes: u32,
     /// Connections in slots from here on have not been looked up in the newest list.
     review: Option<usize>,
+    /// Connections that had to go because of it.
+    ended: u64,
     pub(super) attempts: Attempts,
     /// A client can be denied something with every frame, and fail with every connection.
     pub(super) log: Throttle,
@@ -99,6 +101,7 @@ impl Rights {
             newest: 0,
             changes: 0,
             review: None,
+            ended: 0,
             attempts,
             log: Throttle::new(log_per_second_max),
         }
@@ -170,7 +173,7 @@ impl Relay {
         rights.newest ^= 1;
         rights.changes = rights.changes.wrapping_add(1);
         rights.lists[rights.newest] = users;
-        rights.review = Some(0);
+        (rights.review, rights.ended) = (Some(0), 0);
     }
 
     /// Goes on looking up who is connected in a new list, some at a time; says whether there are more. The server asks
@@ -188,6 +191,9 @@ impl Relay {
         self.rights.review = (!is_over).then_some(end);
         if is_over {
             self.rights.lists[self.rights.newest ^ 1] = None;
+            if self.rights.ended > 0 {
+                info!("connections that had to go with the new list of users: {}", self.rights.ended);
+            }
         }
         !is_over
     }
@@ -202,6 +208,7 @@ impl Relay {
     pub(super) fn review_one(&mut self, id: Id, now: Time, out: &mut impl Outbox) {
         let Some(peer) = self.peers.registered(id).filter(|peer| !self.rights.is_current(peer.badge)) else { return };
         let Some(badge) = self.rights.reviewed(peer, &self.rooms) else {
+            self.rights.ended += 1;
             return self.fail(id, Code::AccessChanged, "", now, out);
         };
         peer.badge = badge;
@@ -242,6 +249,7 @@ impl Relay {
         object: impl FnOnce(&Self) -> String,
         times: u32,
         now: Time,
+        out: &impl Outbox,
     ) {
         self.counters.denied[denial.ordinal()] += u64::from(times);
         self.note_held_back(now);
@@ -249,10 +257,12 @@ impl Relay {
             && let Some(peer) = self.peers.get(id)
         {
             let user = self.rights.user(peer.badge).map_or("", User::name);
-            let who = match peer.member() {
-                Some(member) => format!("{:?} of the user {user:?} at {}", peer.name(), member.address),
-                None => "a newcomer".to_owned(),
-            };
+            let mut who = "a newcomer at ".to_owned();
+            if let Some(member) = peer.member().filter(|_| peer.is_registered()) {
+                who = format!("{:?} of the user {user:?} at {}", peer.name(), member.address);
+            } else {
+                out.put_address(id, &mut who);
+            }
             // Programs that show who is here ask for that whether they may or not.
             let level = if denial == Denial::Watch { Level::Info } else { Level::Warn };
             log!(level, "denied {id}, {who}: {} ({})", denial.meaning(), object(self));

@@ -85,7 +85,7 @@ impl Relay {
             _ => (None, Failure::Code(Code::BadDestination)),
         };
         if let Failure::Denied(denial) = failure {
-            self.note_denial(from, denial, |relay| relay.described(header.destination), run.frames, now);
+            self.note_denial(from, denial, |relay| relay.described(header.destination), run.frames, now, out);
         }
         for frame in Frames::new(run.bytes) {
             self.refuse(from, Header::read(frame).correlation, failure, client, out);
@@ -269,7 +269,7 @@ impl Relay {
         }
         self.recipients = recipients;
         if denied > 0 {
-            self.note_denial(from, Denial::Address, |_| "in a list".to_owned(), denied, now);
+            self.note_denial(from, Denial::Address, |_| "in a list".to_owned(), denied, now, out);
         }
         if header.flags.has(Flags::RECEIPT) {
             let told = if planted::has(Bug::RefusedCounted) { queued + refused } else { queued };

@@ -258,11 +258,20 @@ impl Relay {
             let mut address = String::new();
             out.put_address(id, &mut address);
             // The client is not told this, the operator is.
-            let is_there = tried.is_none_or(|name| self.rights.users().is_some_and(|users| users.find(name).is_some()));
-            let why = if is_there { why.map(|why| why.to_string()) } else { Some("there is no such user".to_owned()) };
-            let tried = tried.unwrap_or("nobody in particular");
-            let why = why.map_or_else(String::new, |why| format!(": {why}"));
-            warn!("{id} at {address} has not proved by {} to be {tried:?}{why}", mechanism.name());
+            let found =
+                tried.and_then(|name| self.rights.users().map(|users| users.find(name).map(|key| users.user(key))));
+            let why = match (mechanism, found) {
+                (Mechanism::Token, _) => "nobody has this token".to_owned(),
+                (_, Some(None)) => "there is no such user".to_owned(),
+                (Mechanism::External, Some(Some(user))) if user.may_use_certificate() => {
+                    "it says another name than its certificate".to_owned()
+                }
+                (Mechanism::External, _) => "the user's line lacks the word `certificate`".to_owned(),
+                (_, Some(Some(user))) if !user.has_password() => "the user has no password".to_owned(),
+                _ => why.map_or_else(|| "it cannot be read".to_owned(), |why| why.to_string()),
+            };
+            let whom = tried.map_or_else(|| "who it is".to_owned(), |name| format!("to be {name:?}"));
+            warn!("{id} at {address} has not proved by {} {whom}: {why}", mechanism.name());
         }
     }
 

@@ -234,7 +234,7 @@ impl Relay {
             Ok(()) => {}
             Err(refused) => {
                 if let Some(denial) = refused.denial {
-                    self.note_denial(from, denial, |_| refused.object.clone(), 1, now);
+                    self.note_denial(from, denial, |_| refused.object.clone(), 1, now, out);
                 }
                 self.refuse_with(from, header.correlation, &refused, out);
             }

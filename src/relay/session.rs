@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use log::{debug, info, warn};
+use log::{Level, debug, info, log_enabled, warn};
 
 use super::access::Badge;
 use super::counters::Denial;
@@ -261,7 +261,7 @@ impl Relay {
             mechanisms.iter_mut().zip(offered).for_each(|(place, mechanism)| *place = Some(mechanism.name()));
         }
         if let Some(denial) = refused.denial {
-            self.note_denial(id, denial, |_| refused.object.clone(), 1, now);
+            self.note_denial(id, denial, |_| refused.object.clone(), 1, now, out);
         }
         let reason = Reason { retry_ms, versions, mechanisms, ..Reason::new(code, refused.text()) };
         let header = Header::new(Type::Error).to(id).correlating(correlation);
@@ -288,7 +288,11 @@ impl Relay {
             self.exit(id, EVERYBODY, code);
         } else {
             self.peers.take_login(id);
-            debug!("{id} ended before it was registered: {code}");
+            if log_enabled!(Level::Debug) {
+                let mut address = String::new();
+                out.put_address(id, &mut address);
+                debug!("{id} at {address} ended before it was registered: {code}");
+            }
         }
         if !self.probes.is_empty() {
             self.end_probes(id, now, out);
@@ -298,16 +302,22 @@ impl Relay {
     fn log_departure(&mut self, id: Id, code: Code, now: Time) {
         let held_back = self.lost_log.take_held_back(now);
         if held_back > 0 {
-            warn!("{held_back} more clients were lost");
+            warn!("{held_back} more clients were lost or had to go");
         }
         let Some(peer) = self.peers.get(id) else { return };
         let name = peer.name();
-        if matches!(code, Code::Left | Code::ShuttingDown | Code::TakenOver | Code::AccessChanged | Code::Evicted) {
+        // Whoever was evicted has a line that says by whom.
+        if matches!(code, Code::Left | Code::ShuttingDown | Code::Evicted) {
             debug!("{id} {name:?} has left: {code}");
         } else if self.lost_log.admit(now) {
             let address = peer.member().map(|member| member.address.to_owned()).unwrap_or_default();
-            let idle = now.since(peer.last_heard());
-            warn!("lost {id} {name:?} at {address}: {code}, last heard {:.1} s ago", idle.as_secs_f64());
+            if matches!(code, Code::TakenOver | Code::AccessChanged) {
+                let user = self.rights.user(peer.badge).map_or("", User::name);
+                info!("{id} {name:?} of the user {user:?} at {address} had to go: {code}");
+            } else {
+                let idle = now.since(peer.last_heard());
+                warn!("lost {id} {name:?} at {address}: {code}, last heard {:.1} s ago", idle.as_secs_f64());
+            }
         }
     }
 

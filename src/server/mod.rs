@@ -4,6 +4,7 @@
 //! relay, and of the relay's effects bytes and connections again. Nothing else knows both.
 
 mod addresses;
+mod certificate;
 mod files;
 mod frame_log;
 mod service;
@@ -20,15 +21,18 @@ use std::io;
 use std::time::Duration;
 
 use log::{error, info, warn};
+use rustls::pki_types::CertificateDer;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::low_level::signal_name;
 use signal_hook_mio::v1_0::Signals;
+use x509_parser::time::ASN1Time;
 
 use crate::config::{Listen, Settings};
 use crate::descriptors::{RESERVED_DESCRIPTORS, raise_descriptor_limit};
 use crate::reactor::{Endpoint, Reactor};
 use crate::relay::{self, Relay};
 use crate::time::Time;
+use certificate::Lasting;
 use service::log_table;
 use users::UsersFile;
 
@@ -101,6 +105,10 @@ pub struct Server {
     /// Where it really listens, in the order of the settings.
     listening: Vec<Listen>,
     keys: Option<TlsKeys>,
+    /// The relay's certificate, if it has one.
+    certificate: Option<(CertificateDer<'static>, Lasting)>,
+    /// When that is looked at again.
+    remind_at: Option<Time>,
     users: Option<UsersFile>,
     connections_max: usize,
     drain_deadline: Duration,
@@ -158,7 +166,9 @@ impl Server {
         let mut relay = Relay::new(told, fastrand::u64(..), reactor.clock().epoch());
         if let Some(list) = list {
             info!("users: {}", list.len());
-            users.iter().for_each(UsersFile::warn_if_exposed);
+            if let Some(file) = &users {
+                file.warn(&list, keys.as_ref());
+            }
             relay = relay.with_users(Box::new(list));
         } else if let Some(listen) = listening.iter().find(|listen| is_open_to_others(&listen.endpoint)) {
             warn!("whoever can reach {} is let in: --users FILE asks for proof", listen.endpoint);
@@ -175,6 +185,8 @@ impl Server {
             signals,
             listening,
             keys,
+            certificate: None,
+            remind_at: None,
             users,
             connections_max: limits.connections_max,
             drain_deadline: settings.drain_deadline,
@@ -189,21 +201,23 @@ impl Server {
 
     /// Has TLS be spoken with these keys from now on; connections that stand stay as they are.
     fn use_keys(&mut self, loaded: TlsLoaded) {
-        if let Some(days) = loaded.ends_in_days {
-            warn!("the certificate for TLS ends in {days} days");
-        }
-        self.keys.iter().for_each(TlsKeys::warn_if_exposed);
+        self.keys.iter().for_each(|keys| keys.warn(&loaded));
         for (number, listen) in self.listening.iter().enumerate() {
             self.reactor.set_tls(number, listen.tls.then(|| loaded.config.clone()));
         }
+        self.certificate = Some((loaded.certificate, loaded.lasting));
+        self.remind();
+    }
+
+    /// Says if the certificate ends soon or has ended.
+    fn remind(&mut self) {
+        let wait = self.certificate.as_mut().map(|(_, lasting)| lasting.remind(ASN1Time::now()));
+        self.remind_at = wait.map(|wait| self.reactor.clock().now() + wait);
     }
 
     /// SIGHUP: has the log and the keys read anew; says whether there was anything to do.
     fn hang_up(&mut self, reload_log: &mut impl FnMut() -> bool) -> bool {
         let has_log = reload_log();
-        if has_log {
-            info!("SIGHUP: the log file has been opened anew");
-        }
         self.reload() || has_log
     }
 
@@ -212,9 +226,11 @@ impl Server {
     fn reload(&mut self) -> bool {
         match self.keys.as_ref().map(TlsKeys::load) {
             Some(Ok(loaded)) => {
+                let is_other = self.certificate.as_ref().is_none_or(|(old, _)| *old != loaded.certificate);
+                let which = if is_other { "another certificate" } else { "the same certificate" };
+                info!("SIGHUP: the keys for TLS have been read anew: {which}, until {}", loaded.lasting.until());
                 self.use_keys(loaded);
                 self.reloads.used[KEYS] += 1;
-                info!("SIGHUP: the keys for TLS have been read anew");
             }
             Some(Err(error)) => {
                 self.reloads.unusable[KEYS] += 1;
@@ -240,7 +256,7 @@ impl Server {
             Some(Ok(list)) => {
                 self.reloads.used[USERS] += 1;
                 info!("SIGHUP: the users have been read anew: {}", list.len());
-                users.warn_if_exposed();
+                users.warn(&list, self.keys.as_ref());
                 let now = self.reactor.clock().now();
                 self.service.set_users(self.reactor.connections(), list, now);
             }
@@ -283,12 +299,14 @@ impl Server {
         let mut stats_at = self.stats_interval.map(|interval| self.reactor.clock().now() + interval);
         loop {
             let is_busy = self.work_on();
-            let at = [stop_at, stats_at].into_iter().flatten().min();
-            let wait = at.map(|at| at.since(self.reactor.clock().now()));
+            let at = [stop_at, stats_at, self.remind_at].into_iter().flatten().min();
+            let wait = at.map(|at| at.since(self.reactor.turned()));
             let wait = if is_busy { Some(Duration::ZERO) } else { wait };
             self.reactor.turn(&mut self.service, wait)?;
             let is_signalled = self.service.take_signalled();
-            if !is_signalled && at.is_none() {
+            let is_due = at.is_some_and(|at| at <= self.reactor.turned());
+            let is_drained = stop_at.is_some() && self.reactor.connections().is_empty();
+            if !is_signalled && !is_due && !is_drained {
                 continue; // Nearly every turn: there is nothing to look at the clock for.
             }
             let now = self.reactor.clock().now();
@@ -312,6 +330,9 @@ impl Server {
             {
                 self.log_stats();
                 stats_at = Some(now + interval);
+            }
+            if self.remind_at.is_some_and(|at| at <= now) {
+                self.remind();
             }
             if stop_at.is_some_and(|at| at <= now || self.reactor.connections().is_empty()) {
                 self.log_stats();

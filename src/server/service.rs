@@ -4,8 +4,8 @@ use std::fmt::Display;
 
 use log::{info, log_enabled};
 
+use super::certificate::certificate_name;
 use super::frame_log;
-use super::tls::certificate_name;
 use crate::auth::{Mechanism, Users};
 use crate::origin::Origin;
 use crate::outgoing::{Lane, Outgoing, SendError};

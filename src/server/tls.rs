@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use log::warn;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
 use rustls::pki_types::pem::{Error as PemError, PemObject};
@@ -14,20 +15,16 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{Error, InconsistentKeys, RootCertStore, ServerConfig};
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
 use zeroize::Zeroizing;
 
+use super::certificate::{Lasting, misfit, parsed};
 use super::files::{FileFault, Named};
 use crate::config::TlsFiles;
 use crate::reactor::BindingLog;
 
 /// The protocol's name where TLS agrees on one (ALPN): a browser that strays here is told that there is none for it.
 pub const ALPN: &[u8] = b"switchboard/1";
-
-/// Days before the end of a certificate on which a start or a reload warns of it.
-const WARNING_DAYS: i64 = 14;
 
 /// The largest file: all authorities that a system knows have a quarter of that.
 const FILE_BYTES_MAX: usize = 1 << 20;
@@ -54,8 +51,11 @@ impl fmt::Debug for TlsKeys {
 pub struct TlsLoaded {
     /// For the listeners.
     pub config: Arc<ServerConfig>,
-    /// Days until the certificate ends, if they are few.
-    pub ends_in_days: Option<i64>,
+    pub(super) lasting: Lasting,
+    /// The relay's own, by which one is told from another.
+    pub(super) certificate: CertificateDer<'static>,
+    /// Why no client would take it, if that is so.
+    pub(super) misfit: Option<&'static str>,
 }
 
 impl TlsKeys {
@@ -82,7 +82,11 @@ impl TlsKeys {
     /// One line that names the file and says what is wrong with it.
     pub fn load(&self) -> Result<TlsLoaded, FileFault> {
         let chain = read_certificates(&self.certificate)?;
-        let ends_in_days = check_validity(&self.certificate, &chain)?;
+        // That there is one, and that it can be read, has been seen to.
+        let own = chain.first().cloned().ok_or_else(|| self.certificate.fault("it holds no certificate (PEM)"))?;
+        let of_itself = parsed(&own).ok_or_else(|| self.certificate.fault("certificate 1 in it is damaged"))?;
+        let lasting = Lasting::new(&self.certificate, &of_itself, ASN1Time::now())?;
+        let misfit = misfit(&of_itself);
         let certified = self.certified(chain)?;
         let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
@@ -108,12 +112,22 @@ impl TlsKeys {
         // rustls agrees with a client, and the reactor's own records are protected by the keys that come of it.
         config.enable_secret_extraction = true;
         config.key_log = Arc::new(BindingLog);
-        Ok(TlsLoaded { config: Arc::new(config), ends_in_days })
+        Ok(TlsLoaded { config: Arc::new(config), lasting, misfit, certificate: own.clone() })
     }
 
-    /// Says so in the log if others can read the key.
-    pub(super) fn warn_if_exposed(&self) {
+    /// Whether clients are asked for certificates.
+    pub(super) const fn asks_clients(&self) -> bool {
+        self.client_ca.is_some()
+    }
+
+    /// Says in the log what an operator should know of files that are used all the same: others can read the key, or no
+    /// client will take the certificate.
+    pub(super) fn warn(&self, loaded: &TlsLoaded) {
         self.key.warn_if_exposed();
+        if let Some(why) = loaded.misfit {
+            let file = &self.certificate;
+            warn!("{} {}: no client will take the certificate: {why}", file.flag, file.path.display());
+        }
     }
 
     /// The certificate with its key, if it is its key.
@@ -143,17 +157,6 @@ impl TlsKeys {
     }
 }
 
-/// The name that a client's certificate, in DER, is made out to: its common name, if it has exactly one.
-#[must_use]
-pub(super) fn certificate_name(der: &[u8]) -> Option<String> {
-    let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    let mut names = certificate.subject().iter_common_name();
-    match (names.next(), names.next()) {
-        (Some(name), None) => name.as_str().ok().map(str::to_owned),
-        _ => None,
-    }
-}
-
 fn read_certificates(file: &Named) -> Result<Vec<CertificateDer<'static>>, FileFault> {
     let text = file.read(FILE_BYTES_MAX)?;
     let chain: Vec<_> =
@@ -166,25 +169,6 @@ fn read_certificates(file: &Named) -> Result<Vec<CertificateDer<'static>>, FileF
         parsed(certificate).ok_or_else(|| file.fault(format_args!("certificate {number} in it is damaged")))?;
     }
     Ok(chain)
-}
-
-fn parsed<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
-    X509Certificate::from_der(der).ok().map(|(_, certificate)| certificate)
-}
-
-/// Whether a certificate holds today; says in how many days it ends, if they are few.
-fn check_validity(file: &Named, chain: &[CertificateDer<'_>]) -> Result<Option<i64>, FileFault> {
-    // That there is one, and that it can be read, has been seen to.
-    let Some(certificate) = chain.first().and_then(parsed) else { return Ok(None) };
-    let validity = certificate.validity();
-    match validity.time_to_expiration() {
-        Some(left) => Ok(Some(left.whole_days()).filter(|days| *days < WARNING_DAYS)),
-        None if ASN1Time::now() < validity.not_before => {
-            let from = validity.not_before;
-            Err(file.fault(format_args!("the certificate holds only from {from} on; is this machine's clock right?")))
-        }
-        None => Err(file.fault(format_args!("the certificate ended on {}: renew it", validity.not_after))),
-    }
 }
 
 fn no_pem(file: &Named, error: PemError) -> FileFault {

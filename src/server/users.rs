@@ -5,6 +5,9 @@
 
 use std::path::Path;
 
+use log::warn;
+
+use super::TlsKeys;
 use super::files::{FileFault, Named};
 use crate::auth::{FILE_BYTES_MAX, FileError, Loader, Progress, Users};
 
@@ -33,9 +36,14 @@ impl UsersFile {
         }
     }
 
-    /// Says so in the log if others can read it: passwords can be tried out on it.
-    pub(super) fn warn_if_exposed(&self) {
+    /// Says in the log what an operator should know of a list that is used all the same: others can read it, and try out
+    /// passwords on it, or somebody in it has no way in.
+    pub(super) fn warn(&self, list: &Users, keys: Option<&TlsKeys>) {
         self.file.warn_if_exposed();
+        if list.has_certificates() && !keys.is_some_and(TlsKeys::asks_clients) {
+            let (flag, path) = (self.file.flag, self.file.path.display());
+            warn!("{flag} {path}: nobody can come in by a certificate: add a tls:// listener and --tls-client-ca");
+        }
     }
 
     /// Begins to read it anew; what was being read is given up, as it is out of date.

@@ -59,6 +59,7 @@ fn arguments_that_make_no_sense_are_told_in_one_line() {
             (&["--limit-exempt", "localhost"], "'--limit-exempt <CIDR|none>': write a network, as 10.0.0.0/8"),
             (&["--proxy-from", ""], "'--proxy-from <CIDR>': write a network, as 10.0.0.0/8"),
             (&["--rate-excess", "nonsense"], "[possible values: pause, close]"),
+            (&["--takeover", "reject"], "--takeover is of no use without users"),
             (&["--takeover", "nonsense"], "[possible values: replace, reject]"),
         ],
         USAGE,

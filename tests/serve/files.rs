@@ -86,7 +86,7 @@ impl Files {
         fs::File::options().write(true).open(self.path(name)).and_then(|file| file.set_len(bytes)).expect("longer");
     }
 
-    fn make_pair(&self, change: Change) {
+    pub(crate) fn make_pair(&self, change: Change) {
         let pair = Pair::self_signed(&["localhost"], change);
         self.write(CERT, pair.certificate.pem());
         self.write(KEY, pair.key_text());

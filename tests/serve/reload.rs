@@ -11,6 +11,7 @@ use switchboard::wire::Code;
 
 use crate::files::{BAD_KEYS, BAD_USERS, CERT, Files, KEY, USERS, flag, text, token, users};
 use crate::support::{HANG, Relay};
+use crate::tls_support::{client, nameless, of_a_moment};
 
 const KEYS_ARE_READ: &str = "[INFO] SIGHUP: the keys for TLS have been read anew";
 const KEYS_STAY: &str = "[ERROR] SIGHUP: TLS goes on with the keys that it has: ";
@@ -92,7 +93,11 @@ fn files_that_cannot_be_used_change_nothing_and_good_ones_after_them_drop_nobody
     files.renew();
     files.write(USERS, users(&["ada", "eve"]));
     let said = running.reload(USERS_ARE_READ);
-    assert!(said.iter().any(|line| line.contains(KEYS_ARE_READ)) && said.len() == 2, "{said:?}");
+    let says = format!("{KEYS_ARE_READ}: another certificate, until ");
+    assert!(said.iter().any(|line| line.contains(&says)) && said.len() == 2, "{said:?}");
+    let said = running.reload(USERS_ARE_READ);
+    let says = format!("{KEYS_ARE_READ}: the same certificate, until ");
+    assert!(said.iter().any(|line| line.contains(&says)), "{said:?}");
     talks(&mut first);
     let error = running.connect("late", &old, "ada").expect_err("the old certificate is shown no more");
     assert!(matches!(error, ConnectError::Tls(TlsError::UnknownIssuer)), "{error}");
@@ -149,7 +154,11 @@ fn a_user_who_is_in_no_list_any_more_is_told_so_and_the_others_stay() {
     running.reload(USERS_STAY);
     talks(&mut bob);
     files.write(USERS, users(&["ada"]));
-    running.reload(USERS_ARE_READ);
+    running.relay.signal(Signal::HUP);
+    let line = running.relay.log_line(" had to go: ");
+    let says = "\"bob\" of the user \"bob\" at 127.0.0.1:";
+    assert!(line.contains("[INFO]") && line.contains(says) && line.contains("ACCESS_CHANGED"), "{line}");
+    running.relay.log_line("connections that had to go with the new list of users: 1");
     let Event::Error(failure) = bob.receiver().recv_timeout(HANG).expect("told") else { panic!("no ERROR") };
     assert_eq!(failure.code(), Some(Code::AccessChanged));
     talks(&mut ada);
@@ -189,4 +198,37 @@ fn a_key_or_a_list_of_users_that_everybody_can_read_is_warned_of() {
         lines.extend(running.relay.log_lines("; frames in "));
         assert_eq!(warned(&lines).len(), count, "{lines:?}");
     }
+}
+
+#[test]
+fn a_certificate_that_ends_while_the_relay_runs_is_told_of() {
+    let files = Files::new();
+    files.make_pair(of_a_moment);
+    let mut running = Running::start(files.tls_flags());
+    let path = text(&files.path(CERT));
+    let line = running.relay.log_line("[WARN] --tls-cert");
+    assert!(line.contains(&format!("{path}: the certificate ends on ")) && line.contains("within a day"), "{line}");
+    let line = running.relay.log_line("[ERROR]");
+    assert!(line.contains(&format!("--tls-cert {path}: the certificate has ended on ")), "{line}");
+}
+
+#[test]
+fn what_can_be_used_and_will_be_of_no_use_is_warned_of() {
+    let files = Files::new();
+    let start = |flags: Vec<String>| Running::start(flags).relay.log_lines("ready for").concat();
+    let no_client =
+        |why: &str| format!("--tls-cert {}: no client will take the certificate: {why}", text(&files.path(CERT)));
+    files.make_pair(client);
+    assert!(start(files.tls_flags()).contains(&no_client("it is not meant for a server")));
+    files.make_pair(nameless);
+    assert!(start(files.tls_flags()).contains(&no_client("it names no host")));
+    files.make_good();
+    assert!(!start(files.tls_flags()).contains("no client will take"));
+
+    files.write(USERS, users(&["ada"]) + "eve certificate\n");
+    let by_certificate = "nobody can come in by a certificate: add a tls:// listener and --tls-client-ca";
+    let mut flags = files.tls_flags();
+    assert!(!start([flags.clone(), files.users_flags()].concat()).contains(by_certificate));
+    flags.truncate(flags.iter().position(|flag| flag == "--tls-client-ca").expect("it is there"));
+    assert!(start([flags, files.users_flags()].concat()).contains(by_certificate));
 }

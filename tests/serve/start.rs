@@ -100,6 +100,25 @@ fn a_log_file_that_was_moved_away_is_opened_anew_at_sighup() {
 }
 
 #[test]
+fn a_log_file_that_cannot_be_opened_anew_goes_on_as_it_was() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [before, moved] = ["before", "moved"].map(|name| folder.path().join(name));
+    std::fs::create_dir(&before).expect("a folder");
+    let mut relay = Relay::start(&["--log-file", &before.join("log").to_string_lossy()]);
+    std::fs::rename(&before, &moved).expect("it is there");
+    relay.signal(Signal::HUP);
+    let log = || std::fs::read_to_string(moved.join("log")).expect("text");
+    while !log().contains("SIGHUP") {
+        std::thread::yield_now();
+    }
+    relay.signal(Signal::TERM);
+    assert!(relay.wait().success());
+    let log = log();
+    assert!(log.contains("[ERROR] SIGHUP: the log goes on as it was: ") && log.contains("saying goodbye"), "{log}");
+    assert!(!log.contains("opened anew"), "{log}");
+}
+
+#[test]
 fn without_a_log_file_sighup_is_an_end_like_any_other() {
     let mut relay = Relay::start(&[]);
     let mut client = RawClient::connect(relay.address, "ada");

@@ -56,6 +56,15 @@ pub(crate) fn of_tomorrow(params: &mut CertificateParams) {
     params.not_before = (SystemTime::now() + DAY).into();
 }
 
+pub(crate) fn nameless(params: &mut CertificateParams) {
+    params.subject_alt_names.clear();
+}
+
+/// So soon that a test can wait for its end, and not before the relay has started.
+pub(crate) fn of_a_moment(params: &mut CertificateParams) {
+    params.not_after = (SystemTime::now() + Duration::from_secs(5)).into();
+}
+
 fn params(name: &str, names: &[&str], change: Change) -> CertificateParams {
     let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
     let mut params = CertificateParams::new(names).expect("names");
