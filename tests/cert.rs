@@ -102,8 +102,9 @@ fn an_authority_signs_relays_and_clients_and_each_is_taken_for_what_it_is() {
     assert!(stdout(&output).contains(&join) && stdout(&output).contains("tls://:9999"), "{}", stdout(&output));
     let output = cert(&["--signed-by", text(&ca), "--user", "ada", "--out", text(&ada)]);
     assert_code(&output, 0);
-    let join = format!("--cert {} --key {}", ada.join("cert.pem").display(), ada.join("key.pem").display());
-    assert!(stdout(&output).contains(&join) && stdout(&output).contains("--tls-client-ca"), "{}", stdout(&output));
+    let join =
+        format!("--cert {} --key {} --user ada\n", ada.join("cert.pem").display(), ada.join("key.pem").display());
+    assert!(stdout(&output).ends_with(&join) && stdout(&output).contains("--tls-client-ca"), "{}", stdout(&output));
 
     connect(&relay, &ca, None).expect("believed");
     connect(&relay, &ca, Some(&ada)).expect("both believed");

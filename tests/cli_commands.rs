@@ -4,12 +4,13 @@ mod client_support;
 
 use std::fmt::Write as _;
 use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use client_support::{BINARY, Relay, Running, assert_code, run, signal, stderr, stdout};
 use rustix::process::Signal;
 use serde_json::Value;
 use switchboard::auth::TokenDigest;
+use switchboard::client::{Client, Options};
 
 #[test]
 fn what_makes_no_sense_exits_2_and_says_what_to_change() {
@@ -239,6 +240,55 @@ fn an_interrupt_ends_a_listener_in_good_order() {
 }
 
 #[test]
+fn whatever_a_command_ends_with_it_says_goodbye() {
+    let relay = Relay::start_at("127.0.0.1:0", &["--payload-max", "16MiB", "--queue-max", "32MiB"]);
+    let address = relay.address.as_str();
+    let watcher = Running::listen(address, &["--name", "watcher", "--presence"]);
+    let ended = |output: &Output, code: i32, says: &str, name: &str| {
+        assert_code(output, code);
+        assert!(stderr(output).contains(says), "{says}: {}", stderr(output));
+        let departure = format!("- {name} (");
+        assert_eq!(watcher.line(&departure), departure + "LEFT)");
+    };
+    let output = run(address, &["send", "--name", "a", "--to", "nobody", "x"], b"");
+    ended(&output, 1, "nobody here is called", "a");
+    let output = run(address, &["send", "--name", "b", "--room", "empty", "--receipt", "x"], b"");
+    ended(&output, 1, "nobody else is in the room", "b");
+    let output = run(address, &["send", "--name", "c", "--to", "watcher", "--lines", "--kind", "text"], b"x\n\xff\n");
+    ended(&output, 1, "is not UTF-8", "c");
+    // It takes no more than fits into its socket, and so there is no receipt.
+    let options = Options { payload_bytes_max: 16 << 20, ..Options::named("silent") };
+    let _silent = Client::connect(&relay.address(), &options).expect("welcomed");
+    let arguments = ["send", "--name", "d", "--to", "silent", "--receipt", "--timeout", "0.5"];
+    ended(&run(address, &arguments, &vec![b'x'; 16 << 20]), 1, "no receipt within 0.5 s", "d");
+    ended(&run(address, &["listen", "--name", "e", "--timeout", "0.5"], b""), 0, "listening", "e");
+    let output = run(address, &["listen", "--name", "f", "--timeout", "0.5", "--count", "1"], b"");
+    ended(&output, 1, "0 of 1", "f");
+    ended(&run(address, &["join", "--name", "g"], b"/msg nobody x\n"), 1, "1 request failed", "g");
+    let join = |name: &str| {
+        let mut command = Command::new(BINARY);
+        command.args(["join", address, "--name", name]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    // A folder cannot be read.
+    let output = join("h").stdin(std::fs::File::open("/").expect("a folder")).output().expect("started");
+    ended(&output, 1, "cannot read standard input", "h");
+    // Nobody reads what it shows.
+    let mut child = join("i").stdin(Stdio::piped()).spawn().expect("started");
+    drop(child.stdout.take());
+    ended(&child.wait_with_output().expect("ended"), 0, "", "i");
+}
+
+#[test]
+fn a_payload_that_is_too_large_for_the_relay_is_refused_with_a_goodbye() {
+    let relay = Relay::start();
+    let watcher = Running::listen(&relay.address, &["--name", "watcher", "--presence"]);
+    let output = run(&relay.address, &["send", "--name", "ada", "--all"], &vec![b'x'; 70_000]);
+    assert_code(&output, 1);
+    assert_eq!(watcher.line("- ada"), "- ada (LEFT)");
+}
+
+#[test]
 fn time_that_is_over_is_a_failure_only_when_frames_were_counted_on() {
     let relay = Relay::start();
     assert_code(&run(&relay.address, &["listen", "--timeout", "1"], b""), 0);
@@ -362,10 +412,16 @@ fn a_script_whose_lines_fail_is_told_by_the_exit_code() {
     }
 }
 
-/// A relay with a user who may do everything, one who may not know who is here, and their tokens in files.
+/// A relay with a user who may do everything, three who may not know who is here, of whom one may write to the boss only
+/// and one may administer, and their tokens in files.
 fn relay_with_users(folder: &std::path::Path) -> Relay {
     let mut users = String::new();
-    for (user, rights) in [("ops", "admin=yes names=*"), ("robot", "watch=no names=* all=no")] {
+    for (user, rights) in [
+        ("ops", "admin=yes names=*"),
+        ("robot", "watch=no names=* all=no"),
+        ("guard", "watch=no admin=yes names=*"),
+        ("spy", "watch=no names=* to=boss"),
+    ] {
         let token = format!("swb_{user:-<43}");
         std::fs::write(folder.join(user), &token).expect("a file");
         let digest = TokenDigest::of(token.as_bytes());
@@ -398,7 +454,7 @@ fn who_may_not_know_who_is_here_can_talk_and_is_told_so() {
     assert!(heard.1[0].ends_with(": from ops") && heard.1[1].ends_with(": from a bot"), "{heard:?}");
 
     let failing = [
-        ("/msg ops hi\n", "cannot be found by name"),
+        ("/msg ops hi\n", "ops is not here and did not get it"),
         ("/to all\nhi\n", "the user may not send to all"),
         ("/who\n", "may not know who is here"),
     ];
@@ -410,6 +466,88 @@ fn who_may_not_know_who_is_here_can_talk_and_is_told_so() {
     let output = run(&relay.address, &[&["listen", "--presence", "--count", "1"], &robot[..]].concat(), b"");
     assert_code(&output, 1);
     assert!(stderr(&output).contains("--presence is not to be had"), "{}", stderr(&output));
+}
+
+#[test]
+fn who_may_not_know_who_is_here_finds_those_whom_it_names() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let relay = relay_with_users(folder.path());
+    let token = |user: &str| folder.path().join(user).to_str().expect("text").to_owned();
+    let join = |user: &str, script: &str| {
+        let arguments = ["join", "--name", "script", "--user", user, "--token-file", &token(user)];
+        let output = run(&relay.address, &arguments, script.as_bytes());
+        (output.status.code(), stdout(&output))
+    };
+    let listen = |name: &str, count: &str| {
+        let arguments = ["--name", name, "--count", count, "--user", "ops", "--token-file", &token("ops")];
+        Running::listen(&relay.address, &arguments)
+    };
+    let (ada, bob) = (listen("ada", "3"), listen("bob", "1"));
+    // In this order, though each name is asked for first.
+    let (code, said) = join("robot", "/msg ada one\n/to ada,bob\ntwo\n/to ada\nthree\n/ping\n");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("* you now talk to ada\n") && said.contains("you can write to a name that you know"),
+        "{said}"
+    );
+    assert_eq!(ada.end(), (Some(0), ["one", "two", "three"].map(|text| format!("script: {text}")).to_vec()));
+    assert_eq!(bob.end(), (Some(0), vec!["script: two".to_owned()]));
+
+    let ada = listen("ada", "2");
+    let (code, said) = join("robot", "/to nobody,ada\nhi\n/ping nobody\n/ping ada\n/msg ada bye\n");
+    assert_eq!(code, Some(1), "{said}");
+    for line in ["* nobody is not here and did not get it\n", "* nobody is not here\n", "* ada: round trip"] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    assert_eq!(ada.end(), (Some(0), ["hi", "bye"].map(|text| format!("script: {text}")).to_vec()));
+    // Whether somebody is here whom one may not write to is not told.
+    for name in ["script/ada", "nobody"] {
+        let (code, said) = join("spy", &format!("/msg {name} hi\n"));
+        assert_eq!(code, Some(1), "{said}");
+        let why = "the user may not address this client, or it is not here (DENIED)";
+        assert!(said.contains(&format!("* cannot look up {name}: {why}\n")), "{said}");
+    }
+    let loud = listen("loud", "1");
+    let (code, said) = join("guard", "/evict nobody\n/evict loud too loud\n");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("* nobody is not here\n* the connection of loud has been ended\n"), "{said}");
+    assert_eq!(loud.end().0, Some(1));
+}
+
+#[test]
+fn who_may_not_know_who_is_here_asks_for_the_names_of_those_who_write() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let relay = relay_with_users(folder.path());
+    let token = |user: &str| folder.path().join(user).to_str().expect("text").to_owned();
+    let join = |name: &str, user: &str| {
+        let arguments = ["join", "--name", name, "--user", user, "--token-file", &token(user)];
+        Running::start(&relay.address, &arguments)
+    };
+    let listen = |name: &str, user: &str| {
+        let arguments = ["--name", name, "--count", "2", "--user", user, "--token-file", &token(user)];
+        Running::listen(&relay.address, &arguments)
+    };
+    let (ear, spy) = (listen("ear", "robot"), listen("spy", "spy"));
+    let bot = join("bot", "robot");
+    bot.line("connected");
+    let mut ada = join("ada", "ops");
+    ada.line("connected");
+    ada.type_line("one");
+    let number = ear.line("one").strip_suffix(": one").expect("a number").to_owned();
+    assert!(number.len() == 16 && number.bytes().all(|byte| byte.is_ascii_hexdigit()), "{number}");
+    assert_eq!(bot.line("one"), format!("client {number}: one"));
+    // Their answers stand behind their questions, and so do the lines that follow.
+    for name in ["ear", "bot"] {
+        ada.type_line(&format!("/ping {name}"));
+        ada.line(&format!("* {name}: round trip"));
+    }
+    ada.type_line("two");
+    assert_eq!(ear.end(), (Some(0), vec!["ada: two".to_owned()]));
+    assert_eq!(bot.line("two"), "ada: two");
+    // Who may not ask shows the number, and says nothing of it.
+    let (code, lines, errors) = spy.end_with_errors();
+    assert_eq!((code, lines), (Some(0), vec![format!("{number}: one"), format!("{number}: two")]));
+    assert_eq!(errors, Vec::<String>::new());
 }
 
 #[test]

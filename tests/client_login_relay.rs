@@ -3,12 +3,18 @@
 mod client_support;
 
 use std::fs::{self, Permissions};
+use std::io;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::num::NonZeroU32;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 
 use client_support::{BINARY, Relay, Running, assert_code, run, stderr, stdout, wait_for};
+use serde_json::Value;
 use switchboard::auth::{TokenDigest, Verifier, token_text};
 use switchboard::client::{Address, Client, Closed, ConnectError, Credentials, Event, Identity, Options, Tls};
 use switchboard::wire::Code;
@@ -183,7 +189,11 @@ fn a_refusal_is_one_line_with_what_to_change() {
     for (arguments, environment, says) in [
         (&["send", "--all", "x"][..], None, "(AUTH_REQUIRED); it takes SCRAM-SHA-256-PLUS"),
         (&["send", "--all", "x"], None, "say who you are with --user NAME"),
-        (&["send", "--all", "--user", "ada", "x"], Some("wrong"), "(AUTH_FAILED)"),
+        (
+            &["send", "--all", "--user", "ada", "x"],
+            Some("wrong"),
+            "the relay refused: the client has not proved to be a user (AUTH_FAILED)",
+        ),
         (&["send", "--all", "--user", "ada", "--name", "bob", "x"], Some(PASSWORD), "other than \"bob\""),
         (&["listen", "--reconnect", "--user", "ada"], Some("wrong"), "(AUTH_FAILED)"),
         (&["join", "--user", "ada"], Some("wrong"), "(AUTH_FAILED)"),
@@ -192,6 +202,46 @@ fn a_refusal_is_one_line_with_what_to_change() {
         assert_code(&output, 1);
         assert!(stderr(&output).contains(says) && stderr(&output).lines().count() == 1, "{}", stderr(&output));
     }
+}
+
+/// A port that leads to another one, and how often it has been connected to.
+fn counted_way_to(address: &str) -> (u16, Arc<AtomicU32>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let (count, address) = (Arc::new(AtomicU32::new(0)), address.to_owned());
+    let counted = Arc::clone(&count);
+    thread::spawn(move || {
+        for near in listener.incoming() {
+            let (near, far) = (near.expect("a client"), TcpStream::connect(&address).expect("the relay"));
+            counted.fetch_add(1, Ordering::Relaxed);
+            let back = (far.try_clone().expect("a handle"), near.try_clone().expect("a handle"));
+            for (mut from, mut to) in [(near, far), back] {
+                thread::spawn(move || {
+                    let _ = io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(Shutdown::Write);
+                });
+            }
+        }
+    });
+    (port, count)
+}
+
+#[test]
+fn the_line_that_is_printed_with_a_users_certificate_costs_one_handshake() {
+    let safe = Safe::start();
+    let (ca, out) = (safe.path("ca"), safe.path("new"));
+    let output = run("", &["cert", "--signed-by", text(&ca), "--user", "eve", "--out", text(&out), "--json"], b"");
+    assert_code(&output, 0);
+    let made: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    let line = shlex::split(made["next"][1].as_str().expect("a line")).expect("words");
+    let (port, count) = counted_way_to(safe.relay.address.trim_start_matches("tls://"));
+    let address = format!("tls://localhost:{port}");
+    let words = line[1..].iter().map(|word| if word == "tls://localhost" { &address } else { word });
+    let words: Vec<&str> = words.map(String::as_str).collect();
+    let output = run("", &words, b"");
+    assert_code(&output, 0);
+    assert!(stdout(&output).contains(" as eve, authenticated as eve; "), "{}", stdout(&output));
+    assert_eq!(count.load(Ordering::Relaxed), 1, "{line:?}");
 }
 
 #[test]

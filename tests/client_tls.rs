@@ -3,11 +3,12 @@
 mod tls_support;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ProtocolVersion, ServerConnection};
 use switchboard::client::{Address, Client, Closed, ConnectError, Envelope, Event, Identity, Options, Tls, TlsError};
@@ -17,6 +18,7 @@ use tls_support::{
     Frames, Line, ME, OTHER, PATIENCE, Pair, Style, at, authority, check_flooded, client, expired, flood, listen,
     listen_tls, of_tomorrow, usual,
 };
+use x509_parser::prelude::{ASN1Time, FromDer, Validity, X509Certificate};
 
 /// Options of a client that believes the certificates of this file.
 fn trusting(ca: &Path) -> Options {
@@ -178,6 +180,12 @@ fn files_that_are_of_no_use_are_named_before_anybody_is_connected_to() {
     let garbage = folder.path().join("garbage.pem");
     std::fs::write(&garbage, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").expect("written");
     let missing = folder.path().join("missing.pem");
+    let [locked, locked_of_old] = ["locked.pem", "old.pem"].map(|name| folder.path().join(name));
+    std::fs::write(&locked, "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n")
+        .expect("written");
+    let headers = "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,4B8AF2D5B7E5D7A9\n";
+    let text = format!("-----BEGIN EC PRIVATE KEY-----\n{headers}\nAAAA\n-----END EC PRIVATE KEY-----\n");
+    std::fs::write(&locked_of_old, text).expect("written");
     let with = |ca: &Path, identity: Option<(&Path, &Path)>| {
         let identity = identity.map(|(certificate, key)| Identity { certificate: certificate.into(), key: key.into() });
         Options { tls: Tls { ca: Some(ca.into()), identity }, ..Options::named("ada") }
@@ -190,6 +198,8 @@ fn files_that_are_of_no_use_are_named_before_anybody_is_connected_to() {
         (with(&certificate, Some((&missing, &key))), &missing, "cannot be read"),
         (with(&certificate, Some((&certificate, &certificate))), &certificate, "holds no private key"),
         (with(&certificate, Some((&certificate, &other_key))), &other_key, "it is not the key of"),
+        (with(&certificate, Some((&certificate, &locked))), &locked, "the key in it has a passphrase, and must not"),
+        (with(&certificate, Some((&certificate, &locked_of_old))), &locked_of_old, "has a passphrase, and must not"),
     ] {
         // Nobody listens at this address, and nobody is asked to.
         let error = Client::connect(&at(1), &options).expect_err("of no use");
@@ -223,11 +233,33 @@ fn a_port_without_tls_is_told_from_a_relay_that_is_away() {
     // On a busy machine the time may be over before the first word.
     let is_late = matches!(error, ConnectError::Tls(TlsError::TimedOut { .. }) | ConnectError::TimedOut { .. });
     assert!(is_late && error.may_retry(), "{error}");
+}
 
-    let (port, _handle) = listen(|mut stream| drop(stream.read(&mut [0; 1000])));
-    let error = Client::connect(&at(port), &trusting(&certificate)).expect_err("gone");
-    let ended = matches!(error, ConnectError::Tls(TlsError::Ended) | ConnectError::Network(_));
-    assert!(ended && error.may_retry(), "{error}");
+#[test]
+fn a_relay_that_closes_without_a_word_is_told_of_alike_with_tls_and_without() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pair = Pair::self_signed(&["localhost"], usual);
+    let (certificate, _) = pair.save(folder.path(), "relay");
+    let says =
+        "the relay closed the connection without a word (it may be full, or not take this address; its log says)";
+    // All is read, so that it is no reset.
+    let end = |mut stream: TcpStream| drop(stream.read(&mut [0; 10_000]));
+    let (before, _handle) = listen(end);
+    let (behind, _handle) = listen_tls(Style::default().config(&pair), usize::MAX, |mut line| drop(line.frame()));
+    let (told, _handle) = listen_tls(Style::default().config(&pair), usize::MAX, |mut line| {
+        line.frame();
+        line.say_end();
+    });
+    for port in [before, behind, told] {
+        let error = Client::connect(&at(port), &trusting(&certificate)).expect_err("gone");
+        assert_eq!(error.to_string(), says);
+        assert!(error.may_retry());
+    }
+    let (port, _handle) = listen(end);
+    let error = Client::connect(&Address::Tcp { host: "localhost".into(), port }, &Options::named("ada"));
+    let error = error.expect_err("gone");
+    assert_eq!(error.to_string(), says);
+    assert!(error.may_retry());
 }
 
 #[test]
@@ -466,6 +498,17 @@ fn a_record_that_was_tampered_with_ends_the_connection() {
     assert!(client.sender().send(Id::ALL, Envelope::text(), b"x").is_err());
 }
 
+fn for_a_relay(params: &mut CertificateParams) {
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+}
+
+/// A day of a certificate's time, as people write it.
+fn day(pair: &Pair, of: fn(&Validity) -> ASN1Time) -> String {
+    let (_, certificate) = X509Certificate::from_der(pair.certificate.der()).expect("a certificate");
+    let seconds = of(certificate.validity()).timestamp().unsigned_abs();
+    humantime::format_rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()[..10].to_owned()
+}
+
 #[test]
 fn a_relay_that_wants_a_certificate_of_the_client_gets_it_or_says_so() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -474,9 +517,6 @@ fn a_relay_that_wants_a_certificate_of_the_client_gets_it_or_says_so() {
     let pair = ca.sign("a relay", &["localhost"], usual);
     let ada = ca.sign("ada", &[], client);
     let (certificate, key) = ada.save(folder.path(), "ada");
-    let (wrong, wrong_key) = Pair::authority("there").sign("ada", &[], client).save(folder.path(), "wrong");
-    let (late, late_key) =
-        ca.sign("ada", &[], |params| (client(params), expired(params)).1).save(folder.path(), "late");
     let connect = |version, identity: Option<(&Path, &Path)>| {
         let versions = vec![version];
         let style = Style { versions, clients: Some(ca.certificate.der().clone()), ..Style::default() };
@@ -493,12 +533,35 @@ fn a_relay_that_wants_a_certificate_of_the_client_gets_it_or_says_so() {
         handle.join().expect("the relay is content");
         connected
     };
+    let late = ca.sign("ada", &[], |params| (client(params), expired(params)).1);
+    let early = ca.sign("ada", &[], |params| (client(params), of_tomorrow(params)).1);
+    let (ended, begins) = (day(&late, |validity| validity.not_after), day(&early, |validity| validity.not_before));
+    let path = |name: &str| folder.path().join(format!("{name}.pem")).display().to_string();
+    let cases = [
+        (
+            ("wrong", Pair::authority("there").sign("ada", &[], client)),
+            "the relay does not take your certificate: the relay does not know the authority that signed it".to_owned(),
+        ),
+        (
+            ("other", ca.sign("ada", &[], for_a_relay)),
+            "the relay does not take your certificate: it is not meant for a client".to_owned(),
+        ),
+        (("late", late), format!("your certificate {} ended on {ended}: renew it", path("late"))),
+        (
+            ("early", early),
+            format!(
+                "your certificate {} does not hold before {begins}: is the clock of this machine right?",
+                path("early")
+            ),
+        ),
+    ];
     for version in [&TLS12, &TLS13] {
         connect(version, Some((&certificate, &key))).expect("welcomed");
-        for (certificate, key) in [(&wrong, &wrong_key), (&late, &late_key)] {
-            let error = connect(version, Some((certificate, key))).expect_err("refused");
-            let refused = matches!(error, ConnectError::Tls(TlsError::CertificateRefused(_)));
-            assert!(refused && !error.may_retry(), "{version:?}: {error}");
+        for ((name, pair), says) in &cases {
+            let (certificate, key) = pair.save(folder.path(), name);
+            let error = connect(version, Some((&certificate, &key))).expect_err("refused");
+            assert_eq!(error.to_string(), *says, "{version:?}");
+            assert!(matches!(error, ConnectError::Tls(_)) && !error.may_retry(), "{version:?}: {error:?}");
         }
     }
     let error = connect(&TLS13, None).expect_err("refused");

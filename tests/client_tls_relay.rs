@@ -96,7 +96,12 @@ fn a_relay_that_is_not_believed_is_told_in_one_line_with_what_to_change() {
     let cases: [(&str, &[&str], i32, &str); 7] = [
         (&localhost, &[][..], 1, "is signed by nobody who is trusted here; give its certificate"),
         (&localhost, &["--ca", text(&other)], 1, "is it the right file that --ca names?"),
-        (&localhost, &["--ca", "/nonexistent"], 1, "/nonexistent: it cannot be read"),
+        (
+            &localhost,
+            &["--ca", "/nonexistent"],
+            1,
+            "switchboard: cannot use /nonexistent: it cannot be read: No such file",
+        ),
         (&plain_over_tls, &["--ca", text(&ca)], 1, "does not speak TLS: try 127.0.0.1:"),
         (&by_number, &[], 1, "that port speaks TLS: write tls://127.0.0.1:"),
         (&plain.address, &["--ca", text(&ca)], 2, "write the address as tls://host:port"),

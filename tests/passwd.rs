@@ -7,7 +7,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 use std::thread;
 
 use client_support::{assert_code, run, stderr, stdout};
@@ -150,6 +150,41 @@ fn a_token_is_printed_once_and_opens_and_another_stands_beside_it() {
 }
 
 #[test]
+fn a_token_in_the_place_of_others_is_the_only_one_and_nobody_is_added() {
+    let scene = Scene::new();
+    let file = scene.file();
+    let token = |more: &[&str], user: &str| {
+        let file = file.to_str().expect("UTF-8");
+        run("ignored:1", &[&["passwd", "--token"], more, &[file, user]].concat(), b"")
+    };
+    let old: Vec<String> = ["bot", "bot", "ada"].map(|user| stdout(&token(&[], user)).trim_end().to_owned()).into();
+    let text = scene.text();
+    let output = token(&["--replace"], "bto");
+    assert_code(&output, 1);
+    assert_eq!(stdout(&output), "");
+    assert!(stderr(&output).contains("has no user \"bto\""), "{}", stderr(&output));
+    assert_eq!(scene.text(), text);
+    for more in [&["--replace"][..], &["--replace", "--json"]] {
+        let output = token(more, "bot");
+        assert_code(&output, 0);
+        let new = if more.contains(&"--json") {
+            let told: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+            assert_eq!((&told["done"], &told["user"]), (&json!("token"), &json!("bot")));
+            told["token"].as_str().expect("text").to_owned()
+        } else {
+            assert_eq!(stderr(&output), "the only token of bot, shown this once:\n");
+            stdout(&output).trim_end().to_owned()
+        };
+        let users = scene.users();
+        assert_eq!(users.by_token(new.as_bytes()), users.find("bot"));
+        assert!(users.by_token(old[0].as_bytes()).is_none() && users.by_token(old[1].as_bytes()).is_none());
+        assert_eq!(users.by_token(old[2].as_bytes()), users.find("ada"));
+        assert_eq!(scene.text().matches("token:").count(), 2, "{}", scene.text());
+    }
+    scene.assert_tidy();
+}
+
+#[test]
 fn a_user_is_taken_out_with_its_line_and_nothing_else() {
     let scene = Scene::with(&format!("{SECRET}# ada\nada certificate # x\nbot certificate\n"));
     let file = scene.file();
@@ -159,6 +194,35 @@ fn a_user_is_taken_out_with_its_line_and_nothing_else() {
     let output = remove("ada");
     assert_code(&output, 1);
     assert!(stderr(&output).contains("has no user \"ada\""), "{}", stderr(&output));
+}
+
+#[test]
+fn who_is_taken_out_is_told_with_what_it_was_allowed_and_with_no_secret() {
+    let verifier = Verifier::from_password("pencil", 4096.try_into().expect("some"), &[1; 16]).to_string();
+    let token = format!("token:{}=", "A".repeat(43));
+    let text = format!(
+        "{SECRET}ada {verifier} join=tea,news/* {token} names='Ada L' certificate admin=no # her\nbot {verifier} # x\n"
+    );
+    let rights = ["join=tea,news/*", "names='Ada L'", "certificate", "admin=no"];
+    for (user, rights) in [("ada", &rights[..]), ("bot", &[])] {
+        let remove = |more: &[&str]| {
+            let scene = Scene::with(&text);
+            let file = scene.file();
+            let file = file.to_str().expect("UTF-8");
+            let output = run("ignored:1", &[&["passwd", "--remove"], more, &[file, user]].concat(), b"");
+            assert_code(&output, 0);
+            assert!(scene.users().find(user).is_none());
+            output
+        };
+        let output = remove(&[]);
+        let with = format!(", and with it {}: who is added again has the usual rights", rights.join(" "));
+        let with = if rights.is_empty() { "" } else { &with };
+        assert_eq!((stderr(&output), stdout(&output)), (format!("{user} is taken out{with}\n"), String::new()));
+        let output = remove(&["--json"]);
+        let told: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+        assert_eq!(told, json!({"done": "remove", "user": user, "rights": rights}));
+        assert_eq!(stderr(&output), "");
+    }
 }
 
 #[test]
@@ -176,12 +240,52 @@ fn a_file_that_makes_no_sense_is_told_by_its_line_and_left_alone() {
     assert_eq!((&told["ok"], &told["line"]), (&json!(false), &json!(3)));
     assert_eq!(scene.text(), text);
     scene.assert_tidy();
-    let scene = Scene::with(SECRET);
-    assert_eq!(stdout(&scene.passwd(&["--check"], "")), "0 users\n");
+    let scene = Scene::with(&format!("{SECRET}ada certificate\n"));
+    assert_eq!(stdout(&scene.passwd(&["--check"], "")), "1 user\n");
     fs::set_permissions(scene.file(), Permissions::from_mode(0o644)).expect("set");
     let output = scene.passwd(&["--check"], "");
     assert_code(&output, 0);
     assert!(stderr(&output).contains("open to everybody"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_file_with_nobody_in_it_is_no_more_right_than_a_relay_finds_it() {
+    for text in ["", "# nobody\n", SECRET] {
+        let scene = Scene::with(text);
+        let file = scene.file();
+        let file = file.to_str().expect("UTF-8");
+        let output = scene.passwd(&["--check"], "");
+        assert_code(&output, 1);
+        assert_eq!(stdout(&output), "");
+        let why = "nobody is in it, so nobody could come in: `switchboard passwd` adds users";
+        assert_eq!(stderr(&output), format!("switchboard: {file}: {why}\n"));
+        let output = scene.passwd(&["--check", "--json"], "");
+        assert_code(&output, 1);
+        let told: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+        assert_eq!(told, json!({"ok": false, "error": why}));
+        let output = run("ignored:1", &["serve", "--listen", "127.0.0.1:0", "--users", file], b"");
+        assert_code(&output, 1);
+        assert_eq!(stderr(&output), format!("switchboard: --users {file}: {why}\n"));
+        assert_code(&scene.set("ada", "x"), 0);
+        assert_code(&scene.passwd(&["--check"], ""), 0);
+    }
+}
+
+#[test]
+fn a_dash_among_others_is_told_and_alone_it_is_fine() {
+    let check = |rights: &str| Scene::with(&format!("{SECRET}ada certificate {rights}\n")).passwd(&["--check"], "");
+    for rights in ["join=-,tea", "to=*,-"] {
+        let output = check(rights);
+        assert_code(&output, 1);
+        let (key, _) = rights.split_once('=').expect("a pair");
+        let says = format!(
+            "line 2: {key}= has a - among others: it stands alone, for nothing; a name - is written \\-, in quotes\n"
+        );
+        assert!(stderr(&output).ends_with(&says), "{}", stderr(&output));
+    }
+    for rights in ["join=-", r"'join=tea,\-'", "to=-x,y-"] {
+        assert_code(&check(rights), 0);
+    }
 }
 
 #[test]
@@ -212,6 +316,11 @@ fn what_makes_no_sense_exits_2_and_what_cannot_be_done_exits_1() {
         (&["passwd", "--check", file, "ada"], "cannot be used with"),
         (&["passwd", "--token", "--remove", file, "ada"], "cannot be used with"),
         (&["passwd", "--token", "--stdin", file, "ada"], "cannot be used with"),
+        (&["passwd", "--replace", file, "ada"], "not provided: --token"),
+        (&["passwd", "--replace", "--stdin", file, "ada"], "cannot be used with"),
+        (&["passwd", "--replace", "--iterations", "4096", file, "ada"], "cannot be used with"),
+        (&["passwd", "--replace", "--remove", file, "ada"], "cannot be used with"),
+        (&["passwd", "--replace", "--check", file], "cannot be used with"),
         (&["passwd", "--iterations", "4095", file, "ada"], "from 4096 to 2000000"),
         (&["passwd", "--iterations", "0", file, "ada"], "from 4096 to 2000000"),
         (&["passwd", "--token", file, "%x"], "cannot begin with %"),
@@ -235,6 +344,19 @@ fn what_makes_no_sense_exits_2_and_what_cannot_be_done_exits_1() {
     let output = run("ignored:1", &["passwd", "--check", &format!("{file}2")], b"");
     assert_code(&output, 1);
     assert!(stderr(&output).contains("is not there"), "{}", stderr(&output));
+}
+
+#[test]
+fn without_a_terminal_the_command_line_says_where_the_password_comes_from() {
+    let scene = Scene::with(SECRET);
+    // In a session of its own it has no terminal, wherever this test is run.
+    let mut command = Command::new("setsid");
+    command.args([client_support::BINARY, "passwd", FEW[0], FEW[1], scene.file().to_str().expect("UTF-8"), "ada"]);
+    let output = command.stdin(Stdio::null()).output().expect("started");
+    assert_code(&output, 2);
+    let says = "switchboard: there is no terminal to ask for the password of \"ada\": use --stdin\n";
+    assert_eq!((stderr(&output), stdout(&output)), (says.to_owned(), String::new()));
+    assert_eq!(scene.text(), SECRET);
 }
 
 #[test]

@@ -143,6 +143,12 @@ impl List {
                     }
                     continue;
                 }
+                Some('-') if parts == [""] && matches!(chars.as_str().chars().next(), None | Some(',')) => {
+                    // It looks as if nothing were allowed. Whoever means the name says so.
+                    return Err(
+                        r"has a - among others: it stands alone, for nothing; a name - is written \-, in quotes".into(),
+                    );
+                }
                 Some('*') => {
                     parts.push(String::new());
                     continue;
@@ -268,14 +274,31 @@ mod tests {
         assert!(has("tea,news/*", "tea") && has("tea,news/*", "news/today"));
         assert!(!has("tea,news/*", "news") && !has("tea,news/*", "teas"));
         assert!(has("*", "anything") && has("tea,*", "anything") && has("**", "x"));
-        assert!(!has("-", "-") && !has("-", "") && has("-x", "-x") && has("a,-", "-"));
+        assert!(!has("-", "-") && !has("-", "") && has("-x", "-x"));
         assert_eq!(List::parse("tea,*"), Ok(List::Everything));
     }
 
     #[test]
     fn a_backslash_takes_the_meaning_from_what_has_one() {
         assert!(has(r"a\,b", "a,b") && !has(r"a\,b", "a"));
-        assert!(has(r"\*", "*") && !has(r"\*", "x") && has(r"\-", "-") && has(r"a\\b", r"a\b"));
+        assert!(has(r"\*", "*") && !has(r"\*", "x") && has(r"\-", "-") && has(r"a,\-", "-") && has(r"a\\b", r"a\b"));
+    }
+
+    #[test]
+    fn a_dash_is_a_letter_unless_it_is_a_pattern_by_itself() {
+        for (list, name) in [
+            ("a-,-b", "a-"),
+            ("a-,-b", "-b"),
+            ("--,a", "--"),
+            ("-*,a", "-"),
+            ("a,*-", "-"),
+            (r"a\,-", "a,-"),
+            (r"\--,a", "--"),
+            (r"\-,-a", "-"),
+        ] {
+            assert!(has(list, name), "{list} {name}");
+        }
+        assert!(!has("-*,a", "b") && !has(r"a\,-", "-"));
     }
 
     #[test]
@@ -286,6 +309,10 @@ mod tests {
             ("a,", "empty pattern"),
             (r"a\b", "backslash"),
             ("a\\", "backslash"),
+            ("-,a", "has a - among others"),
+            ("a,-", "has a - among others"),
+            ("*,-", "has a - among others"),
+            ("-,-", "has a - among others"),
             ("a\u{7}", "control character"),
             (&"x".repeat(65), "longer than any name"),
             (&"x,".repeat(64).replace("x,x", "x,y"), "empty pattern"),

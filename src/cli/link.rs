@@ -18,7 +18,7 @@ use crate::wire::{Code, is_valid_name};
 const NAME_GRACE: Duration = Duration::from_secs(5);
 
 /// How long the relay may take to write what is left and close, after a GOODBYE, when nobody wants it any more.
-const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One thing that the owner of a link is told.
 #[derive(Debug)]
@@ -179,13 +179,7 @@ impl Link {
                 break;
             }
         }
-        let _ = sender.goodbye();
-        // Closing with bytes unread would reset the connection, and the reset could overtake the GOODBYE.
-        let end = Instant::now() + GOODBYE_TIMEOUT;
-        while !matches!(
-            receiver.recv_timeout(end.saturating_duration_since(Instant::now())),
-            None | Some(Event::Closed(_))
-        ) {}
+        part(&sender, &mut receiver);
         None
     }
 
@@ -211,6 +205,16 @@ impl Link {
     }
 }
 
+/// Says GOODBYE and waits a while for the end. A relay that is left without a word logs a client that was lost.
+pub(super) fn part(sender: &Sender, receiver: &mut Receiver) {
+    let _ = sender.goodbye();
+    // Closing with bytes unread would reset the connection, and the reset could overtake the GOODBYE.
+    let end = Instant::now() + GOODBYE_TIMEOUT;
+    while !matches!(receiver.recv_timeout(end.saturating_duration_since(Instant::now())), None | Some(Event::Closed(_)))
+    {
+    }
+}
+
 #[derive(Debug)]
 struct LastConnection {
     ended: Instant,
@@ -225,6 +229,10 @@ pub(super) fn cannot_connect(address: &Address, options: &Options, error: &Conne
             return Trouble::Usage(format!("the name {name:?} cannot be used: {why}"));
         }
         ConnectError::BadOptions(why) => return Trouble::Usage((*why).to_owned()),
+        // Nobody was connected to.
+        ConnectError::Tls(TlsError::File { path, why }) => {
+            return Trouble::System(format!("cannot use {}: {why}", path.display()));
+        }
         ConnectError::Network(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
             "; is `switchboard serve` running there?".to_owned()
         }

@@ -14,6 +14,7 @@ use super::link::{Leave, Link, Notice};
 use super::login::{Login, Unnamed};
 use super::{ADDRESS_VARIABLE, Trouble, output, parse_address, parse_name, parse_seconds, signals};
 use crate::client::{Address, Directory, Event, Happening, Message, Peer, Sender, Step};
+use crate::wire::control::Who;
 use crate::wire::{Code, Flags, Id, IdKind, Type, kind};
 
 /// Write arriving frames to standard output, one a line.
@@ -219,7 +220,8 @@ impl Listener {
                     return Err(Trouble::System(format!("cannot join the room {room:?}: {failure}")));
                 }
                 if failure.code() == Some(Code::Denied) && self.directory.denied(failure.correlation) {
-                    // Who may not know who is here gets frames all the same, with ids for names.
+                    // Who may not know who is here gets frames all the same, with ids for the names that it may not ask
+                    // for either.
                     if self.arguments.presence {
                         return Err(Trouble::System(format!(
                             "--presence is not to be had: the relay refused: {failure}"
@@ -258,7 +260,17 @@ impl Listener {
         if self.arguments.count.is_some_and(|count| self.frames >= count) {
             return Ok(ControlFlow::Break(()));
         }
+        self.ask_who_is(message.header.source);
         Ok(GO_ON)
+    }
+
+    /// Asks for the name of a stranger: its next frame is shown with it.
+    fn ask_who_is(&mut self, id: Id) {
+        if self.directory.is_stranger(id)
+            && let Some(Ok(correlation)) = self.sender.as_ref().map(|sender| sender.who(Who::Client(id)))
+        {
+            self.directory.asked_for(id, correlation);
+        }
     }
 
     fn message_json(&self, message: &Message) -> Value {

@@ -84,8 +84,9 @@ pub(super) fn run(mut arguments: Arguments) -> Result<(), Trouble> {
     options.connect_timeout = arguments.timeout;
     let mut client =
         Client::connect(&address, &options).map_err(|error| link::cannot_connect(&address, &options, &error))?;
-    let target = Target::resolve(&mut client, &arguments)?;
+    let target = Target::resolve(&mut client, &arguments);
     let (sender, mut receiver) = client.split();
+    let target = target.inspect_err(|_| link::part(&sender, &mut receiver))?;
     let tally = Arc::new(Tally::new(target.clone()));
     let reading = {
         let tally = Arc::clone(&tally);
@@ -96,8 +97,7 @@ pub(super) fn run(mut arguments: Arguments) -> Result<(), Trouble> {
         Some(payload) => job.send(&payload),
         None => job.send_lines(),
     };
-    // What was refused is worth telling even where the rest could not be sent.
-    let finished = sent.and_then(|()| job.finish());
+    let finished = job.finish(sent);
     if tally.lock().closed.is_some() {
         let _ = reading.join();
     }
@@ -447,14 +447,18 @@ impl Job {
         })
     }
 
-    /// Awaits the receipts, leaves, and judges.
-    fn finish(&self) -> Result<(), Trouble> {
+    /// Awaits the receipts, leaves in good order whatever has come of it, and judges.
+    fn finish(&self, sent: Result<(), Trouble>) -> Result<(), Trouble> {
         let deadline = Instant::now() + self.arguments.timeout;
-        if !self.tally.wait(deadline, |state| state.waiting.is_empty()) {
-            return Err(self.unanswered());
-        }
-        let _ = self.sender.goodbye();
-        self.tally.wait(deadline, |_| false);
+        let answered = sent.and_then(|()| {
+            let all = self.tally.wait(deadline, |state| state.waiting.is_empty());
+            if all { Ok(()) } else { Err(self.unanswered()) }
+        });
+        let sender = self.sender.clone();
+        // A relay that takes nothing any more would keep this thread from ending.
+        thread::spawn(move || drop(sender.goodbye()));
+        self.tally.wait(if answered.is_ok() { deadline } else { Instant::now() + link::GOODBYE_TIMEOUT }, |_| false);
+        answered?;
         let state = self.tally.lock();
         if let Some(failed) = state.tell_failures() {
             return Err(failed);

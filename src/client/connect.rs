@@ -73,7 +73,8 @@ impl Attempt<'_> {
             ErrorKind::TimedOut => ConnectError::TimedOut { timeout: self.timeout },
             _ => ConnectError::Network(error),
         })?;
-        let channel = plan.map(|plan| plan.open(&stream, deadline)).transpose()?;
+        let channel = plan.map(|plan| plan.open(&stream, deadline)).transpose();
+        let channel = channel.map_err(|error| options.tls.explained(error))?;
         let socket = Socket::new(stream, channel);
         // Whoever could bind to TLS says so where this TLS has nothing to bind to: a relay that has been kept from it by
         // somebody in between, who speaks another version on this side, notices.
@@ -180,7 +181,9 @@ impl Talk<'_> {
         match Fault::of(&error) {
             Some(Fault::Truncated) => ConnectError::Tls(TlsError::Ended),
             // A relay of TLS 1.3 judges the client's certificate only when the client takes the handshake for done.
-            Some(Fault::Broken(error)) => ConnectError::from(TlsError::of(error.clone(), "")),
+            Some(Fault::Broken(error)) => {
+                ConnectError::from(self.attempt.options.tls.explained(TlsError::of(error.clone(), "")))
+            }
             None => ConnectError::Network(self.unsaid.take().unwrap_or(error)),
         }
     }

@@ -1,7 +1,7 @@
 //! Why there is no connection, and whether it is worth another attempt.
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use super::Address;
@@ -9,13 +9,19 @@ use super::event::Failure;
 use super::tls::TlsError;
 use crate::wire::Code;
 
+/// What is said of a relay that has closed before its first word. Where TLS would come first, or the header of a proxy, it
+/// has no way to say why.
+pub(super) const WITHOUT_A_WORD: &str =
+    "the relay closed the connection without a word (it may be full, or not take this address; its log says)";
+
 /// Why there is no connection.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ConnectError {
     /// An option that every relay would refuse.
     BadOptions(&'static str),
-    /// The host is not known, nobody listens, or the network failed.
+    /// The host is not known, nobody listens, or the network failed; [`ErrorKind::UnexpectedEof`] where the relay closed
+    /// the connection without a word.
     Network(io::Error),
     /// The relay said nothing in time.
     TimedOut {
@@ -84,6 +90,7 @@ impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BadOptions(why) => f.write_str(why),
+            Self::Network(error) if error.kind() == ErrorKind::UnexpectedEof => f.write_str(WITHOUT_A_WORD),
             Self::Network(error) => error.fmt(f),
             Self::TimedOut { timeout } => write!(f, "no answer within {:.1} s", timeout.as_secs_f64()),
             Self::Refused(failure) => write!(f, "the relay refused: {failure}"),

@@ -3,12 +3,18 @@
 //! One directory keeps one scope, everybody or one room. It notices when a DELTA is missing and then says
 //! [`Step::WatchAgain`].
 //!
-//! What it does not do: it sends nothing; the caller sends the WATCH and tells its correlation.
+//! A client that may not know who is here may ask who somebody is that has sent it something, one by one:
+//! [`Directory::is_stranger`].
+//!
+//! What it does not do: it sends nothing; the caller sends the WATCH or the WHO and tells its correlation.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::event::{Change, Delta, Peer, Snapshot};
 use crate::wire::Id;
+
+/// How many are remembered of those who were asked for one by one: nobody says when they have gone.
+const STRANGERS_MAX: usize = 256;
 
 /// Who is here within one scope.
 #[derive(Debug, Default)]
@@ -19,6 +25,10 @@ pub struct Directory {
     /// stream that has lost frames; then to the later one.
     names: HashMap<String, Id>,
     state: State,
+    /// Those who were asked for one by one, the latest last, at most [`STRANGERS_MAX`]; found or not.
+    strangers: VecDeque<Id>,
+    /// The correlations of the WHOs for them that have no answer.
+    asking: HashSet<u32>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,8 +40,8 @@ enum State {
     Asked { correlation: u32 },
     /// The WATCH was refused as BUSY: another answer is under way, and must end first.
     Refused,
-    /// This client may not know who is here.
-    Denied,
+    /// This client may not know who is here. It may ask who somebody is, unless it was denied that, too.
+    Denied { may_ask: bool },
     /// Pages have come, and more follow.
     Filling { correlation: u32, sequence: u64 },
     /// Every page has come, and every DELTA up to this number.
@@ -85,10 +95,13 @@ impl Directory {
         self.state = State::Asked { correlation };
     }
 
-    /// The relay refused a frame with this correlation as BUSY. If that was the WATCH of this directory it answers true,
-    /// and calls for another one when the answer that is under way has ended: give it every page that comes,
-    /// the answers to a WHO as well.
+    /// The relay refused a frame with this correlation: the WATCH as BUSY, or a WHO as NO_SUCH_CLIENT. If that was one of
+    /// this directory it answers true. It calls for another WATCH when the answer that is under way has ended: give it
+    /// every page that comes, the answers to a WHO as well.
     pub fn refused(&mut self, correlation: u32) -> bool {
+        if self.asking.remove(&correlation) {
+            return true;
+        }
         let mine = self.state == State::Asked { correlation };
         if mine {
             self.state = State::Refused;
@@ -97,19 +110,41 @@ impl Directory {
     }
 
     /// The relay denied a frame with this correlation. If that was the WATCH of this directory it answers true, and nobody
-    /// will be known: see [`Directory::is_denied`].
+    /// will be known of whom it is not asked: see [`Directory::is_denied`]. If it was a WHO of this directory it answers
+    /// true as well, and nobody is a stranger any more: each denial is a line in the relay's log.
     pub fn denied(&mut self, correlation: u32) -> bool {
-        let mine = self.state == State::Asked { correlation };
-        if mine {
-            self.state = State::Denied;
-        }
-        mine
+        let may_ask = match self.state {
+            State::Asked { correlation: asked } if asked == correlation => true,
+            State::Denied { .. } if self.asking.remove(&correlation) => false,
+            _ => return false,
+        };
+        self.state = State::Denied { may_ask };
+        true
     }
 
     /// This client may not know who is here, and waits for no answer.
     #[must_use]
     pub const fn is_denied(&self) -> bool {
-        matches!(self.state, State::Denied)
+        matches!(self.state, State::Denied { .. })
+    }
+
+    /// Whether to ask who this client is, which has sent something: where this one may not know who is here, and has not
+    /// asked for it. Send WHO with its id and tell [`Directory::asked_for`]; it is then known as it was called at that
+    /// time.
+    #[must_use]
+    pub fn is_stranger(&self, id: Id) -> bool {
+        self.state == State::Denied { may_ask: true } && !self.strangers.contains(&id)
+    }
+
+    /// A WHO for this stranger was sent with this correlation.
+    pub fn asked_for(&mut self, id: Id, correlation: u32) {
+        self.asking.insert(correlation);
+        self.strangers.push_back(id);
+        if self.strangers.len() > STRANGERS_MAX
+            && let Some(oldest) = self.strangers.pop_front()
+        {
+            self.remove(oldest);
+        }
     }
 
     /// Every page of the snapshot has come, and no DELTA since is missing.
@@ -157,6 +192,10 @@ impl Directory {
                 page.sequence
             }
             State::Filling { correlation, sequence } if correlation == page.correlation => sequence,
+            State::Denied { .. } if self.asking.remove(&page.correlation) => {
+                page.members.into_iter().for_each(|peer| drop(self.insert(peer)));
+                return Step::Applied;
+            }
             State::Refused if !page.more => {
                 self.state = State::Idle;
                 return Step::WatchAgain;
@@ -206,7 +245,7 @@ impl Directory {
                 self.state = State::Idle;
                 Step::WatchAgain
             }
-            State::Idle | State::Denied | State::Complete { .. } => Step::Applied,
+            State::Idle | State::Denied { .. } | State::Complete { .. } => Step::Applied,
         }
     }
 
@@ -377,6 +416,40 @@ mod tests {
             vec![Change::Changed(peer(2, "ada")), Change::Departed { client: Id::client(1, 1), code_number: 1 }];
         assert_eq!(directory.apply_delta(delta(1, changes), |_| ()), Step::Applied);
         assert_eq!(directory.by_name("ada").map(|peer| peer.id), Some(Id::client(2, 1)));
+    }
+
+    #[test]
+    fn who_may_not_know_who_is_here_asks_for_each_once_and_for_nobody_after_a_denial() {
+        let mut directory = Directory::new(None);
+        let [ada, bob, cid] = [1, 2, 3].map(|index| Id::client(index, 1));
+        directory.asked(1);
+        assert!(!directory.is_stranger(ada), "it may be told yet");
+        assert!(directory.denied(1) && directory.is_denied());
+        assert!(directory.is_stranger(ada));
+        directory.asked_for(ada, 2);
+        assert!(!directory.is_stranger(ada));
+        assert_eq!(directory.apply_snapshot(page(2, 9, false, vec![peer(1, "ada")])), Step::Applied);
+        assert_eq!(directory.by_id(ada).map(|peer| peer.name.as_str()), Some("ada"));
+        assert_eq!(directory.apply_snapshot(page(2, 9, false, vec![])), Step::NotMine);
+        directory.asked_for(bob, 3);
+        assert!(directory.refused(3) && !directory.refused(3), "it has gone");
+        assert!(!directory.is_stranger(bob) && directory.is_stranger(cid));
+        directory.asked_for(cid, 4);
+        assert!(!directory.denied(5) && directory.denied(4));
+        assert!(directory.is_denied() && !directory.is_stranger(Id::client(4, 1)));
+    }
+
+    #[test]
+    fn of_those_who_were_asked_for_only_the_latest_are_remembered() {
+        let mut directory = Directory::new(None);
+        directory.asked(1);
+        assert!(directory.denied(1));
+        for n in 0..=STRANGERS_MAX {
+            directory.asked_for(Id::client(n, 1), 2);
+            assert_eq!(directory.apply_snapshot(page(2, 0, false, vec![peer(n, "name")])), Step::Applied);
+        }
+        assert_eq!(directory.len(), STRANGERS_MAX);
+        assert!(directory.is_stranger(Id::client(0, 1)) && !directory.is_stranger(Id::client(1, 1)));
     }
 
     #[test]

@@ -123,7 +123,8 @@ impl Failure {
     }
 }
 
-/// The explanation with the code's name behind it: `no such name is here (NO_SUCH_CLIENT)`.
+/// The explanation with the code's name behind it, as it goes on behind a colon: `the recipient's queue has no room for this
+/// frame (QUEUE_FULL)`.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name: &dyn fmt::Display = match self.code() {
@@ -133,9 +134,8 @@ impl fmt::Display for Failure {
         match (self.text.as_str(), self.code_number) {
             ("", 0) => f.write_str("no reason was given"),
             ("", _) => write!(f, "{name}"),
-            (text, 0) => f.write_str(text),
-            // A sentence goes on behind its text.
-            (text, _) => write!(f, "{} ({name})", text.strip_suffix('.').unwrap_or(text)),
+            (text, 0) => f.write_str(&continued(text)),
+            (text, _) => write!(f, "{} ({name})", continued(text)),
         }?;
         if let Some((min, max)) = self.versions {
             write!(f, "; the relay speaks versions {min} to {max}")?;
@@ -144,6 +144,20 @@ impl fmt::Display for Failure {
             write!(f, "; it takes {} here", self.mechanisms.join(", "))?;
         }
         Ok(())
+    }
+}
+
+/// A sentence without its full stop and its capital, since more stands around it; the relay's own texts are such. A word
+/// of capitals keeps them, and what is no sentence, as a reason that a person has typed, stays as it is.
+fn continued(text: &str) -> String {
+    let Some(sentence) = text.strip_suffix('.') else { return text.to_owned() };
+    let mut rest = sentence.chars();
+    match rest.next().filter(|first| first.is_uppercase()) {
+        // The next letter is that of another word behind `A`.
+        Some(first) if rest.clone().find(|c| c.is_alphabetic()).is_some_and(char::is_lowercase) => {
+            first.to_lowercase().chain(rest).collect()
+        }
+        _ => sentence.to_owned(),
     }
 }
 
@@ -492,5 +506,24 @@ mod tests {
         failure = Failure { mechanisms: vec!["SCRAM-SHA-256".into(), "TOKEN".into()], ..Failure::default() };
         assert!(failure.to_string().ends_with("; it takes SCRAM-SHA-256, TOKEN here"), "{failure}");
         assert_eq!(Failure::default().to_string(), "no reason was given");
+    }
+
+    #[test]
+    fn what_the_relay_says_goes_on_behind_a_colon() {
+        for (text, shown) in [
+            ("The client has not proved to be a user.", "the client has not proved to be a user"),
+            ("A frame is longer than agreed.", "a frame is longer than agreed"),
+            ("TLS is wanted.", "TLS is wanted"),
+            ("A HELLO is wanted.", "A HELLO is wanted"),
+            ("HELLO has been said already", "HELLO has been said already"),
+            ("Bob, too loud", "Bob, too loud"),
+            ("Ünited.", "ünited"),
+            (".", ""),
+        ] {
+            let failure = Failure { text: text.into(), ..Failure::default() };
+            assert_eq!(failure.to_string(), shown);
+            let failure = Failure { code_number: 3010, ..failure };
+            assert_eq!(failure.to_string(), format!("{shown} (AUTH_FAILED)"));
+        }
     }
 }

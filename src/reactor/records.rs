@@ -72,18 +72,32 @@ impl Kernel {
     }
 }
 
-/// How much a peer may still do of what is allowed, and of no use. The numbers are those of rustls and BoringSSL.
+/// Bytes of data that a peer sends for one more new key: those of a long record, which costs about as much to open.
+const KEY_UPDATE_DATA_BYTES: usize = RECORD_BYTES_MAX;
+
+/// How much a peer may still do of what is allowed, and of no use. The numbers are those of rustls and BoringSSL; but there
+/// any byte of data lets a peer go on with new keys, which have 27 bytes each and cost as much as a long record.
 struct Patience {
     warnings: u8,
     renegotiations: u8,
-    /// In a row, without data between them.
+    /// One more for each [`KEY_UPDATE_DATA_BYTES`].
     key_updates: u8,
+    /// Data since the last of these.
+    data_bytes: usize,
     /// In a row.
     empty_records: u8,
 }
 
 impl Patience {
-    const NEW: Self = Self { warnings: 4, renegotiations: 1, key_updates: 32, empty_records: 32 };
+    const NEW: Self = Self { warnings: 4, renegotiations: 1, key_updates: 32, data_bytes: 0, empty_records: 32 };
+
+    fn take_data(&mut self, bytes: usize) {
+        self.data_bytes += bytes;
+        if self.data_bytes >= KEY_UPDATE_DATA_BYTES {
+            self.data_bytes -= KEY_UPDATE_DATA_BYTES;
+            self.key_updates = Self::NEW.key_updates.min(self.key_updates + 1);
+        }
+    }
 
     fn spend(left: &mut u8, misbehaved: PeerMisbehaved) -> Result<(), Fault> {
         *left = left.checked_sub(1).ok_or(Fault::from(Error::PeerMisbehaved(misbehaved)))?;
@@ -273,7 +287,7 @@ impl Records {
         if length > 0 {
             self.patience.empty_records = Patience::NEW.empty_records;
             if typ == ContentType::ApplicationData {
-                self.patience.key_updates = Patience::NEW.key_updates;
+                self.patience.take_data(length);
             }
             return Ok(());
         }

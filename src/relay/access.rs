@@ -239,6 +239,14 @@ impl Relay {
         }
     }
 
+    /// What a client is told of a room that is not there. Who may not know who is here is told nothing else of one that is,
+    /// unless it is in it: nobody finds rooms by trying one id after the other.
+    #[cold]
+    pub(super) fn no_such_room(&self, from: Id) -> Code {
+        let may_know = self.access(from).is_none_or(Access::may_watch);
+        if may_know { Code::NoSuchRoom } else { Code::NotMember }
+    }
+
     /// Counts what a client was denied, and says so in the log, unless that has said enough: only then `object` is asked
     /// what it was about.
     #[cold]

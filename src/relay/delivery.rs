@@ -94,7 +94,7 @@ impl Relay {
 
     /// The slot of a room that a client is in, and may send to.
     fn room_to_send_to(&self, from: Id, room: Id) -> Result<u32, Failure> {
-        let slot = self.rooms.slot(room).ok_or(Failure::Code(Code::NoSuchRoom))?;
+        let slot = self.rooms.slot(room).ok_or_else(|| Failure::Code(self.no_such_room(from)))?;
         match self.peers.get(from).and_then(|peer| peer.membership(slot)) {
             Some(membership) if membership.may_send => Ok(slot),
             Some(_) => Err(Failure::Denied(Denial::Send)),

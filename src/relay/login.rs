@@ -171,7 +171,7 @@ impl Relay {
 
     /// Says the relay's part of an exchange, and waits for the client's.
     fn ask(&mut self, id: Id, login: Login, challenge: &str, now: Time, out: &mut impl Outbox) {
-        let header = Header::new(Type::Auth).to(id).correlating(login.kept.correlation);
+        let header = Header::new(Type::Auth).correlating(login.kept.correlation);
         let auth = Auth { data: challenge.as_bytes() };
         self.say(id, out, |frame| auth.write_frame(header, frame));
         self.hold(id, login, now + self.settings.auth.exchange_deadline, out);
@@ -232,8 +232,13 @@ impl Relay {
             Err(why) => {
                 self.counters.auth_failed[mechanism as usize] += 1;
                 self.log_failure(id, mechanism, tried, why, now, out);
-                let counts = mechanism.is_password() && !planted::has(Bug::FailuresUncounted);
-                let late = self.rights.attempts.failed(origin.filter(|_| counts), guessed, now);
+                // What could not have been right whatever the password is guesses nothing.
+                let is_guess = why == Some(ScramError::Proof);
+                let attempts = &mut self.rights.attempts;
+                let at_least = attempts.delay(guessed, now);
+                let (origin, guessed) = (origin.filter(|_| is_guess), guessed.filter(|_| is_guess));
+                let is_counted = !planted::has(Bug::FailuresUncounted);
+                let late = attempts.failed(origin.filter(|_| is_counted), guessed, now).max(at_least);
                 (Stage::Failed, if planted::has(Bug::FailureToldAtOnce) { Duration::ZERO } else { late })
             }
         };

@@ -123,7 +123,7 @@ impl Relay {
     /// The room that a request is about: one that the client is in, or everybody.
     fn scope(&self, from: Id, room: Option<Id>) -> Result<u32, Refused> {
         let Some(room) = room.filter(|room| *room != Id::ALL) else { return Ok(EVERYBODY) };
-        let slot = self.rooms.slot(room).ok_or(Refused::plain(Code::NoSuchRoom))?;
+        let slot = self.rooms.slot(room).ok_or_else(|| Refused::plain(self.no_such_room(from)))?;
         if self.peers.get(from).is_none_or(|peer| peer.membership(slot).is_none()) {
             return Err(Refused::plain(Code::NotMember));
         }

@@ -317,7 +317,7 @@ impl Relay {
     pub(super) fn leave(&mut self, from: Id, payload: &[u8]) -> Result<(), Refused> {
         let room = Id::from_bits(Leave::parse(payload)?.room);
         let slot = self.rooms.slot(room).filter(|slot| *slot != EVERYBODY);
-        let slot = slot.ok_or(Refused::plain(Code::NoSuchRoom))?;
+        let slot = slot.ok_or_else(|| Refused::plain(self.no_such_room(from)))?;
         if self.peers.get(from).is_none_or(|peer| peer.membership(slot).is_none()) {
             return Err(Refused::plain(Code::NotMember));
         }

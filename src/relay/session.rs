@@ -264,7 +264,9 @@ impl Relay {
             self.note_denial(id, denial, |_| refused.object.clone(), 1, now, out);
         }
         let reason = Reason { retry_ms, versions, mechanisms, ..Reason::new(code, refused.text()) };
-        let header = Header::new(Type::Error).to(id).correlating(correlation);
+        // An id says how many have come, and is nobody's business before it has one.
+        let to = if self.peers.registered(id).is_some() { id } else { Id::RELAY };
+        let header = Header::new(Type::Error).to(to).correlating(correlation);
         self.say(id, out, |frame| ErrorBody(reason).write_frame(header, frame));
         self.depart(id, code, now, out);
         out.close(id);

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod certificate;
+mod client_auth;
 mod files;
 mod frame_log;
 mod service;

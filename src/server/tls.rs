@@ -19,6 +19,7 @@ use x509_parser::time::ASN1Time;
 use zeroize::Zeroizing;
 
 use super::certificate::{Lasting, misfit, parsed};
+use super::client_auth::ShortChains;
 use super::files::{FileFault, Named};
 use crate::config::TlsFiles;
 use crate::reactor::BindingLog;
@@ -134,6 +135,7 @@ impl TlsKeys {
     fn certified(&self, chain: Vec<CertificateDer<'static>>) -> Result<CertifiedKey, FileFault> {
         let text = Zeroizing::new(self.key.read(FILE_BYTES_MAX)?);
         let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
+            _ if is_locked(&text) => self.key.fault("the key in it has a passphrase, and must not"),
             PemError::NoItemsFound => self.key.fault("it holds no private key (PEM, without a passphrase)"),
             error => no_pem(&self.key, error),
         })?;
@@ -153,7 +155,8 @@ impl TlsKeys {
         }
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider));
         let builder = if self.requires_client { builder } else { builder.allow_unauthenticated() };
-        builder.build().map_err(|error| file.fault(error))
+        let verifier = builder.build().map_err(|error| file.fault(error))?;
+        Ok(Arc::new(ShortChains(verifier)))
     }
 }
 
@@ -169,6 +172,12 @@ fn read_certificates(file: &Named) -> Result<Vec<CertificateDer<'static>>, FileF
         parsed(certificate).ok_or_else(|| file.fault(format_args!("certificate {number} in it is damaged")))?;
     }
     Ok(chain)
+}
+
+/// Whether a key cannot be used without its passphrase, in the form of today (PKCS#8) or of old (RFC 1421).
+fn is_locked(pem: &[u8]) -> bool {
+    let says = |words: &[u8]| pem.windows(words.len()).any(|window| window == words);
+    says(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || says(b"Proc-Type: 4,ENCRYPTED")
 }
 
 fn no_pem(file: &Named, error: PemError) -> FileFault {

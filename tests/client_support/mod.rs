@@ -167,10 +167,16 @@ impl Running {
     }
 
     /// The exit code, and what is left of standard output.
-    pub(crate) fn end(mut self) -> (Option<i32>, Vec<String>) {
+    pub(crate) fn end(self) -> (Option<i32>, Vec<String>) {
+        let (code, rest, _) = self.end_with_errors();
+        (code, rest)
+    }
+
+    /// The same, with what is left of standard error.
+    pub(crate) fn end_with_errors(mut self) -> (Option<i32>, Vec<String>, Vec<String>) {
         drop(self.stdin.take());
-        let rest = self.out.iter().collect();
-        (self.child.wait().expect("ended").code(), rest)
+        let (rest, errors) = (self.out.iter().collect(), self.err.iter().collect());
+        (self.child.wait().expect("ended").code(), rest, errors)
     }
 }
 

@@ -225,13 +225,15 @@ pub(crate) fn abuse(scene: &mut Scene) {
         half.stream.sock.write_all(&record[..200]).expect("open");
         halves += 1;
 
-        // As many as the library takes for honest at once, and one more, again and again: it never reads the answers.
+        // As many as are taken for honest, and again and again one for each 16 KiB of data; then more of them. It reads no
+        // answer meanwhile.
         let mut flood = TlsClient::connect(address, &trusts, &format!("flood-{floods}"));
-        for round in 0..10 {
-            for _ in 0..32 {
-                flood.stream.conn.refresh_traffic_keys().expect("TLS 1.3");
-            }
-            flood.send(Header::new(Type::Pong).correlating(round), &[]).expect("within what is allowed");
+        for _ in 0..32 {
+            flood.stream.conn.refresh_traffic_keys().expect("TLS 1.3");
+        }
+        for round in 0..100 {
+            flood.send(Header::new(Type::Pong).correlating(round), &[0; 16 * 1024]).expect("within what is allowed");
+            flood.stream.conn.refresh_traffic_keys().expect("TLS 1.3");
         }
         flood.talks(5);
         for _ in 0..40 {
@@ -257,7 +259,7 @@ pub(crate) fn abuse(scene: &mut Scene) {
     assert_eq!(broken, floods + again, "{counters:?}");
     assert_eq!(counters.closed("FRAME_TIMEOUT") - before.closed("FRAME_TIMEOUT"), halves);
     scene.note(format!(
-        "{halves} half records, each over in its time; {floods} × 320 new keys answered, and ended at the 33rd in a row; \
+        "{halves} half records, each over in its time; {floods} × 132 new keys answered, 100 of them with data between them, and ended at one too many; \
          {again} second handshakes in the midst of a connection ended at once"
     ));
 }

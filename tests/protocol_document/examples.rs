@@ -86,7 +86,7 @@ pub(crate) fn login() -> Vec<(&'static str, Vec<u8>)> {
         Welcome { user: Some("user"), auth_data: Some(SERVER_FINAL), ..welcome_body(ADA, ADA_ADDRESS, 90_000_000) };
     vec![
         ("login-01", control(numbered(1), hello)),
-        ("login-02", control(to_ada(1), Auth { data: SERVER_FIRST })),
+        ("login-02", control(numbered(1), Auth { data: SERVER_FIRST })),
         ("login-03", control(numbered(2), Auth { data: CLIENT_FINAL })),
         ("login-04", control(to_ada(1), welcome)),
     ]
@@ -154,11 +154,11 @@ pub(crate) fn session() -> Vec<(&'static str, Vec<u8>)> {
         ("hello-full", control(numbered(1), full)),
         ("welcome", welcome(ADA, ADA_ADDRESS, 90_000_000)),
         ("hello-token", control(numbered(1), token)),
-        ("auth", control(to_ada(1), Auth { data: SERVER_FIRST })),
+        ("auth", control(numbered(1), Auth { data: SERVER_FIRST })),
         ("auth-proof", control(numbered(2), Auth { data: CLIENT_FINAL })),
-        ("error-auth-required", control(numbered(1).to(CAROL), ErrorBody(auth_required))),
+        ("error-auth-required", control(numbered(1), ErrorBody(auth_required))),
         ("error-queue-full", control(to_ada(7), ErrorBody(queue_full))),
-        ("error-bad-version", control(numbered(1).to(CAROL), ErrorBody(bad_version))),
+        ("error-bad-version", control(numbered(1), ErrorBody(bad_version))),
         ("goodbye", control(numbered(0), Goodbye(Reason::default()))),
         ("goodbye-shutting-down", control(to_ada(0), Goodbye(shutting_down))),
         ("ping", control(to_ada(0), control::Ping { clock_us: Some(120_000_000) })),

@@ -8,7 +8,7 @@ use std::process::Command;
 use switchboard::auth::{TokenDigest, token_text};
 use tempfile::TempDir;
 
-use crate::tls_support::{Change, Pair, expired, of_tomorrow, usual};
+use crate::tls_support::{Change, Pair, client, expired, of_tomorrow, usual};
 
 /// Words that stand in bad users files, and must stand in no line about them.
 const SECRETS: [&str; 3] = ["hunter2", "aHVudGVyMg", "swb_B"];
@@ -42,6 +42,11 @@ impl Files {
         ] {
             self.write(name, text);
         }
+    }
+
+    /// A client's certificate of the authority that the relay believes.
+    pub(crate) fn signed(&self, user: &str) -> Pair {
+        self.authority.sign(user, &[], client)
     }
 
     /// Another certificate for the relay, with its key.
@@ -154,7 +159,7 @@ const NOT_THERE: &str = "it cannot be read: No such file or directory";
 const NO_FILE: &str = "it cannot be read: it is no file but a pipe or a device";
 
 /// What root may read anyway cannot be made unreadable by its mode: folders and pipes stand for that.
-pub(crate) const BAD_KEYS: [Bad; 24] = [
+pub(crate) const BAD_KEYS: [Bad; 25] = [
     (|files| files.remove(CERT), CERT, NOT_THERE),
     (|files| files.remove(KEY), KEY, NOT_THERE),
     (|files| files.remove(CA), CA, NOT_THERE),
@@ -175,7 +180,12 @@ pub(crate) const BAD_KEYS: [Bad; 24] = [
     (
         |files| files.write(KEY, files.relay.key_text().replace("PRIVATE", "ENCRYPTED PRIVATE")),
         KEY,
-        "it holds no private key (PEM, without a passphrase)",
+        "the key in it has a passphrase, and must not",
+    ),
+    (
+        |files| files.write(KEY, pem("EC PRIVATE KEY", "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nhunter2=")),
+        KEY,
+        "the key in it has a passphrase, and must not",
     ),
     (|files| files.write(KEY, Pair::authority("x").key_text()), KEY, "it is not the key of the certificate "),
     (|files| files.write(KEY, pem("PRIVATE KEY", "hunter2=")), KEY, "the key is damaged, or of another kind than"),

@@ -174,3 +174,29 @@ fn a_certificate_that_is_not_believed_stands_in_the_log() {
     let line = relay.log_line("its certificate is not believed");
     assert!(line.contains("[WARN] TLS with 127.0.0.1:"), "{line}");
 }
+
+#[test]
+fn a_chain_of_certificates_that_would_be_much_work_is_not_looked_at() {
+    let files = Files::new();
+    let flags = files.tls_flags();
+    let folder = tempfile::tempdir().expect("a folder");
+    for (behind, is_taken) in [(0, true), (4, true), (5, false)] {
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let mut relay = Relay::start(&[&["--listen", "tls://127.0.0.1:0"], &flags[..]].concat());
+        let line = relay.announced(1).remove(0);
+        let port = line.rsplit(':').next().and_then(|port| port.split(' ').next()).expect(&line);
+        let address = Address::Tls { host: "localhost".into(), port: port.parse().expect("a port") };
+        let (certificate, key) = files.signed("ada").save(folder.path(), "ada");
+        let mut chain = std::fs::read_to_string(&certificate).expect("text");
+        for _ in 0..behind {
+            chain += &Pair::authority("an authority").certificate.pem();
+        }
+        std::fs::write(&certificate, chain).expect("written");
+        let tls = Tls { ca: Some(files.trusted("trusted")), identity: Some(Identity { certificate, key }) };
+        let done = Client::connect(&address, &Options { tls, ..Options::named("ada") });
+        assert_eq!(done.is_ok(), is_taken, "{behind}: {done:?}");
+        if !is_taken {
+            relay.log_line("5 certificates stand behind its own; 4 are the most");
+        }
+    }
+}

@@ -23,8 +23,9 @@ use switchboard::reactor::BindingLog;
 
 use super::people::{self, STRANGER};
 
-/// So many new keys one after the other, and nothing between them, rustls takes for an attack.
+/// So many new keys the relay takes, and one more for so many bytes of data.
 const REFRESHES_MAX: usize = 32;
+const REFRESH_BYTES: usize = 16 * 1024;
 
 /// An Ed25519 key in PKCS #8 (RFC 8410, section 7) but for its 32 bytes.
 const KEY_HEAD: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
@@ -123,8 +124,9 @@ pub(crate) struct Secure {
     pub(crate) is_silent: bool,
     /// It has broken the rules of TLS.
     pub(crate) is_spoilt: bool,
-    /// New keys since it has last sent something.
+    /// New keys that it has taken and not made up for, and the data that it has sent towards that.
     refreshes: usize,
+    said: usize,
     /// The relay has told it so.
     is_alerted: bool,
     /// The relay has said that nothing follows.
@@ -149,6 +151,7 @@ impl Secure {
             is_silent: false,
             is_spoilt: false,
             refreshes: 0,
+            said: 0,
             is_alerted: false,
             is_over: false,
             has_closed: false,
@@ -197,7 +200,9 @@ impl Secure {
     /// Seals what the client sends.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         self.tls.writer().write_all(bytes).expect("memory without limit");
-        self.refreshes = 0;
+        self.said += bytes.len();
+        self.refreshes = self.refreshes.saturating_sub(self.said / REFRESH_BYTES);
+        self.said %= REFRESH_BYTES;
         self.collect(0);
     }
 

@@ -1,5 +1,6 @@
 //! The server's end: it tells salt and iterations, and checks a proof. A few HMACs, no slow hash.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use base64::Engine as _;
@@ -10,6 +11,10 @@ use super::super::crypto::{KEY_BYTES, are_equal, hmac, sha256};
 use super::super::verifier::{Verifier, prepared};
 use super::message::{Attributes, ClientFirst, Flag, bound, text, unescaped};
 use super::{Binding, NONCE_BYTES, ScramError};
+use crate::wire::NAME_BYTES_MAX;
+
+/// A name as somebody types it can be longer than as it is compared, where marks stand behind their letters.
+const NAME_BYTES_WRITTEN_MAX: usize = 4 * NAME_BYTES_MAX;
 
 /// An exchange of which the first two messages are said: what the last two depend on.
 pub struct ServerExchange {
@@ -72,9 +77,9 @@ impl ServerExchange {
             (Flag::CouldHave, false, Binding::Exporter(_) | Binding::Withheld) => return Err(ScramError::Downgrade),
             _ => return Err(ScramError::Binding),
         }
-        let user = prepared(&unescaped(first.user)?).into_owned();
+        let user = name(first.user)?;
         if let Some(identity) = first.identity
-            && prepared(&unescaped(identity)?) != user
+            && name(identity)? != user
         {
             return Err(ScramError::OtherIdentity);
         }
@@ -131,4 +136,15 @@ impl ServerExchange {
     pub fn user(&self) -> &str {
         &self.user
     }
+}
+
+/// A name as it is compared. One that no user can have is not prepared, or kept: some characters become eleven times as
+/// long by that.
+fn name(escaped: &str) -> Result<String, ScramError> {
+    let written = unescaped(escaped)?;
+    let prepared = if written.len() > NAME_BYTES_WRITTEN_MAX { Cow::Borrowed("") } else { prepared(&written) };
+    if prepared.is_empty() || prepared.len() > NAME_BYTES_MAX {
+        return Err(ScramError::Malformed);
+    }
+    Ok(prepared.into_owned())
 }

@@ -305,3 +305,26 @@ fn what_is_debugged_holds_no_secret() {
     let shown = format!("{:?} {:?}", said.client, said.server);
     assert!(!shown.contains("pencil"), "{shown}");
 }
+
+#[test]
+fn a_name_that_no_user_can_have_is_not_looked_up() {
+    let asked = |user: &str| {
+        let mut was_looked_up = false;
+        let lookup = |name: &str| {
+            assert!(name.len() <= 64, "{name}");
+            was_looked_up = true;
+            verifier("pencil")
+        };
+        let first = format!("n,,n={user},r=nonce");
+        let begun = ServerExchange::begin(first.as_bytes(), false, Binding::None, lookup, [2; NONCE_BYTES]);
+        (begun.map(|_| ()), was_looked_up)
+    };
+    // This one becomes a sentence of 33 bytes.
+    for long in ["x".repeat(65), "\u{fdfa}".repeat(2), "\u{fdfa}".repeat(300), "x".repeat(1000)] {
+        assert_eq!(asked(&long), (Err(ScramError::Malformed), false));
+    }
+    // Decomposed it has 90 bytes, and 60 as it is compared.
+    for fits in ["x".repeat(64), "e\u{301}".repeat(30), "\u{fdfa}".to_owned()] {
+        assert_eq!(asked(&fits), (Ok(()), true));
+    }
+}

@@ -172,6 +172,11 @@ impl Entry {
 /// What can stand before an equals sign.
 const KEYS: [&str; 8] = ["names=", "join=", "create=", "send=", "to=", "all=", "watch=", "admin="];
 
+/// Whether a word says what a user may do, or that a certificate will do: one that holds nothing secret.
+pub(super) fn is_right(word: &str) -> bool {
+    word == "certificate" || KEYS.into_iter().any(|key| word.starts_with(key))
+}
+
 fn shown_key(key: &str) -> &str {
     KEYS.into_iter().map(|known| known.trim_end_matches('=')).find(|known| *known == key).unwrap_or_default()
 }

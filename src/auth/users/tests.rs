@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::num::NonZeroU32;
 
-use super::edit::{Change, EditError, changed};
+use super::edit::{Change, EditError, changed, rights_of};
 use super::line::{word_places, words};
 use super::*;
 use crate::auth::scram::{Binding, ClientExchange, NONCE_BYTES, ServerExchange};
@@ -92,6 +92,9 @@ fn what_makes_no_sense_is_told_with_its_line_and_repeats_no_secret() {
         ("eve certificate all=maybe", "all= is yes or no, not \"maybe\""),
         ("eve certificate join=", "join= has an empty pattern"),
         ("eve certificate join=a,,b", "join= has an empty pattern"),
+        ("eve certificate join=-,tea", "join= has a - among others: it stands alone"),
+        ("eve certificate to=*,-", "to= has a - among others: it stands alone"),
+        (r"eve certificate names=a,\-", "names= has a - among others"),
         (r"eve certificate 'to=a\b'", "to= has a backslash"),
         ("eve certificate rooms=x", "\"rooms=\" is not known"),
         ("eve certificate nonsense", "a word is not known"),
@@ -268,6 +271,8 @@ fn a_change_leaves_every_other_byte_as_it_is() {
     let change = |text: &str, user: &str, change: &Change<'_>| changed(text, user, change, &[0; SECRET_BYTES]);
     let password = Change::Password(&verifier);
     let token = Change::Token(digest);
+    let only = Change::OnlyToken(digest);
+    let [one, two] = [1, 2].map(self::digest);
     for (before, user, what, after) in [
         (
             format!("{SECRET}ada  {PENCIL}\t# x\nb certificate"),
@@ -295,6 +300,39 @@ fn a_change_leaves_every_other_byte_as_it_is() {
             &token,
             format!("{SECRET}'ada'\tcertificate token:{digest}\n\n"),
         ),
+        (
+            format!(
+                "{SECRET}ada 'token:{one}'\tto='a',b  token:{two}  all=no # token:{two}\r\nb token:{}",
+                self::digest(3)
+            ),
+            "ada",
+            &only,
+            format!("{SECRET}ada token:{digest}\tto='a',b  all=no # token:{two}\r\nb token:{}", self::digest(3)),
+        ),
+        (
+            format!("ada {PENCIL} token:{one} \"token:\"{two}\n{SECRET}"),
+            "ada",
+            &only,
+            format!("ada {PENCIL} token:{digest}\n{SECRET}"),
+        ),
+        (
+            format!("{SECRET}ada certificate # token:{digest}\n"),
+            "ada",
+            &only,
+            format!("{SECRET}ada certificate token:{digest} # token:{digest}\n"),
+        ),
+        (
+            format!("{SECRET}token:x token:{one} token:{digest}"),
+            "token:x",
+            &only,
+            format!("{SECRET}token:x token:{digest}"),
+        ),
+        (
+            format!("{SECRET}SCRAM-SHA-256$ certificate"),
+            "SCRAM-SHA-256$",
+            &password,
+            format!("{SECRET}SCRAM-SHA-256$ certificate {verifier}"),
+        ),
         (format!("# 1\n{SECRET}ada certificate # 2\n# 3"), "ada", &Change::Remove, format!("# 1\n{SECRET}# 3")),
         (
             format!("\u{feff}ada certificate\n{SECRET}"),
@@ -307,8 +345,45 @@ fn a_change_leaves_every_other_byte_as_it_is() {
     }
     let new = change("", "ada", &token).expect("a file");
     assert_eq!(new, format!("%secret {}=\nada token:{digest}\n", "A".repeat(43)));
-    assert_eq!(change("", "ada", &Change::Remove), Err(EditError::NoSuchUser));
+    for what in [&Change::Remove, &only] {
+        assert_eq!(change("", "ada", what), Err(EditError::NoSuchUser));
+    }
     assert!(matches!(change("", "%x", &password), Err(EditError::Name(_))));
+}
+
+#[test]
+fn the_only_token_opens_and_none_that_there_were() {
+    let [one, two, others, new] = [1, 2, 3, 5].map(|number| token_text(&[number; 32]));
+    let text = format!("{SECRET}bot token:{} token:{}\nada token:{}\n", digest(1), digest(2), digest(3));
+    let after = changed(&text, "bot", &Change::OnlyToken(digest(5)), &[0; SECRET_BYTES]).expect("changed");
+    let users = Users::parse(after).expect("users");
+    assert_eq!(users.by_token(new.as_bytes()), users.find("bot"));
+    assert_eq!(users.by_token(others.as_bytes()), users.find("ada"));
+    assert!([one, two].iter().all(|old| users.by_token(old.as_bytes()).is_none()));
+    let error = changed(&text, "bot", &Change::OnlyToken(digest(3)), &[0; SECRET_BYTES]).expect_err("it is ada's");
+    assert!(error.to_string().contains("a token is there twice"), "{error}");
+    // However many there were.
+    let full = (10..26).map(|number| format!(" token:{}", digest(number))).collect::<Vec<_>>().concat();
+    let after = changed(&format!("ada{full}\n{SECRET}"), "ada", &Change::OnlyToken(digest(5)), &[0; SECRET_BYTES]);
+    assert_eq!(after, Ok(format!("ada token:{}\n{SECRET}", digest(5))));
+}
+
+#[test]
+fn what_a_line_allows_is_told_as_it_is_written_and_no_secret_of_it() {
+    let token = digest(1);
+    let rights = |text: &str, user: &str| rights_of(text, user).join(" ");
+    let text = format!(
+        "\u{feff}ada {PENCIL} names='Ada L',ada join=- \"certificate\" token:{token} admin=yes # all=no\r\n\
+         {SECRET}bot token:{token}\n'all=no' 'token:'{token} \"SCRAM-SHA-256\"'$'x watch=no"
+    );
+    assert_eq!(rights(&text, "ada"), "names='Ada L',ada join=- \"certificate\" admin=yes");
+    assert_eq!(rights(&text, "all=no"), "watch=no", "a name is no right, whatever it looks like");
+    for nobody in ["bot", "eve", "%secret", ""] {
+        assert_eq!(rights(&text, nobody), "");
+    }
+    for right in ["names=a", "join=a", "create=a", "send=a", "to=a", "all=no", "watch=no", "admin=yes", "certificate"] {
+        assert_eq!(rights(&format!("eve token:{token} {right}"), "eve"), right);
+    }
 }
 
 #[test]

@@ -217,7 +217,11 @@ fn next(purpose: &Purpose, files: &Files, signer: Option<&Files>) -> [String; 2]
                  --tls-client-ca {believed} --users users   # and a line in users: {} certificate",
                 shell_word(user)
             ),
-            format!("switchboard join tls://localhost --ca {believed} --cert {certificate} --key {key}"),
+            // Without --user the certificate is offered only when the relay has asked, at another connection.
+            format!(
+                "switchboard join tls://localhost --ca {believed} --cert {certificate} --key {key} --user {}",
+                shell_word(user)
+            ),
         ],
     }
 }

@@ -12,53 +12,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::super::link::Notice;
 use super::super::output;
 use super::command::{self, Command, Target};
+use super::pending::{Errand, Many, Pending, Search};
 use super::words;
-use crate::client::{Directory, Envelope, Event, Failure, Happening, JoinedRoom, Message, Options, Peer, Pong};
+use crate::client::{Directory, Envelope, Event, Failure, Happening, JoinedRoom, Message, Options, Pong};
 use crate::client::{ReceiptFor, SendError, Sender, Snapshot, Step};
 use crate::wire::control::{Profile, Who};
 use crate::wire::{Code, Id, TEXT_BYTES_MAX};
 
-/// How many of those who have left are remembered by name, for frames of theirs and errors about them that
-/// come after their departure.
-const DEPARTED_MAX: usize = 256;
-
-/// A request or a line that has not been answered.
-#[derive(Debug)]
-enum Pending {
-    /// A line to one client or several, a room, or all.
-    Line {
-        to: Many,
-    },
-    Who {
-        room: Option<String>,
-        peers: Vec<Peer>,
-    },
-    Join {
-        name: String,
-    },
-    Leave {
-        name: String,
-    },
-    Rename {
-        name: String,
-    },
-    Ping {
-        name: String,
-    },
-    Evict {
-        name: String,
-    },
-}
-
-/// Whom a line is for, and so which answers it gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Many {
-    One,
-    /// Each fails on its own, and a receipt says how many did.
-    Several,
-    /// A receipt says how many have not got it.
-    Room,
-}
+/// How many are remembered by name whom the directory does not have: who have left, for frames of theirs and errors about
+/// them that come after their departure, and who were looked for.
+const REMEMBERED_MAX: usize = 256;
 
 pub(super) struct Chat {
     address: String,
@@ -66,7 +29,8 @@ pub(super) struct Chat {
     options: Arc<Mutex<Options>>,
     sender: Option<Sender>,
     directory: Directory,
-    departed: VecDeque<(Id, String)>,
+    /// Names of those who are not in the directory, the latest last.
+    remembered: VecDeque<(Id, String)>,
     /// The rooms to be in, with the id once the relay has said it.
     rooms: BTreeMap<String, Option<Id>>,
     target: Target,
@@ -88,7 +52,7 @@ impl Chat {
             options,
             sender: None,
             directory: Directory::default(),
-            departed: VecDeque::new(),
+            remembered: VecDeque::new(),
             // Who comes into a room by name has come to talk there.
             target: rooms.first().map_or(Target::All, |room| Target::Room(room.clone())),
             rooms: rooms.into_iter().map(|room| (room, None)).collect(),
@@ -182,11 +146,10 @@ impl Chat {
             Event::Snapshot(page) => self.snapshot(page),
             Event::Delta(delta) => {
                 let me = self.sender.as_ref().map(|sender| sender.session().client);
-                let (shown, departed) = (&mut self.shown, &mut self.departed);
+                let (shown, remembered) = (&mut self.shown, &mut self.remembered);
                 let step = self.directory.apply_delta(delta, |happening| {
                     if let Happening::Departed { peer, .. } = &happening {
-                        departed.push_back((peer.id, peer.name.clone()));
-                        departed.drain(..departed.len().saturating_sub(DEPARTED_MAX));
+                        remember(remembered, peer.id, &peer.name);
                     }
                     shown.extend(words::happening(&happening, me));
                 });
@@ -210,6 +173,16 @@ impl Chat {
         let room = |id: Id| self.rooms.iter().find(|(_, room)| **room == Some(id)).map(|(name, _)| name.as_str());
         let line = words::message(&from, message, room(message.header.destination));
         self.show(line);
+        self.ask_who_is(message.header.source);
+    }
+
+    /// Asks for the name of a stranger: its next line is shown with it.
+    fn ask_who_is(&mut self, id: Id) {
+        if self.directory.is_stranger(id)
+            && let Some(Ok(correlation)) = self.sender.as_ref().map(|sender| sender.who(Who::Client(id)))
+        {
+            self.directory.asked_for(id, correlation);
+        }
     }
 
     fn receipt(&mut self, receipt: &ReceiptFor) {
@@ -272,6 +245,13 @@ impl Chat {
             },
             Some(Pending::Ping { name }) => format!("* cannot reach {name}: {why}"),
             Some(Pending::Evict { name }) => format!("* cannot evict {name}: {why}"),
+            Some(Pending::Find { name, search }) => {
+                match failure.code() {
+                    Some(Code::NoSuchClient) => self.fail(search.errand.without(&name)),
+                    _ => self.fail(format!("* cannot look up {name}: {why}")),
+                }
+                return self.search(search);
+            }
             Some(Pending::Line { .. }) | None => words::failure(failure, recipient.as_deref()),
         };
         self.fail(line);
@@ -304,6 +284,18 @@ impl Chat {
                 self.show(words::who(&place, peers.iter().collect()));
             }
             return;
+        }
+        if matches!(self.pending.get(&correlation), Some(Pending::Find { .. }))
+            && let Some(Pending::Find { name, mut search }) = self.pending.remove(&correlation)
+        {
+            match page.members.first() {
+                Some(peer) => {
+                    remember(&mut self.remembered, peer.id, &name);
+                    search.found.push((peer.id, name));
+                }
+                None => self.fail(search.errand.without(&name)),
+            }
+            return self.search(search);
         }
         match self.directory.apply_snapshot(page) {
             Step::WatchAgain => self.watch(),
@@ -391,17 +383,11 @@ impl Chat {
             Command::Ping { to: None } => {
                 self.request(Pending::Ping { name: "the relay".into() }, |sender| sender.ping(Id::RELAY));
             }
-            Command::Ping { to: Some(name) } => match self.directory.by_name(&name).map(|peer| peer.id) {
-                Some(id) => self.request(Pending::Ping { name }, |sender| sender.ping(id)),
-                None => self.unknown(&name),
-            },
-            Command::Evict { name, why } => match self.directory.by_name(&name).map(|peer| peer.id) {
-                Some(_) if why.len() > TEXT_BYTES_MAX => {
-                    self.fail(format!("* not sent: the reason may have {TEXT_BYTES_MAX} bytes, and has {}", why.len()));
-                }
-                Some(id) => self.request(Pending::Evict { name }, |sender| sender.evict(id, &why)),
-                None => self.unknown(&name),
-            },
+            Command::Ping { to: Some(name) } => self.find(&[name], Errand::Ping),
+            Command::Evict { why, .. } if why.len() > TEXT_BYTES_MAX => {
+                self.fail(format!("* not sent: the reason may have {TEXT_BYTES_MAX} bytes, and has {}", why.len()));
+            }
+            Command::Evict { name, why } => self.find(&[name], Errand::Evict(why)),
             Command::Help => self.show(command::HELP.into()),
             Command::Quit => {}
         }
@@ -416,7 +402,9 @@ impl Chat {
             return;
         }
         let mut line = format!("* you now talk to {target}");
-        if let Target::Peers(names) = &target {
+        if let Target::Peers(names) = &target
+            && !self.directory.is_denied()
+        {
             let is_absent = |name: &&String| self.directory.by_name(name).is_none();
             let absent: Vec<&str> = names.iter().filter(is_absent).map(String::as_str).collect();
             if absent.len() == names.len() {
@@ -430,31 +418,57 @@ impl Chat {
     }
 
     fn say(&mut self, target: &Target, text: &str) {
-        let envelope = Envelope::text().receipt();
+        let envelope = Envelope::text().receipt().no_echo();
         match target {
-            Target::All => self.send(Id::ALL, envelope.no_echo(), text, Many::Room),
+            Target::All => self.send(Id::ALL, envelope, text, Many::Room),
             Target::Room(name) => {
                 if let Some(id) = self.room(name) {
-                    self.send(id, envelope.no_echo(), text, Many::Room);
+                    self.send(id, envelope, text, Many::Room);
                 }
             }
-            Target::Peers(names) => {
-                let mut ids = Vec::new();
-                for name in names {
-                    match self.directory.by_name(name) {
-                        Some(peer) => ids.push(peer.id),
-                        None if self.directory.is_denied() => self.unknown(name),
-                        None => self.fail(format!("* {name} is not here and did not get it")),
-                    }
-                }
-                match ids.as_slice() {
-                    [] => {}
-                    [id] => self.send(*id, envelope, text, Many::One),
-                    ids => self.request(Pending::Line { to: Many::Several }, |sender| {
-                        sender.send_many(ids, envelope, text.as_bytes())
-                    }),
-                }
+            Target::Peers(names) => self.find(names, Errand::Say(text.to_owned())),
+        }
+    }
+
+    /// Does something with those who have these names. Who may not know who is here asks for each of them first.
+    fn find(&mut self, names: &[String], errand: Errand) {
+        if self.directory.is_denied() {
+            return self.search(Search::new(names, errand));
+        }
+        let mut found = Vec::new();
+        for name in names {
+            match self.directory.by_name(name) {
+                Some(peer) => found.push((peer.id, name.clone())),
+                None => self.fail(errand.without(name)),
             }
+        }
+        self.carry_out(errand, found);
+    }
+
+    /// Looks for the next one, and at the end does what all were looked for.
+    fn search(&mut self, mut search: Search) {
+        match search.names.pop_front() {
+            Some(name) => {
+                self.request(Pending::Find { name: name.clone(), search }, |sender| sender.who(Who::Named(&name)));
+            }
+            None => self.carry_out(search.errand, search.found),
+        }
+    }
+
+    fn carry_out(&mut self, errand: Errand, mut found: Vec<(Id, String)>) {
+        let envelope = Envelope::text().receipt();
+        // Each who is not here has been told of.
+        let Some((id, name)) = found.pop() else { return };
+        match errand {
+            Errand::Say(text) if found.is_empty() => self.send(id, envelope, &text, Many::One),
+            Errand::Say(text) => {
+                let ids: Vec<Id> = found.iter().map(|(id, _)| *id).chain([id]).collect();
+                self.request(Pending::Line { to: Many::Several }, |sender| {
+                    sender.send_many(&ids, envelope, text.as_bytes())
+                });
+            }
+            Errand::Ping => self.request(Pending::Ping { name }, |sender| sender.ping(id)),
+            Errand::Evict(why) => self.request(Pending::Evict { name }, |sender| sender.evict(id, &why)),
         }
     }
 
@@ -482,18 +496,9 @@ impl Chat {
         id
     }
 
-    /// Nobody is known by this name.
-    fn unknown(&mut self, name: &str) {
-        self.fail(if self.directory.is_denied() {
-            format!("* you may not know who is here: {name} cannot be found by name")
-        } else {
-            format!("* {name} is not here")
-        });
-    }
-
     fn name_of(&self, id: Id) -> String {
-        let gone = || self.departed.iter().rev().find(|(other, _)| *other == id).map(|(_, name)| name);
-        let name = self.directory.by_id(id).map(|peer| &peer.name).or_else(gone);
+        let remembered = || self.remembered.iter().rev().find(|(other, _)| *other == id).map(|(_, name)| name);
+        let name = self.directory.by_id(id).map(|peer| &peer.name).or_else(remembered);
         name.map_or_else(|| format!("client {id}"), |name| output::one_line(name))
     }
 
@@ -506,4 +511,10 @@ impl Chat {
     fn show(&mut self, text: String) {
         self.shown.push(text);
     }
+}
+
+fn remember(names: &mut VecDeque<(Id, String)>, id: Id, name: &str) {
+    names.retain(|(other, _)| *other != id);
+    names.push_back((id, name.to_owned()));
+    names.drain(..names.len().saturating_sub(REMEMBERED_MAX));
 }

@@ -6,6 +6,7 @@
 
 mod chat;
 mod command;
+mod pending;
 mod terminal;
 mod words;
 
@@ -102,11 +103,25 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
             }
         }
     }
-    let (screen, prompts) = Screen::open(move |input| items.send(Item::Input(input)).is_ok())?;
+    let (screen, prompts) = Screen::open(move |input| items.send(Item::Input(input)).is_ok())
+        .inspect_err(|_| break_off(&leave, &inbox, Instant::now() + GOODBYE_TIMEOUT))?;
     let chat = Chat::new(arguments.addr.to_string(), name, arguments.room, options);
-    let mut room =
-        Conversation { chat, screen, prompts, leave, asked: false, held_until: Instant::now(), ending: None };
+    let mut room = Conversation {
+        chat,
+        screen,
+        prompts,
+        leave,
+        asked: false,
+        held_until: Instant::now(),
+        ending: None,
+        over: false,
+    };
     let done = room.run(early, &inbox);
+    if done.is_err() && !room.over {
+        // GOODBYE may have been said already.
+        let until = room.ending.filter(|ending| ending.said).map(|ending| ending.deadline);
+        break_off(&room.leave, &inbox, until.unwrap_or_else(|| Instant::now() + GOODBYE_TIMEOUT));
+    }
     let is_terminal = room.screen.is_terminal();
     room.screen.close(room.asked);
     done?;
@@ -117,6 +132,20 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
         }
         _ => Ok(()),
     }
+}
+
+/// Says GOODBYE where something has gone wrong on this side, and waits for the end until then.
+fn break_off(leave: &Arc<Leave>, inbox: &Receiver<Item>, until: Instant) {
+    say_goodbye(leave);
+    while !matches!(inbox.recv_timeout(until.saturating_duration_since(Instant::now())), Ok(Item::LinkOver(_)) | Err(_))
+    {
+    }
+}
+
+/// Writing to the relay may take a while; the wait for it is bounded by whoever waits.
+fn say_goodbye(leave: &Arc<Leave>) {
+    let leave = Arc::clone(leave);
+    thread::spawn(move || leave.ask());
 }
 
 struct Conversation {
@@ -130,6 +159,8 @@ struct Conversation {
     held_until: Instant,
     /// No more lines are wanted: when to leave at the latest, and whether GOODBYE has been said.
     ending: Option<Ending>,
+    /// The link has ended, and nobody is left to say GOODBYE to.
+    over: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -153,6 +184,7 @@ impl Conversation {
             };
             match item {
                 Ok(Item::LinkOver(over)) => {
+                    self.over = true;
                     self.show()?;
                     over?;
                     return if self.screen.is_terminal() { Ok(()) } else { self.unanswered() };
@@ -230,9 +262,7 @@ impl Conversation {
 
     fn say_goodbye(&mut self) {
         self.ending = Some(Ending { deadline: Instant::now() + GOODBYE_TIMEOUT, said: true });
-        let leave = Arc::clone(&self.leave);
-        // Writing to the relay may take a while; the wait for it is bounded here.
-        thread::spawn(move || leave.ask());
+        say_goodbye(&self.leave);
     }
 
     /// The relay did not close in time. What was sent before is sent; only unanswered lines are in doubt.

@@ -139,7 +139,7 @@ pub(super) fn introduction(address: &str, name: &str, user: Option<&str>, direct
     let user = user.map_or_else(String::new, |user| format!(", authenticated as {}", output::one_line(user)));
     let head = format!("* connected to {address} as {name}{user}; ");
     if directory.is_denied() {
-        return head + "who else is here you may not know, so nobody can be addressed by name";
+        return head + "who else is here you may not know, but you can write to a name that you know";
     }
     if others.is_empty() {
         return head + "nobody else is here";

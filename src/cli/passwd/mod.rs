@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use self::file::UsersFile;
 use super::{Trouble, output};
-use crate::auth::edit::{Change, EditError, changed, check_user};
+use crate::auth::edit::{Change, EditError, changed, check_user, rights_of};
 use crate::auth::{
     ITERATIONS_DEFAULT, ITERATIONS_MAX, ITERATIONS_MIN, SALT_BYTES, SECRET_BYTES, TOKEN_BYTES, TokenDigest, Users,
     Verifier, random, token_text,
@@ -53,6 +53,19 @@ Rooms are written without #. To keep somebody out, take the line away and send t
 
 Whoever may write the file can be anybody: keep it to the relay's own user.";
 
+/// What is wrong with a file that has no users, in the words of a relay that is given it.
+const NOBODY: &str = "nobody is in it, so nobody could come in: `switchboard passwd` adds users";
+
+/// What was done.
+#[derive(Debug)]
+enum Done<'a> {
+    Password,
+    /// This token was made.
+    Token(&'a str),
+    /// The user was taken out, and with it these words.
+    Removal(Vec<&'a str>),
+}
+
 /// Set the password of a user in a users file, give out a token, or check the file.
 ///
 /// The password is asked for twice on the terminal. The file is made if it is not there; whatever else stands in it, with
@@ -80,7 +93,13 @@ pub(super) struct Arguments {
     /// Make a new token for the user, beside those that there are, and print it: this once, for the file has its hash only.
     #[arg(long)]
     token: bool,
-    /// Take the user out of the file.
+    /// With --token: the new token takes the place of all that the user has. Hand it out, then send SIGHUP: until then a
+    /// relay takes the old ones only, and at it the user's clients are closed, and the new one lets them in. With --token
+    /// alone old and new are both valid after SIGHUP, until the old one's hash is taken out of the line by hand.
+    // What is required is not asked for where something else that is there excludes it: so each of those is named.
+    #[arg(long, requires = "token", conflicts_with_all = ["remove", "check", "stdin", "iterations"])]
+    replace: bool,
+    /// Take the user out of the file, and say what it was allowed: that goes with it.
     #[arg(long)]
     remove: bool,
     /// Say how many users the file has, or what is wrong with it.
@@ -97,19 +116,21 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Trouble> {
     if arguments.token {
         let bytes: Zeroizing<[u8; TOKEN_BYTES]> = fresh()?;
         let token = token_text(&bytes);
-        change(&arguments, user, &Change::Token(TokenDigest::of(token.as_bytes())))?;
-        return told(&arguments, "token", user, Some(&token));
+        let digest = TokenDigest::of(token.as_bytes());
+        let what = if arguments.replace { Change::OnlyToken(digest) } else { Change::Token(digest) };
+        change(&arguments, user, &what)?;
+        return told(&arguments, user, &Done::Token(&token));
     }
     if arguments.remove {
-        change(&arguments, user, &Change::Remove)?;
-        return told(&arguments, "remove", user, None);
+        let before = change(&arguments, user, &Change::Remove)?;
+        return told(&arguments, user, &Done::Removal(rights_of(before.text(), user)));
     }
     // What would be refused in the end is not asked for.
     UsersFile::open(&arguments.file)?.check()?;
     let password = if arguments.stdin { ask::from_stdin()? } else { ask::on_terminal(user)? };
     let verifier = Verifier::from_password(&password, arguments.iterations, &*fresh::<SALT_BYTES>()?);
     change(&arguments, user, &Change::Password(&verifier))?;
-    told(&arguments, "password", user, None)
+    told(&arguments, user, &Done::Password)
 }
 
 fn parse_iterations(text: &str) -> Result<NonZeroU32, String> {
@@ -122,33 +143,40 @@ fn fresh<const N: usize>() -> Result<Zeroizing<[u8; N]>, Trouble> {
     random().map(Zeroizing::new).map_err(Trouble::system)
 }
 
-/// Makes one change, with nobody else changing the file meanwhile.
-fn change(arguments: &Arguments, user: &str, change: &Change<'_>) -> Result<(), Trouble> {
+/// Makes one change, with nobody else changing the file meanwhile, and gives the file as it was.
+fn change(arguments: &Arguments, user: &str, change: &Change<'_>) -> Result<UsersFile, Trouble> {
     let file = UsersFile::open(&arguments.file)?;
     let secret = fresh::<SECRET_BYTES>()?;
     let text = changed(file.text(), user, change, &secret).map_err(|why| match why {
         EditError::NoSuchUser => Trouble::System(format!("{} has no user {user:?}", arguments.file.display())),
         why => Trouble::System(format!("{}: {why}", arguments.file.display())),
     })?;
-    file.replace(&text)
+    file.replace(&text)?;
+    Ok(file)
 }
 
 /// Says what was done: a token and JSON where a program reads them, all else where a person does.
-fn told(arguments: &Arguments, done: &str, user: &str, token: Option<&str>) -> Result<(), Trouble> {
+fn told(arguments: &Arguments, user: &str, done: &Done<'_>) -> Result<(), Trouble> {
     if arguments.json {
-        let mut object = json!({"done": done, "user": user});
-        if let (Some(token), Some(fields)) = (token, object.as_object_mut()) {
-            fields.insert("token".into(), token.into());
-        }
-        return print(&object);
+        return print(&match done {
+            Done::Password => json!({"done": "password", "user": user}),
+            Done::Token(token) => json!({"done": "token", "user": user, "token": token}),
+            Done::Removal(rights) => json!({"done": "remove", "user": user, "rights": rights}),
+        });
     }
     match done {
-        "token" => output::complain(&format!("a token of {user}, shown this once:")),
-        "remove" => output::complain(&format!("{user} is taken out")),
-        _ => output::complain(&format!("the password of {user} is set")),
-    }
-    if let Some(token) = token {
-        writeln!(io::stdout().lock(), "{token}")?;
+        Done::Password => output::complain(&format!("the password of {user} is set")),
+        Done::Token(token) => {
+            let which = if arguments.replace { "the only" } else { "a" };
+            output::complain(&format!("{which} token of {user}, shown this once:"));
+            writeln!(io::stdout().lock(), "{token}")?;
+        }
+        Done::Removal(rights) if rights.is_empty() => output::complain(&format!("{user} is taken out")),
+        // Whoever takes a user out to set another password does not see that this has been lost.
+        Done::Removal(rights) => output::complain(&format!(
+            "{user} is taken out, and with it {}: who is added again has the usual rights",
+            rights.join(" ")
+        )),
     }
     Ok(())
 }
@@ -160,6 +188,12 @@ fn check(arguments: &Arguments) -> Result<(), Trouble> {
     }
     file.warn_of_readers();
     match Users::parse(file.text()) {
+        Ok(users) if users.is_empty() => {
+            if arguments.json {
+                print(&json!({"ok": false, "error": NOBODY}))?;
+            }
+            Err(Trouble::System(format!("{}: {NOBODY}", arguments.file.display())))
+        }
         Ok(users) if arguments.json => print(&json!({"ok": true, "users": users.len()})),
         Ok(users) => Ok(writeln!(io::stdout().lock(), "{}", output::counted(users.len() as u64, "user"))?),
         Err(error) => {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustls::{AlertDescription, CertificateError, Error};
 
 use crate::client::Address;
+use crate::client::connect_error::WITHOUT_A_WORD;
 
 /// Why there is no connection over TLS.
 #[derive(Debug)]
@@ -54,7 +55,21 @@ pub enum TlsError {
     BadCertificate(String),
     /// The relay wants a certificate of the client, and got none.
     CertificateRequired,
-    /// The relay does not take the client's certificate; TLS's word for why.
+    /// The relay does not take the client's certificate, which is of the past.
+    OwnExpired {
+        /// Its file.
+        path: PathBuf,
+        /// The day on which it ended, as 2026-11-27.
+        day: String,
+    },
+    /// The relay does not take the client's certificate, which is of the future: one of the two clocks is wrong.
+    OwnNotValidYet {
+        /// Its file.
+        path: PathBuf,
+        /// The day on which it begins to hold.
+        day: String,
+    },
+    /// The relay does not take the client's certificate for another reason; this one.
     CertificateRefused(String),
     /// What listens there speaks TLS, and within it something else than this protocol.
     OtherProtocol,
@@ -117,19 +132,19 @@ impl TlsError {
     }
 
     fn of_alert(alert: AlertDescription) -> Self {
-        let word = alert.as_str().unwrap_or("an alert without a name").to_owned();
-        match alert {
-            AlertDescription::CertificateRequired => Self::CertificateRequired,
-            AlertDescription::BadCertificate
-            | AlertDescription::UnsupportedCertificate
-            | AlertDescription::CertificateRevoked
-            | AlertDescription::CertificateExpired
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::UnknownCA
-            | AlertDescription::AccessDenied => Self::CertificateRefused(word),
-            AlertDescription::NoApplicationProtocol => Self::OtherProtocol,
-            _ => Self::Refused(word),
-        }
+        let why = match alert {
+            AlertDescription::CertificateRequired => return Self::CertificateRequired,
+            AlertDescription::NoApplicationProtocol => return Self::OtherProtocol,
+            AlertDescription::UnknownCA => "the relay does not know the authority that signed it",
+            AlertDescription::CertificateExpired => "by the relay's clock it has ended, or does not hold yet",
+            AlertDescription::UnsupportedCertificate => "it is not meant for a client",
+            AlertDescription::CertificateRevoked => "it was revoked",
+            AlertDescription::BadCertificate => "the relay cannot read it",
+            AlertDescription::AccessDenied => "the relay lets nobody in by it",
+            AlertDescription::CertificateUnknown => "the relay does not say why",
+            _ => return Self::Refused(alert.as_str().unwrap_or("an alert without a name").to_owned()),
+        };
+        Self::CertificateRefused(why.to_owned())
     }
 }
 
@@ -167,12 +182,19 @@ impl fmt::Display for TlsError {
             }
             Self::BadCertificate(why) => write!(f, "the relay's certificate cannot be accepted: {why}"),
             Self::CertificateRequired => f.write_str("the relay wants a certificate of the client"),
-            Self::CertificateRefused(alert) => write!(f, "the relay does not take this client's certificate ({alert})"),
+            Self::OwnExpired { path, day } => {
+                write!(f, "your certificate {} ended on {day}: renew it", path.display())
+            }
+            Self::OwnNotValidYet { path, day } => {
+                let path = path.display();
+                write!(f, "your certificate {path} does not hold before {day}: is the clock of this machine right?")
+            }
+            Self::CertificateRefused(why) => write!(f, "the relay does not take your certificate: {why}"),
             Self::OtherProtocol => f.write_str("what listens there speaks TLS, but it is no switchboard relay"),
             Self::Refused(alert) => write!(f, "the relay ended the TLS handshake ({alert})"),
             Self::Broken(why) => write!(f, "TLS has failed: {why}"),
             Self::TimedOut { timeout } => write!(f, "no TLS handshake within {:.1} s", timeout.as_secs_f64()),
-            Self::Ended => f.write_str("the relay closed the connection without a word"),
+            Self::Ended => f.write_str(WITHOUT_A_WORD),
             Self::Network(error) => error.fmt(f),
         }
     }

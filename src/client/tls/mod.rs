@@ -25,7 +25,8 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, SupportedProtocolVersion};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
+use zeroize::Zeroizing;
 
 pub(super) use self::channel::{Channel, Fault};
 pub use self::error::TlsError;
@@ -110,6 +111,15 @@ impl Tls {
         config.resumption = Resumption::disabled();
         Ok(config)
     }
+
+    /// A relay that does not take a certificate says little of why. Its owner can look at it: it may be over, or not have
+    /// begun.
+    pub(super) fn explained(&self, error: TlsError) -> TlsError {
+        match (&error, &self.identity) {
+            (TlsError::CertificateRefused(_), Some(identity)) => identity.untimely().unwrap_or(error),
+            _ => error,
+        }
+    }
 }
 
 impl Identity {
@@ -127,15 +137,41 @@ impl Identity {
 
     fn read(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
         let chain = read_certificates(&self.certificate)?;
-        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| match error {
-            pem::Error::NoItemsFound => TlsError::File {
-                path: self.key.clone(),
-                why: "it holds no private key (PEM, without a passphrase)".into(),
-            },
+        // It is read once, as it may be a pipe.
+        let text = std::fs::read(&self.key).map(Zeroizing::new);
+        let text = text.map_err(|error| unreadable(&self.key, &pem::Error::Io(error)))?;
+        let unfit = |why: &str| TlsError::File { path: self.key.clone(), why: why.to_owned() };
+        let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
+            _ if has_passphrase(&text) => unfit("the key in it has a passphrase, and must not"),
+            pem::Error::NoItemsFound => unfit("it holds no private key (PEM, without a passphrase)"),
             error => unreadable(&self.key, &error),
         })?;
         Ok((chain, key))
     }
+
+    /// What is wrong with the time of the certificate, or of one behind it, if anything is.
+    fn untimely(&self) -> Option<TlsError> {
+        let certificates = read_certificates(&self.certificate).ok()?;
+        let now = ASN1Time::now();
+        let (path, day) = (|| self.certificate.clone(), |time: ASN1Time| time.to_datetime().date().to_string());
+        certificates.iter().find_map(|certificate| {
+            let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+            let validity = certificate.validity();
+            if validity.not_after < now {
+                Some(TlsError::OwnExpired { path: path(), day: day(validity.not_after) })
+            } else if now < validity.not_before {
+                Some(TlsError::OwnNotValidYet { path: path(), day: day(validity.not_before) })
+            } else {
+                None
+            }
+        })
+    }
+}
+
+/// A key that nobody can use without its passphrase, in the form of today (PKCS#8) or of old (RFC 1421).
+fn has_passphrase(pem: &[u8]) -> bool {
+    let marks = ["-----BEGIN ENCRYPTED PRIVATE KEY", "Proc-Type: 4,ENCRYPTED"];
+    pem.split(|byte| *byte == b'\n').any(|line| marks.iter().any(|mark| line.starts_with(mark.as_bytes())))
 }
 
 /// The certificates of a PEM file; never none.

@@ -1,6 +1,6 @@
 //! The text of a users file: it is read or its line is named, in whatever slices; and a change of it changes what was meant.
 
-use switchboard::auth::edit::{Change, EditError, changed};
+use switchboard::auth::edit::{Change, EditError, changed, rights_of};
 use switchboard::auth::{FileError, Loader, Progress, SECRET_BYTES, TokenDigest, User, Users, Verifier};
 
 use super::steers_a_terminal;
@@ -71,6 +71,7 @@ pub(crate) fn run(input: &[u8]) {
     let known: Vec<&str> = whole.iter().flat_map(Users::iter).map(User::name).take(3).collect();
     for user in known.into_iter().chain(["new", "a b"]) {
         check_token(&text, user);
+        check_only_token(&text, user);
         check_password(&text, user);
         check_removal(&text, user);
     }
@@ -101,7 +102,7 @@ fn check_error(text: &str, error: Option<&FileError>) {
     assert!((1..=text.split('\n').count()).contains(&error.line), "{error}");
     assert!(!error.what.is_empty() && !error.what.chars().any(steers_a_terminal), "{error:?}");
     // A user may be called anything, and what stands where yes or no should is shown.
-    let is_hidden = !text.replace(VERIFIER, "").contains(MARK);
+    let is_hidden = !text.replace(VERIFIER, "").replace(['\'', '"', '\\'], "").contains(MARK);
     let secret = |word: &str| word.starts_with("swb_") && word.len() > 4 || word.contains(MARK) && is_hidden;
     let is_of_name = error.what.contains("user's name");
     assert!(is_of_name || !error.what.split([' ', '"']).any(secret), "{error}");
@@ -139,7 +140,7 @@ fn made(text: &str, user: &str, change: &Change<'_>) -> Option<(String, Option<U
             None
         }
         Err(EditError::NoSuchUser) => {
-            assert!(matches!(change, Change::Remove));
+            assert!(matches!(change, Change::Remove | Change::OnlyToken(_)));
             None
         }
         Err(EditError::Name(_)) => panic!("{user:?} may be a user"),
@@ -149,7 +150,21 @@ fn made(text: &str, user: &str, change: &Change<'_>) -> Option<(String, Option<U
 /// All but one are as they were.
 fn check_others(before: Option<&Users>, after: &Users, user: &str) {
     let others = |users: &Users| users.iter().filter(|other| other.name() != user).map(shape_of).collect::<Vec<_>>();
-    assert!(before.is_none_or(|before| others(before) == others(after)));
+    let Some(before) = before else { return };
+    assert_eq!(others(before), others(after));
+    let names = before.iter().map(User::name).filter(|name| *name != user);
+    for [old, new] in names.map(|name| [before, after].map(|users| named(users, name))) {
+        assert!(new.keeps_ways_in_of(old) && old.keeps_ways_in_of(new), "{}", old.name());
+    }
+}
+
+fn named<'a>(users: &'a Users, name: &str) -> &'a User {
+    users.user(users.find(name).expect("there"))
+}
+
+fn verifier(users: &Users, name: &str) -> Option<Verifier> {
+    let (key, verifier) = users.verifier_or_mock(name);
+    key.map(|_| verifier)
 }
 
 fn check_token(text: &str, user: &str) {
@@ -161,6 +176,29 @@ fn check_token(text: &str, user: &str) {
     let word = format!(" token:{}", digest());
     assert_eq!(after.matches(&word).count(), 1, "{after:?}");
     assert!(after.replace(&word, "").starts_with(text), "{text:?} became {after:?}");
+}
+
+fn check_only_token(text: &str, user: &str) {
+    let Some((after, old, new)) = made(text, user, &Change::OnlyToken(digest())) else { return };
+    check_others(old.as_ref(), &new, user);
+    assert_eq!(new.by_token(b"a token of the fuzzer"), new.find(user));
+    let now = named(&new, user);
+    // Somebody who has the other ways in, and this token alone, has as many.
+    let password = verifier(&new, user).map_or_else(String::new, |verifier| verifier.to_string());
+    let certificate = if now.may_use_certificate() { "certificate" } else { "" };
+    let line = format!("x token:{} {password} {certificate}", digest());
+    let alone = Users::parse(format!("%secret {}=\n{line}", "A".repeat(43))).expect("a user");
+    let alone = named(&alone, "x");
+    assert!(now.keeps_ways_in_of(alone) && alone.keeps_ways_in_of(now), "{text:?} became {after:?}");
+    // If it makes sense, the user was there.
+    if let Some(old) = &old {
+        assert_eq!(shape_of(named(old, user)), shape_of(now));
+        assert_eq!(verifier(old, user), verifier(&new, user));
+    }
+    // What else there is stands there still.
+    assert_eq!(rights_of(text, user), rights_of(&after, user), "{text:?} became {after:?}");
+    let again = changed(&after, user, &Change::OnlyToken(digest()), &SECRET);
+    assert_eq!(again.as_deref(), Ok(&*after), "what is alone is alone");
 }
 
 fn check_password(text: &str, user: &str) {
@@ -177,10 +215,27 @@ fn check_removal(text: &str, user: &str) {
     let Some((after, old, new)) = made(text, user, &Change::Remove) else { return };
     check_others(old.as_ref(), &new, user);
     assert!(new.find(user).is_none());
+    check_rights(text, user);
     // The mark at its beginning stays, in front of whatever comes first now.
     let mut lines = after.trim_start_matches('\u{feff}').split('\n');
     assert!(
         lines.all(|line| text.contains(line.trim_end_matches('\r')) || line.starts_with("%secret ")),
         "{text:?} became {after:?}"
     );
+}
+
+/// What is said of a line that was taken out gives back what it allowed, and nothing that anybody could prove.
+fn check_rights(text: &str, user: &str) {
+    let Ok(old) = Users::parse(text) else { return };
+    let old = named(&old, user);
+    let line = changed("", user, &Change::Token(digest()), &SECRET).expect("a line");
+    let line = line.trim_end();
+    let rights = rights_of(text, user).join(" ");
+    let new = Users::parse(format!("{line} {rights}")).expect("a line");
+    let new = named(&new, user);
+    assert_eq!(format!("{:?}", new.access()), format!("{:?}", old.access()), "{text:?}: {rights}");
+    let certificate = if old.may_use_certificate() { "certificate" } else { "" };
+    let alone = Users::parse(format!("{line} {certificate}")).expect("a line");
+    let alone = named(&alone, user);
+    assert!(new.keeps_ways_in_of(alone) && alone.keeps_ways_in_of(new), "{text:?}: {rights}");
 }

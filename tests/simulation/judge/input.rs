@@ -179,7 +179,8 @@ impl Judge {
 
     /// The members of a room that a client is in, and may send to.
     fn room_to_send_to(&mut self, from: Id, id: Id) -> Result<Vec<Id>, Code> {
-        let room = self.rooms.iter().find(|(_, room)| room.id == Some(id)).ok_or(Code::NoSuchRoom)?;
+        let room = self.rooms.iter().find(|(_, room)| room.id == Some(id));
+        let room = room.ok_or_else(|| self.no_such_room(from))?;
         let (name, members) = (room.0.clone(), room.1.members.keys().copied().collect::<Vec<_>>());
         if !members.contains(&from) {
             return Err(Code::NotMember);
@@ -308,7 +309,7 @@ impl Judge {
     pub(super) fn scope(&self, from: Id, room: Option<u64>) -> Result<Option<Id>, Code> {
         let Some(id) = room.map(Id::from_bits).filter(|id| *id != Id::ALL) else { return Ok(None) };
         match self.rooms.values().find(|room| room.id == Some(id)) {
-            None => Err(Code::NoSuchRoom),
+            None => Err(self.no_such_room(from)),
             Some(room) if room.members.contains_key(&from) => Ok(Some(id)),
             Some(_) => Err(Code::NotMember),
         }
@@ -398,7 +399,8 @@ impl Judge {
         let leave = Leave::parse(payload).map_err(|_| Code::BadBody)?;
         let id = Id::from_bits(leave.room);
         let serial = self.tick();
-        let Some(room) = self.rooms.values_mut().find(|room| room.id == Some(id)) else { return Err(Code::NoSuchRoom) };
+        let none = self.no_such_room(from);
+        let room = self.rooms.values_mut().find(|room| room.id == Some(id)).ok_or(none)?;
         if room.members.remove(&from).is_none() {
             return Err(Code::NotMember);
         }

@@ -294,7 +294,11 @@ impl Judge {
         } else {
             self.users.failed[attempt.mechanism as usize] += 1;
             delay = delay.max(auth.delay.min(auth.delay_max));
-            if let Some(said) = &said {
+            // What cannot be right whatever the password is guesses nothing.
+            let door = self.identity(from).door;
+            let is_guess =
+                door.login != Login::Garbled && (door.login != Login::BoundElsewhere || door.login.is_honest(door.tls));
+            if let Some(said) = said.as_ref().filter(|_| is_guess) {
                 self.users.fail(said, origin, &auth, now);
             }
             Stage::Failed { at: now + delay }
@@ -465,6 +469,11 @@ impl Judge {
 
     pub(crate) fn may_watch(&self, id: Id) -> bool {
         self.is_allowed(id, |rights| rights.watch)
+    }
+
+    /// Who may not know who is here is told of a room that is not there what it is told of others that it is not in.
+    pub(super) fn no_such_room(&self, from: Id) -> Code {
+        if self.may_watch(from) { Code::NoSuchRoom } else { Code::NotMember }
     }
 
     /// Whether a client may have this name.
