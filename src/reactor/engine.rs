@@ -127,6 +127,8 @@ impl<T: Transport> Engine<T> {
         service.on_turn_end(&mut self.connections, now);
         self.flush(service, now);
         self.reap(service, now);
+        // What many wait for together comes free with the last of them: more may have to go than had to by then.
+        self.connections.relieve(0, 0);
     }
 
     /// Notes what the poll says. A connection that has gone meanwhile is not confused with its successor.
