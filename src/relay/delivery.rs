@@ -434,6 +434,24 @@ pub(super) fn say_to(
     }
 }
 
+/// Queues what others have done and nobody has asked for again, which is a DELTA: up to half of the queue, and what is more
+/// is counted in a GAP. Whoever joins and leaves without end, or changes what it says of itself, must not leave those who
+/// watch no room for what they are sent, and for the answers without which they are not listened to.
+pub(super) fn tell_of_others(
+    peer: &mut Peer,
+    outgoing: &mut Outgoing<'_>,
+    settings: &Settings,
+    counters: &mut Counters,
+    out: &mut impl Outbox,
+) {
+    let queued = out.queued_bytes(peer.id);
+    if queued > 0 && queued + outgoing.bytes().len() > settings.queue_bytes_max / 2 {
+        counters.control_skipped += 1;
+        return skip(peer, outgoing.bytes().len(), out);
+    }
+    say_to(peer, outgoing, Lane::Control, settings, counters, out);
+}
+
 /// Counts a frame that a client had no room for.
 fn skip(peer: &mut Peer, bytes: usize, out: &mut impl Outbox) {
     let extra = peer.extra();

@@ -2,13 +2,13 @@
 //! (UPDATE). All changes of one turn go out as one DELTA, the same bytes for everybody who watches.
 
 use super::counters::Denial;
-use super::delivery::say_to;
+use super::delivery::tell_of_others;
 use super::outbox::Outbox;
 use super::peers::{Listing, Peer};
 use super::rooms::EVERYBODY;
 use super::session::card;
 use super::{Refused, Relay};
-use crate::outgoing::{Lane, Outgoing};
+use crate::outgoing::Outgoing;
 use crate::planted::{self, Bug};
 use crate::wire::body::{self, Fields, Tag};
 use crate::wire::control::{self, Body, Profile, Unwatch, Update, Watch, Who};
@@ -253,7 +253,7 @@ impl Relay {
                 let told = watchers.len() - usize::from(watchers.len() > 1 && planted::has(Bug::DeltaLost));
                 for id in &watchers[..told] {
                     if let Some(peer) = self.peers.registered(*id) {
-                        say_to(peer, &mut outgoing, Lane::Control, &self.settings, &mut self.counters, out);
+                        tell_of_others(peer, &mut outgoing, &self.settings, &mut self.counters, out);
                     }
                 }
             }

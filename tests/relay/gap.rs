@@ -1,7 +1,7 @@
 //! GAP: what a client has missed, counted exactly, where it would have been.
 
 use switchboard::relay::Settings;
-use switchboard::wire::control::{Hello, Ping, Profile, Watch};
+use switchboard::wire::control::{Hello, Ping, Profile, Update, Watch};
 use switchboard::wire::{Code, Flags, HEADER_BYTES, Header, Id, Type};
 
 use super::frames::{Got, Routed, frame, send, send_flagged, stamped};
@@ -113,7 +113,7 @@ fn frames_of_the_relay_that_find_no_room_are_counted_too() {
     world.say(bob, &Watch::default());
     world.got(bob);
     world.fill(ada, bob);
-    // Others come and go until even the reserve is full of DELTAs.
+    // Others come and go until five more find no room.
     while world.counters().control_skipped < 5 {
         let other = world.client("other");
         world.lose(other);
@@ -131,6 +131,32 @@ fn frames_of_the_relay_that_find_no_room_are_counted_too() {
     world.end_turn();
     let [Got::Delta { sequence, .. }] = world.got(bob)[..] else { panic!() };
     assert_eq!(sequence, sequences.len() as u64 + 6, "the hole shows what was missed");
+}
+
+#[test]
+fn who_changes_without_end_leaves_those_who_watch_room_for_what_they_are_sent_and_told() {
+    let mut world = World::new(small_queues());
+    let [ada, bob, eve] = [world.client("ada"), world.client("bob"), world.client("eve")];
+    world.say(bob, &Watch::default());
+    world.got(bob);
+    // Bob reads nothing meanwhile.
+    for number in 0..500 {
+        let station = format!("{number}");
+        world.say(eve, &Update(Profile { station: Some(&station), ..Profile::default() }));
+        world.end_turn();
+    }
+    let queued = world.queued(bob);
+    assert!(queued <= small_queues().queue_bytes_max / 2 && !world.is_paused(bob), "{queued}");
+    assert!(world.counters().control_skipped > 400);
+    world.send(ada, &send(1, bob, b"do you hear me?"));
+    world.ask(bob, 2, &Ping { clock_us: None });
+    assert_eq!(world.got(ada), [], "nothing is refused");
+    let got = world.got(bob);
+    let behind = got.iter().position(|got| matches!(got, Got::Gap { .. })).expect("what is missing is told");
+    let frames = |got: &Got| if let Got::Gap { frames, .. } = got { *frames } else { 0 };
+    assert_eq!(got.iter().map(frames).sum::<u64>(), world.counters().control_skipped);
+    let tail = &got[behind + 1..];
+    assert!(matches!(tail, [_, Got::Pong { correlation: 2, .. }]), "{tail:?}");
 }
 
 #[test]
