@@ -132,7 +132,8 @@ pub struct Access {
     pub deny: Vec<IpNet>,
 
     /// Connections from one address, or one IPv6 network of 64 bits: ten thousand behind one router are welcome, and
-    /// nobody takes all the places
+    /// nobody takes all the places. Below --unregistered-max no single address can fill the places of those who are not
+    /// registered, either
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = parse_count, help_heading = "Addresses")]
     pub connections_per_address_max: usize,
 

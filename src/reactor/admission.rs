@@ -42,7 +42,10 @@ impl<T: Transport> Engine<T> {
     #[must_use]
     pub fn accept_pause(&mut self, now: Time) -> Option<Duration> {
         let pause = self.connections.gatekeeper.pause(&self.connections.limits, now);
-        pause.or_else(|| (!self.connections.may_come()).then_some(NEWCOMERS_PAUSE))
+        if pause.is_some() || self.connections.may_come() {
+            return pause;
+        }
+        Some(if self.connections.has_fresh_newcomers() { Duration::ZERO } else { NEWCOMERS_PAUSE })
     }
 
     /// How many of those who come or go are dealt with in this turn, where `most` is the limit.

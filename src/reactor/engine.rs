@@ -112,6 +112,7 @@ impl<T: Transport> Engine<T> {
         self.connections.tick = Tick::at(now);
         self.connections.told_late = false;
         self.connections.counters.turns += 1;
+        self.connections.note_turn();
     }
 
     /// The phases of a turn between the poll and accepting: read, enter, expire, end of turn, flush, reap.

@@ -35,6 +35,8 @@ pub(super) struct Newcomers {
     /// Those that were found to have been answered, and when; likewise.
     answered: VecDeque<(ConnId, Tick)>,
     count: usize,
+    /// Those at the end of `waiting` who have come in this turn. What they have sent may lie there, and nobody has looked.
+    fresh: usize,
 }
 
 impl<T: Transport> Connections<T> {
@@ -53,7 +55,18 @@ impl<T: Transport> Connections<T> {
             self.slots[conn.index()].set(flag::NEWCOMER, true);
             self.newcomers.count += 1;
             self.newcomers.waiting.push_back(conn);
+            self.newcomers.fresh += 1;
         }
+    }
+
+    /// Who has come until now will have been read from when somebody has to go.
+    pub(super) const fn note_turn(&mut self) {
+        self.newcomers.fresh = 0;
+    }
+
+    /// Whether somebody who has come in this turn can go in the next one.
+    pub(super) fn has_fresh_newcomers(&self) -> bool {
+        !self.newcomers.waiting.is_empty()
     }
 
     /// Whether there is room for one more, or somebody who can go.
@@ -74,10 +87,10 @@ impl<T: Transport> Connections<T> {
         // Most have been settled long since. Behind one that is slow they must not pile up.
         let most = 2 * self.newcomers.count + STALE_MIN;
         if self.newcomers.waiting.len() > most || self.newcomers.answered.len() > most {
-            let Newcomers { mut waiting, mut answered, count } = std::mem::take(&mut self.newcomers);
+            let Newcomers { mut waiting, mut answered, count, fresh } = std::mem::take(&mut self.newcomers);
             waiting.retain(|conn| self.is_newcomer(*conn));
             answered.retain(|(conn, _)| self.is_newcomer(*conn));
-            self.newcomers = Newcomers { waiting, answered, count };
+            self.newcomers = Newcomers { waiting, answered, count, fresh };
         }
         None
     }
@@ -103,7 +116,9 @@ impl<T: Transport> Connections<T> {
             }
             self.newcomers.answered.pop_front();
         }
-        self.newcomers.waiting.front().map(|conn| (Row::Waiting, *conn))
+        // Whoever has said HELLO at once must not have to go before that is read.
+        let is_old = self.newcomers.waiting.len() > self.newcomers.fresh;
+        self.newcomers.waiting.front().filter(|_| is_old).map(|conn| (Row::Waiting, *conn))
     }
 
     fn is_newcomer(&self, conn: ConnId) -> bool {

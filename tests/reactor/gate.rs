@@ -145,7 +145,11 @@ fn of_too_many_who_were_not_settled_the_oldest_goes_and_the_settled_stay() {
     let mut bench = crate::tls::bench(Limits { newcomers_max: 3, ..small() }, &keys);
     let (settled, _) = bench.admit(PLAIN, PeerAddr::UNIX);
     bench.io().settle(settled);
-    let come = |bench: &mut Bench, listener| bench.admit(listener, PeerAddr::UNIX).0;
+    let come = |bench: &mut Bench, listener| {
+        let (conn, _) = bench.admit(listener, PeerAddr::UNIX);
+        bench.settle();
+        conn
+    };
     let (oldest, entering) = (come(&mut bench, PLAIN), come(&mut bench, LISTENER));
     let others = [come(&mut bench, PLAIN), come(&mut bench, PLAIN)];
     bench.settle();
@@ -174,6 +178,9 @@ fn who_is_half_in_is_not_crowded_out_by_the_silent_and_has_a_grace_before_others
     };
     let (first, mut client) = half_in(&mut bench);
     let (silent, _) = bench.admit(PLAIN, PeerAddr::UNIX);
+    // What it has sent may not have been read.
+    assert_eq!(bench.engine.accept_pause(bench.now), Some(Duration::ZERO));
+    bench.settle();
     assert_eq!(bench.engine.accept_pause(bench.now), None);
     let (second, _) = half_in(&mut bench);
     assert_eq!(bench.service.end_of(silent), Some(closed(CloseReason::CrowdedOut)), "though it came later");
