@@ -111,6 +111,8 @@ pub enum Bug {
     OldProofBelieved,
     /// Relay: whoever wants a name takes it over from another user as well.
     AnybodysName,
+    /// Reactor: whoever is registered counts among the new of its address until it goes.
+    NewcomerKept,
     /// Relay: nobody looks whether a user may use a certificate.
     CertificateUnchecked,
     /// Relay: a connection that shows no life keeps the name that its user wants for another one.
@@ -127,7 +129,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 56] = [
+    pub const ALL: [Self; 57] = [
         Self::StaleGeneration,
         Self::ReadyEntryLost,
         Self::FlushForgotten,
@@ -178,6 +180,7 @@ impl Bug {
         Self::FailuresUncounted,
         Self::OldProofBelieved,
         Self::AnybodysName,
+        Self::NewcomerKept,
         Self::CertificateUnchecked,
         Self::GhostKept,
         Self::AllUnchecked,

@@ -132,8 +132,7 @@ pub struct Access {
     pub deny: Vec<IpNet>,
 
     /// Connections from one address, or one IPv6 network of 64 bits: ten thousand behind one router are welcome, and
-    /// nobody takes all the places. Below --unregistered-max no single address can fill the places of those who are not
-    /// registered, either
+    /// nobody takes all the places
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = parse_count, help_heading = "Addresses")]
     pub connections_per_address_max: usize,
 
@@ -166,6 +165,11 @@ pub struct Access {
     /// answered yet. Whoever says HELLO at once is not among them for long
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = parse_count, help_heading = "Connections")]
     pub unregistered_max: usize,
+
+    /// Of these from one address, or one IPv6 network of 64 bits: whoever begins and does not end leaves the others places.
+    /// As many behind one router can log in at once
+    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = parse_count, help_heading = "Addresses")]
+    pub unregistered_per_address_max: usize,
 
     /// How long a connection that was answered, in its handshake or its login, cannot be the one that goes; when there are
     /// only those, others wait in the backlog. Longer than a round trip, and than a client takes to hash a password

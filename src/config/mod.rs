@@ -226,6 +226,7 @@ impl Settings {
             handshakes_turn_max: self.access.handshakes_turn_max,
             handshake_deadline: self.access.handshake_deadline,
             newcomers_max: self.access.unregistered_max,
+            newcomers_per_address_max: self.access.unregistered_per_address_max,
             handshake_bytes_max: self.access.handshake_bytes_max(),
             newcomer_grace: self.access.unregistered_grace,
             connections_per_address_max: self.access.connections_per_address_max,

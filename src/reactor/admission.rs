@@ -107,6 +107,7 @@ impl<T: Transport> Engine<T> {
             Ok(conn) => conn,
             Err(error) => {
                 if !is_proxy {
+                    self.connections.gatekeeper.settled(peer, &self.connections.limits);
                     self.connections.gatekeeper.left(peer, &self.connections.limits);
                 }
                 return Err(error);

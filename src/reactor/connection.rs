@@ -116,12 +116,20 @@ pub enum Refusal {
     AddressConnections,
     /// As many have come from its address in this second as may.
     AddressRate,
+    /// There are as many from its address that are not settled as there may be.
+    AddressNewcomers,
 }
 
 impl Refusal {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 5] =
-        [Self::Connections, Self::Descriptors, Self::Denied, Self::AddressConnections, Self::AddressRate];
+    pub const ALL: [Self; 6] = [
+        Self::Connections,
+        Self::Descriptors,
+        Self::Denied,
+        Self::AddressConnections,
+        Self::AddressRate,
+        Self::AddressNewcomers,
+    ];
 }
 
 /// As the counters in the log say it.
@@ -154,6 +162,7 @@ impl std::fmt::Display for Refusal {
             Self::Descriptors => "no descriptor",
             Self::Denied => "address denied",
             Self::AddressConnections => "as many from the address as may be",
+            Self::AddressNewcomers => "as many unregistered from the address as may be",
             Self::AddressRate => "too often from the address",
         })
     }

@@ -212,10 +212,11 @@ impl<T: Transport> Connections<T> {
         connection.set(flag::TOLD, true);
         self.counters.closed[reason as usize] += 1;
         self.counters.silent += u64::from(!connection.has(flag::HEARD));
+        self.settle(conn);
+        let connection = &mut self.slots[conn.index()];
         if std::mem::replace(&mut connection.is_counted, false) && !planted::has(Bug::PlaceNotGivenBack) {
             self.gatekeeper.left(connection.peer, &self.limits);
         }
-        self.settle(conn);
     }
 
     /// Has [`super::Service::on_deadline`] called at `at`, or not at all; replaces what was set before.

@@ -62,6 +62,8 @@ fn contains(nets: &[IpNet], peer: PeerAddr) -> bool {
 struct Known {
     origin: Origin,
     connections: u32,
+    /// Those of them that are not settled.
+    newcomers: u32,
     /// When it would have come as often as it may, if it came no more: a bucket that leaks, told by its end.
     busy_until: Time,
 }
@@ -120,10 +122,15 @@ impl Gatekeeper {
         let entry = self.known.entry(hash, |known| known.origin == origin, |known| hasher.hash_one(known.origin));
         let known = match entry {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(Known { origin, connections: 0, busy_until: Time::ZERO }).into_mut(),
+            Entry::Vacant(entry) => {
+                entry.insert(Known { origin, connections: 0, newcomers: 0, busy_until: Time::ZERO }).into_mut()
+            }
         };
         if known.connections as usize >= limits.connections_per_address_max {
             return Err(Refusal::AddressConnections);
+        }
+        if known.newcomers as usize >= limits.newcomers_per_address_max {
+            return Err(Refusal::AddressNewcomers);
         }
         if let Some(rate) = limits.accepts_per_address_per_second_max {
             let busy_until = known.busy_until.max(now) + interval(rate);
@@ -133,16 +140,30 @@ impl Gatekeeper {
             known.busy_until = busy_until;
         }
         known.connections += u32::from(!planted::has(Bug::GateForgetsToCount));
+        // All who come are new, where that is counted.
+        known.newcomers += u32::from(limits.newcomers_max < usize::MAX);
         Ok(())
+    }
+
+    /// Notes that a connection that was let in is new no more.
+    pub(super) fn settled(&mut self, peer: PeerAddr, limits: &Limits) {
+        let is_kept = planted::has(Bug::NewcomerKept);
+        if let Some(known) = self.known_of(peer, limits).filter(|_| !is_kept) {
+            known.newcomers = known.newcomers.saturating_sub(1);
+        }
     }
 
     /// Notes the end of a connection that was let in.
     pub(super) fn left(&mut self, peer: PeerAddr, limits: &Limits) {
-        let Some(origin) = self.counted(peer, limits) else { return };
-        let hash = self.hasher.hash_one(origin);
-        if let Some(known) = self.known.find_mut(hash, |known| known.origin == origin) {
+        if let Some(known) = self.known_of(peer, limits) {
             known.connections = known.connections.saturating_sub(1);
         }
+    }
+
+    fn known_of(&mut self, peer: PeerAddr, limits: &Limits) -> Option<&mut Known> {
+        let origin = self.counted(peer, limits)?;
+        let hash = self.hasher.hash_one(origin);
+        self.known.find_mut(hash, |known| known.origin == origin)
     }
 
     /// The origin of a peer for which the limits by address hold, if there are any.
@@ -155,7 +176,9 @@ impl Gatekeeper {
 
     /// Whether there are limits by address.
     pub(super) const fn counts(limits: &Limits) -> bool {
-        limits.connections_per_address_max < usize::MAX || limits.accepts_per_address_per_second_max.is_some()
+        limits.connections_per_address_max < usize::MAX
+            || limits.newcomers_per_address_max < usize::MAX
+            || limits.accepts_per_address_per_second_max.is_some()
     }
 
     /// Forgets origins of which nothing needs to be remembered; looks again when twice as many have come as were left.

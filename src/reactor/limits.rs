@@ -36,6 +36,8 @@ pub struct Limits {
     /// Connections that the service has not settled ([`super::Connections::settle`]); one more, and the oldest of them that
     /// has not been answered has to go. By default there is no such limit: not every service settles anybody.
     pub newcomers_max: usize,
+    /// Of these from one address, or one IPv6 network of 64 bits; more are refused. By default there is no such limit.
+    pub newcomers_per_address_max: usize,
     /// How long one of them that was answered is given before it can be the one that goes: longer than a round trip to
     /// anywhere, and than hashing a password takes.
     pub newcomer_grace: Duration,
@@ -97,6 +99,7 @@ impl Default for Limits {
             handshake_deadline: Duration::from_secs(10),
             handshake_bytes_max: 16 * 1024,
             newcomers_max: usize::MAX,
+            newcomers_per_address_max: usize::MAX,
             newcomer_grace: Duration::from_secs(2),
             connections_per_address_max: usize::MAX,
             accepts_per_second_max: None,

@@ -46,6 +46,9 @@ impl<T: Transport> Connections<T> {
         if let Some(connection) = live(&mut self.slots, conn).filter(|c| c.has(flag::NEWCOMER)) {
             connection.set(flag::NEWCOMER, false);
             self.newcomers.count -= 1;
+            if connection.is_counted {
+                self.gatekeeper.settled(connection.peer, &self.limits);
+            }
         }
     }
 

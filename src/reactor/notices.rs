@@ -86,6 +86,11 @@ impl Notices {
                 "connections from {peer} are refused: there are {} from its address, as many as there may be",
                 limits.connections_per_address_max
             ),
+            Refusal::AddressNewcomers => format!(
+                "connections from {peer} are refused: there are {} from its address that are not registered yet, as many as \
+                 there may be",
+                limits.newcomers_per_address_max
+            ),
             Refusal::AddressRate => format!("connections from {peer} are refused: too many come in a second"),
         });
     }

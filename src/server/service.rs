@@ -220,7 +220,7 @@ impl<T: Transport> Service<T> for RelayService {
             Refusal::Connections => Code::ConnectionsFull,
             Refusal::Descriptors => Code::DescriptorsOut,
             Refusal::Denied => Code::AddressDenied,
-            Refusal::AddressConnections | Refusal::AddressRate => Code::AddressCrowded,
+            Refusal::AddressConnections | Refusal::AddressNewcomers | Refusal::AddressRate => Code::AddressCrowded,
         };
         let retry_ms = code.may_return().then(|| self.relay.retry_ms());
         let reason = Reason { retry_ms, ..Reason::new(code, code.meaning()) };

@@ -164,6 +164,27 @@ fn of_too_many_who_were_not_settled_the_oldest_goes_and_the_settled_stay() {
 }
 
 #[test]
+fn one_address_does_not_take_the_places_of_all_who_are_new() {
+    let limits = Limits { newcomers_max: 10, newcomers_per_address_max: 2, ..small() };
+    let mut bench = Bench::new(limits, Script::messages());
+    let one = from("192.0.2.1:5");
+    let (first, _) = bench.admit(PLAIN, one);
+    let (_, second) = bench.admit(PLAIN, one);
+    assert_eq!(refused(&mut bench, PLAIN, one).0, Refusal::AddressNewcomers);
+    bench.admit(PLAIN, from("192.0.2.2:5"));
+    assert_eq!(bench.engine.counters().refused(Refusal::AddressNewcomers), 1);
+    // Who is settled takes none of them, nor does who has gone; both once.
+    bench.io().settle(first);
+    bench.io().settle(first);
+    bench.admit(PLAIN, one);
+    assert_eq!(refused(&mut bench, PLAIN, one).0, Refusal::AddressNewcomers);
+    second.reset();
+    bench.settle();
+    bench.admit(PLAIN, one);
+    assert_eq!(refused(&mut bench, PLAIN, one).0, Refusal::AddressNewcomers);
+}
+
+#[test]
 fn who_is_half_in_is_not_crowded_out_by_the_silent_and_has_a_grace_before_others_like_it() {
     let keys = Keys::new();
     let grace = Duration::from_secs(2);

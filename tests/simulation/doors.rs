@@ -173,6 +173,10 @@ impl Doors {
             doors.tls_share = doors.tls_share.min(64);
         }
         doors.narrow(limits, clients, random);
+        let mut newer = fastrand::Rng::with_seed(seed ^ 0x0ad_d4e5);
+        if limits.newcomers_max < usize::MAX && newer.u8(..3) == 0 {
+            limits.newcomers_per_address_max = newer.usize(1..4);
+        }
         doors.send_through(steps, random);
         if limits.rate.messages_per_second_max.is_some() && !limits.rate.closes && clients <= 20 {
             change_places(steps, random.usize(..clients));

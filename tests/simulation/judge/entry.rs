@@ -69,8 +69,9 @@ pub(super) struct Entry {
     reads: usize,
     /// Connections that have ended, or never begun, since the turn has.
     ended: usize,
-    /// Whose places have been given back in this turn.
+    /// Whose places have been given back in this turn, and whose places among those who are new.
     left: Vec<IpAddr>,
+    settled: Vec<IpAddr>,
 }
 
 /// A bucket that leaks, in seconds until it is empty.
@@ -131,6 +132,11 @@ impl Entry {
         self.counted.values().filter(|other| **other == ip).count()
     }
 
+    /// Those of an address that are not settled.
+    fn newcomers(&self, ip: IpAddr) -> usize {
+        self.unsettled.values().filter(|(conn, _)| self.counted.get(conn) == Some(&ip)).count()
+    }
+
     /// Others for whom a proxy speaks may count already, or not yet.
     fn coming(&self, ip: IpAddr, but: Option<ConnId>) -> usize {
         let is_it = |(conn, entering): &(&ConnId, &Entering)| {
@@ -152,7 +158,12 @@ impl Entry {
         if places >= most {
             return Ok(Some(Refusal::AddressConnections));
         }
-        if places + self.coming(ip, None) >= most {
+        let (newcomers, newcomers_max) = (self.newcomers(ip), limits.newcomers_per_address_max);
+        let coming = self.coming(ip, None);
+        if newcomers >= newcomers_max && coming == 0 {
+            return Ok(Some(Refusal::AddressNewcomers));
+        }
+        if places + coming >= most || newcomers + coming >= newcomers_max {
             return Err(());
         }
         if let Some(rate) = limits.accepts_per_address_per_second_max {
@@ -172,15 +183,18 @@ impl Entry {
     pub(super) fn begin(&mut self) {
         self.ended = 0;
         self.left.clear();
+        self.settled.clear();
     }
 
     pub(super) fn settle(&mut self, conn: ConnId) {
+        let is_new = self.unsettled.values().any(|(other, _)| *other == conn);
+        self.settled.extend(self.counted.get(&conn).filter(|_| is_new));
         self.unsettled.retain(|_, (other, _)| *other != conn);
     }
 
     pub(super) fn forget(&mut self, conn: ConnId) {
-        self.left.extend(self.counted.remove(&conn));
         self.settle(conn);
+        self.left.extend(self.counted.remove(&conn));
     }
 }
 
@@ -380,7 +394,9 @@ impl Judge {
                 let is_for_another = proxy.is_some_and(Speech::names_somebody);
                 let left = self.entry.left.iter().filter(|left| **left == ip).count();
                 let others = self.entry.coming(ip, Some(conn)) + left + ended_with_it;
-                let is_crowded = self.entry.places(ip) + others >= most;
+                let newcomers = self.entry.newcomers(ip) + self.entry.settled.iter().filter(|of| **of == ip).count();
+                let is_crowded = self.entry.places(ip) + others >= most
+                    || newcomers + others >= self.limits.newcomers_per_address_max;
                 proxy.is_some() && (is_for_another && arrival.is_denied || is_crowded)
             }
             CloseReason::BadProxyHeader => proxy.is_some_and(|speech| !speech.is_good()),

@@ -138,7 +138,9 @@ impl Judge {
             "connections of proxies that were refused"
         );
         refused[Refusal::Denied as usize] = reactor.refused(Refusal::Denied);
-        refused[Refusal::AddressConnections as usize] = reactor.refused(Refusal::AddressConnections);
+        for why in [Refusal::AddressConnections, Refusal::AddressNewcomers] {
+            refused[why as usize] = reactor.refused(why);
+        }
         assert_eq!(reactor.refused, refused, "connections that were not let in");
         let skipped = seen.fans_due - seen.fans_delivered - seen.void;
         let is_right = relay.frames_skipped <= skipped && skipped - relay.frames_skipped <= seen.fans_doubtful;

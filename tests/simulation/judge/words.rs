@@ -72,7 +72,7 @@ impl Judge {
             Refusal::Connections => Code::ConnectionsFull,
             Refusal::Descriptors => Code::DescriptorsOut,
             Refusal::Denied => Code::AddressDenied,
-            Refusal::AddressConnections | Refusal::AddressRate => Code::AddressCrowded,
+            Refusal::AddressConnections | Refusal::AddressNewcomers | Refusal::AddressRate => Code::AddressCrowded,
         }
     }
 
