@@ -81,8 +81,7 @@ impl<T: Transport> Connections<T> {
             }
         }
         assert_eq!(buffered, self.buffered_total_bytes, "bytes in all queues and leases");
-        let most = self.limits.buffered_total_bytes_max + self.limits.input_bytes_max + 4096;
-        let is_within = self.buffered_total_bytes() <= most;
+        let is_within = self.buffered_total_bytes() <= self.most_bytes();
         assert!(is_within || !condemned.is_empty(), "the memory budget, and one message that was begun");
         assert_eq!(
             (lease_count, queue_count),

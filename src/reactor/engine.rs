@@ -129,7 +129,9 @@ impl<T: Transport> Engine<T> {
         self.flush(service, now);
         self.reap(service, now);
         // What many wait for together comes free with the last of them: more may have to go than had to by then.
-        self.connections.relieve(0, 0);
+        if self.connections.buffered_total_bytes() > self.connections.most_bytes() {
+            self.connections.relieve(0, 0);
+        }
     }
 
     /// Notes what the poll says. A connection that has gone meanwhile is not confused with its successor.

@@ -163,6 +163,11 @@ impl<T: Transport> Connections<T> {
         key
     }
 
+    /// The memory budget, and one message that was begun and cannot be refused any more, in whole blocks.
+    pub(super) const fn most_bytes(&self) -> usize {
+        self.limits.buffered_total_bytes_max + self.limits.input_bytes_max + 4096
+    }
+
     /// Ends the connections for which the most waits, but none for which it is less than `least`, until `more` bytes fit
     /// the budget; says whether they do.
     ///
