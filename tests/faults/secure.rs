@@ -225,15 +225,19 @@ pub(crate) fn abuse(scene: &mut Scene) {
         half.stream.sock.write_all(&record[..200]).expect("open");
         halves += 1;
 
-        // As many as are taken for honest, and again and again one for each 16 KiB of data; then more of them. It reads no
-        // answer meanwhile.
+        // As many as are taken for honest, and again and again one for each 16 KiB of data; then more of them. What it hears
+        // now and then is for its own library, which takes no more than 32 answers in a row.
         let mut flood = TlsClient::connect(address, &trusts, &format!("flood-{floods}"));
         for _ in 0..32 {
             flood.stream.conn.refresh_traffic_keys().expect("TLS 1.3");
         }
+        flood.talks(1);
         for round in 0..100 {
             flood.send(Header::new(Type::Pong).correlating(round), &[0; 16 * 1024]).expect("within what is allowed");
             flood.stream.conn.refresh_traffic_keys().expect("TLS 1.3");
+            if round % 20 == 19 {
+                flood.talks(1);
+            }
         }
         flood.talks(5);
         for _ in 0..40 {
