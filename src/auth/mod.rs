@@ -25,7 +25,8 @@ pub use scram::{Binding, NONCE_BYTES};
 pub use settings::AuthSettings;
 pub use token::{TOKEN_BYTES, TOKEN_PREFIX, TokenDigest, token_text};
 pub use users::{
-    FILE_BYTES_MAX, FileError, Loader, Progress, SECRET_BYTES, USERS_MAX, User, UserKey, Users, edit, text_of,
+    FILE_BYTES_MAX, FileError, Loader, NOBODY_IS_IN_IT, Progress, SECRET_BYTES, USERS_MAX, User, UserKey, Users, edit,
+    text_of,
 };
 pub use verifier::{
     ITERATIONS_DEFAULT, ITERATIONS_MAX, ITERATIONS_MIN, SALT_BYTES, SALT_BYTES_MAX, SaltedPassword, Verifier,

@@ -9,7 +9,7 @@ use log::warn;
 
 use super::TlsKeys;
 use super::files::{FileFault, Named};
-use crate::auth::{FILE_BYTES_MAX, FileError, Loader, Progress, Users};
+use crate::auth::{FILE_BYTES_MAX, FileError, Loader, NOBODY_IS_IN_IT, Progress, Users};
 
 /// Lines that are read in one turn: a tenth of a millisecond.
 const LINES_TURN_MAX: usize = 64;
@@ -73,7 +73,7 @@ impl UsersFile {
     /// A list with nobody in it is what is left while a file is being written, or when that has failed.
     fn some(&self, users: Users) -> Result<Users, FileFault> {
         if users.is_empty() {
-            return Err(self.file.fault("nobody is in it, so nobody could come in: `switchboard passwd` adds users"));
+            return Err(self.file.fault(NOBODY_IS_IN_IT));
         }
         Ok(users)
     }

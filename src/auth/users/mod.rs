@@ -32,6 +32,8 @@ use super::verifier::{ITERATIONS_DEFAULT, SALT_BYTES, Verifier};
 pub const FILE_BYTES_MAX: usize = 64 << 20;
 /// The most users. Each takes about 200 bytes as long as the relay runs.
 pub const USERS_MAX: usize = 1 << 18;
+/// What is wrong with a list in which nobody is.
+pub const NOBODY_IS_IN_IT: &str = "nobody is in it, so nobody could come in: `switchboard passwd` adds users";
 /// Bytes of a new secret, as `%secret` has it in base64.
 pub const SECRET_BYTES: usize = 32;
 

@@ -19,8 +19,8 @@ use self::file::UsersFile;
 use super::{Trouble, output};
 use crate::auth::edit::{Change, EditError, changed, check_user, rights_of};
 use crate::auth::{
-    ITERATIONS_DEFAULT, ITERATIONS_MAX, ITERATIONS_MIN, SALT_BYTES, SECRET_BYTES, TOKEN_BYTES, TokenDigest, Users,
-    Verifier, random, token_text,
+    ITERATIONS_DEFAULT, ITERATIONS_MAX, ITERATIONS_MIN, NOBODY_IS_IN_IT, SALT_BYTES, SECRET_BYTES, TOKEN_BYTES,
+    TokenDigest, Users, Verifier, random, token_text,
 };
 
 /// What a users file says, for those who write what stands behind a name by hand.
@@ -52,9 +52,6 @@ Only members send to a room, so one in send= must be in join=, and in create= if
 Rooms are written without #. To keep somebody out, take the line away and send the relay SIGHUP.
 
 Whoever may write the file can be anybody: keep it to the relay's own user.";
-
-/// What is wrong with a file that has no users, in the words of a relay that is given it.
-const NOBODY: &str = "nobody is in it, so nobody could come in: `switchboard passwd` adds users";
 
 /// What was done.
 #[derive(Debug)]
@@ -190,9 +187,9 @@ fn check(arguments: &Arguments) -> Result<(), Trouble> {
     match Users::parse(file.text()) {
         Ok(users) if users.is_empty() => {
             if arguments.json {
-                print(&json!({"ok": false, "error": NOBODY}))?;
+                print(&json!({"ok": false, "error": NOBODY_IS_IN_IT}))?;
             }
-            Err(Trouble::System(format!("{}: {NOBODY}", arguments.file.display())))
+            Err(Trouble::System(format!("{}: {NOBODY_IS_IN_IT}", arguments.file.display())))
         }
         Ok(users) if arguments.json => print(&json!({"ok": true, "users": users.len()})),
         Ok(users) => Ok(writeln!(io::stdout().lock(), "{}", output::counted(users.len() as u64, "user"))?),
