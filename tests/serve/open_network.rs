@@ -200,3 +200,20 @@ fn a_chain_of_certificates_that_would_be_much_work_is_not_looked_at() {
         }
     }
 }
+
+#[test]
+fn one_address_has_a_part_of_the_places_of_those_who_are_not_registered() {
+    let mut relay = Relay::start(&["--limit-exempt", "none", "--unregistered-per-address-max", "2"]);
+    let from = Ipv4Addr::new(127, 0, 0, 2);
+    let silent = [dial(relay.address, from), dial(relay.address, from)];
+    let mut third = RawClient { socket: dial(relay.address, from), id: Id::RELAY };
+    let (_, payload) = third.frame();
+    assert_eq!(ErrorBody::parse(&payload).expect("an ERROR").0.code(), Some(Code::AddressCrowded));
+    let line = relay.log_line("are refused: ");
+    assert!(line.contains("there are 2 from its address that are not registered yet"), "{line}");
+    // Others have places, and whoever is registered takes none.
+    for name in ["ada", "bob", "eve"] {
+        RawClient::greet(relay.address, &Hello::new(Profile::named(name)), Ipv4Addr::LOCALHOST).welcomed();
+    }
+    drop(silent);
+}
