@@ -113,7 +113,7 @@ impl TlsKeys {
         // rustls agrees with a client, and the reactor's own records are protected by the keys that come of it.
         config.enable_secret_extraction = true;
         config.key_log = Arc::new(BindingLog);
-        Ok(TlsLoaded { config: Arc::new(config), lasting, misfit, certificate: own.clone() })
+        Ok(TlsLoaded { config: Arc::new(config), lasting, misfit, certificate: own })
     }
 
     /// Whether clients are asked for certificates.
